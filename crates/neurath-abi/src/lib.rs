@@ -1,0 +1,1 @@
+//! What crosses the dlopen boundary between a Neurath node and a component.

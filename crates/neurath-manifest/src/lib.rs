@@ -1,0 +1,1 @@
+//! Component, appup, release and relup manifests.

@@ -1,0 +1,1 @@
+//! The running node: loader, event loops, sockets, upgrade executor, catalog, journal.

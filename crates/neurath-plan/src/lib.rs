@@ -1,0 +1,1 @@
+//! From manifests to an ordered upgrade script.

@@ -1,0 +1,1 @@
+//! The derive macro for types that live in a region.

@@ -1,0 +1,1 @@
+//! Persistent-memory regions: format, allocator, transactions, collections, schemas.
