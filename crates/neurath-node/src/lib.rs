@@ -1,1 +1,12 @@
 //! The running node: loader, event loops, sockets, upgrade executor, catalog, journal.
+
+pub mod catalog;
+pub mod client;
+pub mod control;
+pub mod directory;
+pub mod fault;
+pub mod journal;
+pub mod libraries;
+pub mod loader;
+pub mod protocol;
+pub mod release;

@@ -337,8 +337,14 @@ mod tests {
     #[test]
     fn lies_take_no_memory() {
         assert_eq!(parse_reply(b"*9000000000000000000\r\n"), Ok(None));
-        assert_eq!(parse_reply(b"$9000000000000000000\r\n"), Err(ReplyError::TooLong));
-        assert_eq!(parse_reply(&b"*1\r\n".repeat(1000)), Err(ReplyError::TooDeep));
+        assert_eq!(
+            parse_reply(b"$9000000000000000000\r\n"),
+            Err(ReplyError::TooLong)
+        );
+        assert_eq!(
+            parse_reply(&b"*1\r\n".repeat(1000)),
+            Err(ReplyError::TooDeep)
+        );
         assert_eq!(parse_reply(b"x"), Err(ReplyError::UnknownType(b'x')));
     }
 }

@@ -129,11 +129,7 @@ impl Args {
     }
 
     /// Calls `f` with all arguments as one slice; takes no memory for up to 8 of them.
-    pub fn with_slices<'b, R>(
-        &'b self,
-        buffer: &'b [u8],
-        f: impl FnOnce(&[&'b [u8]]) -> R,
-    ) -> R {
+    pub fn with_slices<'b, R>(&'b self, buffer: &'b [u8], f: impl FnOnce(&[&'b [u8]]) -> R) -> R {
         const FEW: usize = 8;
         if self.spans.len() <= FEW {
             let mut few: [&[u8]; FEW] = [&[]; FEW];
@@ -152,7 +148,9 @@ impl Args {
 enum Line {
     /// The line's text ends here and the next thing begins two bytes on.
     End(usize),
-    Missing { too_long: bool },
+    Missing {
+        too_long: bool,
+    },
 }
 
 fn find_line(buffer: &[u8], from: usize) -> Line {
@@ -466,12 +464,16 @@ mod tests {
     }
 
     fn words(request: &[&str]) -> Vec<Vec<u8>> {
-        request.iter().map(|word| word.as_bytes().to_vec()).collect()
+        request
+            .iter()
+            .map(|word| word.as_bytes().to_vec())
+            .collect()
     }
 
     #[test]
     fn arrays_and_inline() {
-        let got = all(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING\r\nset k \"a\\x41\\n\"\r\n\r\n*0\r\n*-1\r\n");
+        let got =
+            all(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING\r\nset k \"a\\x41\\n\"\r\n\r\n*0\r\n*-1\r\n");
         assert_eq!(
             got,
             Ok(vec![
@@ -513,7 +515,9 @@ mod tests {
         let whole = b"*2\r\n$3\r\nGET\r\n$10\r\n0123456789\r\n";
         assert_eq!(
             parse(&whole[..20], &mut args),
-            Ok(Progress::Incomplete { needed: whole.len() })
+            Ok(Progress::Incomplete {
+                needed: whole.len()
+            })
         );
         assert_eq!(
             parse(whole, &mut args),

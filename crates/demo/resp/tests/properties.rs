@@ -24,7 +24,6 @@ fn feed(pieces: &[&[u8]]) -> Outcome {
                 Ok(Progress::Complete { consumed }) => {
                     requests.push(args.iter(&buffer).map(<[u8]>::to_vec).collect());
                     buffer.drain(..consumed);
-                    at_least = 0;
                 }
                 Ok(Progress::Incomplete { needed }) => {
                     assert!(needed > buffer.len(), "asks for nothing");
