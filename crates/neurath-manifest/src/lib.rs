@@ -1,1 +1,33 @@
-//! Component, appup, release and relup manifests.
+//! The files of Neurath: component manifests, appups, releases and relups.
+//!
+//! All are TOML. Each kind is a type with a `parse(file, text)`, which either gives the value or *all* that is
+//! wrong with the text, as [`Diagnostics`]: a stable code, the place underlined, the cause, and the next thing to do.
+//!
+//! This crate is pure: text and values in, values and diagnostics out. It touches no file, clock or thread.
+
+#![forbid(unsafe_code)]
+
+mod appup;
+pub mod codes;
+mod component;
+mod diagnostic;
+mod keys;
+mod reader;
+mod record;
+mod release;
+mod relup;
+mod render;
+pub mod scalar;
+pub mod schema;
+mod source;
+mod step;
+mod suggest;
+mod toml_text;
+
+pub use appup::{Appup, AppupEntry, Change, Instruction, LoadCode, Strategy, Update};
+pub use component::{Component, Dependency, Durability, Region};
+pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
+pub use release::{Confirm, Release, ReleaseComponent, StartType};
+pub use relup::{Relup, RelupEntry};
+pub use source::{Located, Source, Span};
+pub use step::{ApplyTarget, PurgeKind, Step};

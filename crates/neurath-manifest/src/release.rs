@@ -1,0 +1,134 @@
+//! The release: `releases/<release>/<version>.toml`.
+
+use crate::diagnostic::Diagnostics;
+use crate::keys::RELEASE;
+use crate::reader::{Reader, read};
+use crate::record::{Record, Val};
+use crate::source::{Source, Span};
+use semver::Version;
+use std::time::Duration;
+
+/// A named, versioned set of components, and the node that runs them.
+#[derive(Debug, Clone)]
+pub struct Release {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: Version,
+    /// The version of the node that runs it.
+    pub node: Version,
+    /// Where the node's version is written.
+    pub node_span: Span,
+    /// The components in the order in which they are listed, which settles ties in plans.
+    pub components: Vec<ReleaseComponent>,
+    /// When it becomes permanent.
+    pub confirm: Confirm,
+    /// The file it was read from.
+    pub source: Source,
+}
+
+/// A component of a release.
+#[derive(Debug, Clone)]
+pub struct ReleaseComponent {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: Version,
+    /// How it is started.
+    pub start: StartType,
+    /// Its configuration, to be laid over the defaults of its manifest.
+    pub config: toml::Table,
+    /// Where its name is written.
+    pub span: Span,
+}
+
+/// How a component is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartType {
+    /// Started; the node does not run without it.
+    #[default]
+    Permanent,
+    /// Started; the node runs on if it ends.
+    Temporary,
+    /// Its library is opened, nothing is started.
+    Load,
+    /// Nothing is done.
+    None,
+}
+
+impl StartType {
+    /// As in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Permanent => "permanent",
+            Self::Temporary => "temporary",
+            Self::Load => "load",
+            Self::None => "none",
+        }
+    }
+
+    pub(crate) fn from_key(text: Option<String>) -> Self {
+        match text.as_deref() {
+            Some("temporary") => Self::Temporary,
+            Some("load") => Self::Load,
+            Some("none") => Self::None,
+            _ => Self::Permanent,
+        }
+    }
+}
+
+/// When a new release becomes permanent by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirm {
+    /// How long it must hold.
+    pub window: Duration,
+    /// The health checks that must hold for the window.
+    pub checks: Vec<String>,
+}
+
+impl Default for Confirm {
+    fn default() -> Self {
+        Self { window: Duration::from_secs(60), checks: Vec::new() }
+    }
+}
+
+impl Release {
+    /// Reads a release; `file` is only what diagnostics call it.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Diagnostics> {
+        read(file, text, RELEASE, build)
+    }
+
+    /// The component of this name.
+    pub fn component(&self, name: &str) -> Option<&ReleaseComponent> {
+        self.components.iter().find(|component| component.name == name)
+    }
+}
+
+fn build(record: &Record, reader: &mut Reader) -> Option<Release> {
+    let mut components = Vec::new();
+    for (name, value) in record.map("components") {
+        let Val::Table(table) = &value.value else { continue };
+        let Some(version) = table.version("version") else { continue };
+        components.push(ReleaseComponent {
+            name: name.value.clone(),
+            version,
+            start: StartType::from_key(table.text("start")),
+            config: table.free("config").unwrap_or_default(),
+            span: name.span.clone(),
+        });
+    }
+    let default = Confirm::default();
+    let confirm = record.table("confirm").map_or(default.clone(), |table| Confirm {
+        window: table.duration("window").unwrap_or(default.window),
+        checks: table.texts("checks"),
+    });
+    Some(Release {
+        name: record.text("name")?,
+        version: record.version("version")?,
+        node: record.version("node")?,
+        node_span: record.span("node")?,
+        components,
+        confirm,
+        source: reader.source.clone(),
+    })
+}

@@ -1,0 +1,76 @@
+//! JSON Schemas of the files, made from the key tables that the reader uses.
+
+use crate::keys::{APPUP, COMPONENT, Key, Kind, RELEASE, RELUP, Shape, shapes};
+use serde_json::{Map, Value, json};
+
+/// The schema of every kind of file: its name and its text, which ends with a newline.
+pub fn all() -> Vec<(&'static str, String)> {
+    [("component", COMPONENT), ("appup", APPUP), ("release", RELEASE), ("relup", RELUP)]
+        .into_iter()
+        .map(|(name, keys)| (name, document(name, keys)))
+        .collect()
+}
+
+fn document(name: &str, keys: &[Key]) -> String {
+    let mut schema = Map::new();
+    schema.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
+    schema.insert("title".into(), json!(format!("Neurath {name}")));
+    schema.extend(table(keys));
+    let mut text = serde_json::to_string_pretty(&Value::Object(schema)).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+
+fn table(keys: &[Key]) -> Map<String, Value> {
+    let mut properties = Map::new();
+    for key in keys {
+        let mut schema = kind(&key.kind);
+        schema.insert("description".into(), json!(key.doc));
+        properties.insert(key.name.into(), Value::Object(schema));
+    }
+    let required: Vec<&str> = keys.iter().filter(|key| key.required).map(|key| key.name).collect();
+    object(json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false }))
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn kind(kind_: &Kind) -> Map<String, Value> {
+    object(match kind_ {
+        Kind::Text => json!({ "type": "string" }),
+        Kind::Name => json!({ "type": "string", "pattern": "^[a-z][a-z0-9_-]{0,63}$" }),
+        Kind::Version => json!({ "type": "string", "pattern": "^[0-9]+\\.[0-9]+\\.[0-9]+" }),
+        Kind::Requirement => json!({ "type": "string", "minLength": 1 }),
+        Kind::Duration => json!({ "type": "string", "pattern": "^[0-9]+ *(ms|s|m|h)$" }),
+        Kind::Size => json!({ "anyOf": [
+            { "type": "string", "pattern": "^[0-9]+ *(B|KiB|MiB|GiB|TiB)$" },
+            { "type": "integer", "minimum": 0, "maximum": 1_u64 << 47 },
+        ] }),
+        Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Bool => json!({ "type": "boolean" }),
+        Kind::True => json!({ "const": true }),
+        Kind::OneOf(allowed) => json!({ "enum": allowed }),
+        Kind::Free => json!({ "type": "object" }),
+        Kind::List { of, empty } => json!({ "type": "array", "items": kind(of), "minItems": usize::from(!*empty) }),
+        Kind::Map { of, empty } => json!({
+            "type": "object",
+            "propertyNames": kind(&Kind::Name),
+            "additionalProperties": kind(of),
+            "minProperties": usize::from(!*empty),
+        }),
+        Kind::Table(keys) => return table(keys),
+        Kind::Either(text, other) => json!({ "anyOf": [kind(text), kind(other)] }),
+        Kind::Step(steps) => json!({ "oneOf": shapes(*steps).map(step).collect::<Vec<_>>() }),
+    })
+}
+
+fn step(shape: &Shape) -> Map<String, Value> {
+    let mut schema = table(shape.keys);
+    schema.insert("description".into(), json!(shape.doc));
+    schema
+}

@@ -1,0 +1,354 @@
+//! The low-level steps of a relup and of a plan.
+
+use crate::codes;
+use crate::reader::Reader;
+use crate::record::Record;
+use crate::scalar::format_duration;
+use crate::source::Span;
+use crate::toml_text::inline_table;
+use semver::Version;
+use serde_json::Value as Json;
+use std::fmt;
+use std::time::Duration;
+use toml::Value;
+
+/// One low-level instruction.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Make a version's library ready to run. Can fail without a trace.
+    LoadObjectCode {
+        /// The component.
+        component: String,
+        /// The version whose library is made ready.
+        version: Version,
+    },
+    /// What stands before it can fail without a trace.
+    PointOfNoReturn,
+    /// Suspend all instances of these components, in this order.
+    Suspend {
+        /// The components, dependants first.
+        components: Vec<String>,
+        /// How long they may take; the node's default if none.
+        timeout: Option<Duration>,
+    },
+    /// Switch a component's code to a version that was made ready.
+    Load {
+        /// The component.
+        component: String,
+        /// The version to switch to.
+        version: Version,
+    },
+    /// Call `code_change` for every instance of a component.
+    CodeChange {
+        /// The component.
+        component: String,
+        /// The version whose state is there.
+        from: Version,
+        /// The version whose state is wanted.
+        to: Version,
+        /// The table that reaches `code_change`.
+        extra: Option<toml::Table>,
+    },
+    /// Take a version's code out of use.
+    Remove {
+        /// The component.
+        component: String,
+        /// The version.
+        version: Version,
+    },
+    /// Drop a version's code.
+    Purge {
+        /// The component.
+        component: String,
+        /// The version to drop.
+        version: Version,
+        /// When.
+        kind: PurgeKind,
+    },
+    /// Resume all instances of these components, in this order.
+    Resume {
+        /// The components, dependencies first.
+        components: Vec<String>,
+    },
+    /// Stop components, in this order.
+    Stop {
+        /// The components.
+        components: Vec<String>,
+    },
+    /// Start components, in this order.
+    Start {
+        /// The components.
+        components: Vec<String>,
+    },
+    /// Take state out of regions and give it to others: all of it or none.
+    MoveState {
+        /// Name of the move.
+        name: String,
+        /// The components that give.
+        from: Vec<String>,
+        /// The components that take.
+        to: Vec<String>,
+        /// The table that reaches the callback.
+        extra: Option<toml::Table>,
+    },
+    /// Wait for other nodes to reach the same place.
+    SyncNodes {
+        /// Name of the meeting point.
+        id: String,
+        /// The other nodes.
+        nodes: Vec<String>,
+        /// How long to wait.
+        deadline: Duration,
+    },
+    /// Call a hook or a command; its failure counts.
+    Apply(ApplyTarget),
+    /// Replace the node itself, then run the rest of the script.
+    RestartNewNode,
+    /// Replace the node itself at the end of the script.
+    RestartNode,
+    /// Throw the regions of components away and make them anew.
+    ResetNode {
+        /// The components.
+        components: Vec<String>,
+        /// Whether a snapshot of the old regions is kept.
+        keep_snapshot: bool,
+    },
+}
+
+/// When the code of a version is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PurgeKind {
+    /// When nothing runs it any more.
+    #[default]
+    Soft,
+    /// At once.
+    Brutal,
+}
+
+impl PurgeKind {
+    /// As in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Soft => "soft",
+            Self::Brutal => "brutal",
+        }
+    }
+
+    pub(crate) fn from_key(text: Option<String>) -> Self {
+        if text.as_deref() == Some("brutal") { Self::Brutal } else { Self::Soft }
+    }
+}
+
+/// What an apply calls.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ApplyTarget {
+    /// A hook that a component exports.
+    Hook {
+        /// The component.
+        component: String,
+        /// The hook.
+        hook: String,
+        /// What it is given.
+        args: toml::Table,
+    },
+    /// A command with its arguments.
+    Command(Vec<String>),
+}
+
+impl Step {
+    /// The key that names the instruction in a file.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::LoadObjectCode { .. } => "load_object_code",
+            Self::PointOfNoReturn => "point_of_no_return",
+            Self::Suspend { .. } => "suspend",
+            Self::Load { .. } => "load",
+            Self::CodeChange { .. } => "code_change",
+            Self::Remove { .. } => "remove",
+            Self::Purge { .. } => "purge",
+            Self::Resume { .. } => "resume",
+            Self::Stop { .. } => "stop",
+            Self::Start { .. } => "start",
+            Self::MoveState { .. } => "move_state",
+            Self::SyncNodes { .. } => "sync_nodes",
+            Self::Apply(_) => "apply",
+            Self::RestartNewNode => "restart_new_node",
+            Self::RestartNode => "restart_node",
+            Self::ResetNode { .. } => "reset_node",
+        }
+    }
+
+    /// The components that the step names, in order.
+    pub fn components(&self) -> Vec<&str> {
+        match self {
+            Self::LoadObjectCode { component, .. }
+            | Self::Load { component, .. }
+            | Self::CodeChange { component, .. }
+            | Self::Remove { component, .. }
+            | Self::Purge { component, .. }
+            | Self::Apply(ApplyTarget::Hook { component, .. }) => vec![component],
+            Self::Suspend { components, .. }
+            | Self::Resume { components }
+            | Self::Stop { components }
+            | Self::Start { components }
+            | Self::ResetNode { components, .. } => components.iter().map(String::as_str).collect(),
+            Self::MoveState { from, to, .. } => from.iter().chain(to).map(String::as_str).collect(),
+            Self::PointOfNoReturn
+            | Self::SyncNodes { .. }
+            | Self::Apply(ApplyTarget::Command(_))
+            | Self::RestartNewNode
+            | Self::RestartNode => Vec::new(),
+        }
+    }
+
+    /// The step's keys and values in the order in which they are written.
+    pub fn to_pairs(&self) -> Vec<(&'static str, Value)> {
+        let text = |text: &str| Value::String(text.to_string());
+        let version = |version: &Version| Value::String(version.to_string());
+        let names = |names: &[String]| Value::Array(names.iter().cloned().map(Value::String).collect());
+        let verb = self.verb();
+        match self {
+            Self::LoadObjectCode { component, version: v }
+            | Self::Load { component, version: v }
+            | Self::Remove { component, version: v } => vec![(verb, text(component)), ("version", version(v))],
+            Self::PointOfNoReturn | Self::RestartNewNode | Self::RestartNode => vec![(verb, Value::Boolean(true))],
+            Self::Suspend { components, timeout } => {
+                let mut pairs = vec![(verb, names(components))];
+                pairs.extend(timeout.map(|timeout| ("timeout", Value::String(format_duration(timeout)))));
+                pairs
+            }
+            Self::CodeChange { component, from, to, extra } => {
+                let mut pairs = vec![(verb, text(component)), ("from", version(from)), ("to", version(to))];
+                pairs.extend(extra.clone().map(|extra| ("extra", Value::Table(extra))));
+                pairs
+            }
+            Self::Purge { component, version: v, kind } => {
+                vec![(verb, text(component)), ("version", version(v)), ("kind", text(kind.as_str()))]
+            }
+            Self::Resume { components } | Self::Stop { components } | Self::Start { components } => {
+                vec![(verb, names(components))]
+            }
+            Self::MoveState { name, from, to, extra } => {
+                let mut pairs = vec![(verb, text(name)), ("from", names(from)), ("to", names(to))];
+                pairs.extend(extra.clone().map(|extra| ("extra", Value::Table(extra))));
+                pairs
+            }
+            Self::SyncNodes { id, nodes, deadline } => {
+                vec![(verb, text(id)), ("nodes", names(nodes)), ("deadline", Value::String(format_duration(*deadline)))]
+            }
+            Self::Apply(target) => vec![(verb, Value::Table(target.to_table()))],
+            Self::ResetNode { components, keep_snapshot } => {
+                vec![(verb, names(components)), ("keep_snapshot", Value::Boolean(*keep_snapshot))]
+            }
+        }
+    }
+
+    /// The step as JSON, with the keys of the file.
+    pub fn to_json(&self) -> Json {
+        let pairs = self.to_pairs().into_iter();
+        Json::Object(pairs.map(|(key, value)| (key.to_string(), crate::toml_text::to_json(&value))).collect())
+    }
+
+    pub(crate) fn build(record: &Record, span: &Span, reader: &mut Reader) -> Option<Self> {
+        let component = || record.text(record.verb);
+        let components = || record.texts(record.verb);
+        Some(match record.verb {
+            "load_object_code" => Self::LoadObjectCode { component: component()?, version: record.version("version")? },
+            "point_of_no_return" => Self::PointOfNoReturn,
+            "suspend" => Self::Suspend { components: distinct(record, reader), timeout: record.duration("timeout") },
+            "load" => Self::Load { component: component()?, version: record.version("version")? },
+            "code_change" => Self::CodeChange {
+                component: component()?,
+                from: record.version("from")?,
+                to: record.version("to")?,
+                extra: record.free("extra"),
+            },
+            "remove" => Self::Remove { component: component()?, version: record.version("version")? },
+            "purge" => Self::Purge {
+                component: component()?,
+                version: record.version("version")?,
+                kind: PurgeKind::from_key(record.text("kind")),
+            },
+            "resume" => Self::Resume { components: distinct(record, reader) },
+            "stop" => Self::Stop { components: distinct(record, reader) },
+            "start" => Self::Start { components: distinct(record, reader) },
+            "move_state" => Self::MoveState {
+                name: component()?,
+                from: record.texts("from"),
+                to: record.texts("to"),
+                extra: record.free("extra"),
+            },
+            "sync_nodes" => Self::SyncNodes {
+                id: component()?,
+                nodes: record.texts("nodes"),
+                deadline: record.duration("deadline")?,
+            },
+            "apply" => Self::Apply(ApplyTarget::build(record.table("apply")?, span, reader)?),
+            "restart_new_node" => Self::RestartNewNode,
+            "restart_node" => Self::RestartNode,
+            "reset_node" => Self::ResetNode {
+                components: components(),
+                keep_snapshot: record.bool("keep_snapshot").unwrap_or(true),
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// The names of a list; one that is there twice is reported.
+fn distinct(record: &Record, reader: &mut Reader) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in record.located_texts(record.verb) {
+        if names.contains(&name.value) {
+            let message = format!("`{}` is named twice in one `{}`", name.value, record.verb);
+            reader.report(codes::DUPLICATE, &name.span, message, "named before", "remove one of the two");
+        }
+        names.push(name.value);
+    }
+    names
+}
+
+impl ApplyTarget {
+    fn to_table(&self) -> toml::Table {
+        let mut table = toml::Table::new();
+        match self {
+            Self::Hook { component, hook, args } => {
+                table.insert("component".into(), Value::String(component.clone()));
+                table.insert("hook".into(), Value::String(hook.clone()));
+                if !args.is_empty() {
+                    table.insert("args".into(), Value::Table(args.clone()));
+                }
+            }
+            Self::Command(words) => {
+                table.insert("command".into(), Value::Array(words.iter().cloned().map(Value::String).collect()));
+            }
+        }
+        table
+    }
+
+    fn build(record: &Record, span: &Span, reader: &mut Reader) -> Option<Self> {
+        let hook = record.has("component") && record.has("hook");
+        let partly = record.has("component") || record.has("hook") || record.has("args");
+        match (hook, partly, record.has("command")) {
+            (true, _, false) => Some(Self::Hook {
+                component: record.text("component")?,
+                hook: record.text("hook")?,
+                args: record.free("args").unwrap_or_default(),
+            }),
+            (_, false, true) => Some(Self::Command(record.texts("command"))),
+            _ => {
+                let message = "an apply names either a `component` and its `hook`, or a `command`".to_string();
+                let help = "write { apply = { component = \"store\", hook = \"warm\" } }";
+                reader.report(codes::APPLY_TARGET, span, message, "", help);
+                None
+            }
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    /// The step as it is written in a relup.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&inline_table(self.to_pairs().iter().map(|(key, value)| (*key, value))))
+    }
+}
