@@ -336,6 +336,11 @@ fn unknown_command(argv: &[&[u8]]) -> CommandError {
         text.extend_from_slice(cut(argument, 128 - used));
         text.extend_from_slice(b"' ");
     }
+    one_line(text)
+}
+
+/// Ends of line become blanks, as in Redis.
+fn one_line(mut text: Vec<u8>) -> CommandError {
     for byte in &mut text {
         if matches!(byte, b'\r' | b'\n') {
             *byte = b' ';
@@ -355,9 +360,7 @@ fn wrong_number(name: &str) -> CommandError {
 }
 
 fn with_bytes(before: &str, bytes: &[u8], after: &str) -> CommandError {
-    CommandError(Cow::Owned(
-        [before.as_bytes(), cut(bytes, 128), after.as_bytes()].concat(),
-    ))
+    one_line([before.as_bytes(), cut(bytes, 128), after.as_bytes()].concat())
 }
 
 fn integer(text: &[u8]) -> Result<i64, CommandError> {

@@ -3,13 +3,16 @@
 use kv_commands::{Command, Context, KvVersion, glob_match};
 use kv_resp::{Value, encode_command, parse_reply, split_inline};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, Command as Process, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 struct Redis {
     process: Child,
-    connection: TcpStream,
+    socket: PathBuf,
+    connection: UnixStream,
     input: Vec<u8>,
 }
 
@@ -17,18 +20,19 @@ impl Drop for Redis {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
 
 impl Redis {
     fn start() -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .ok()?
-            .local_addr()
-            .ok()?
-            .port();
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("kv-commands-{}-{number}.sock", std::process::id());
+        let socket = std::env::temp_dir().join(name);
         let process = Process::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--port", "0", "--unixsocket"])
+            .arg(&socket)
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -38,9 +42,10 @@ impl Redis {
             return None;
         };
         for _ in 0..200 {
-            if let Ok(connection) = TcpStream::connect(("127.0.0.1", port)) {
+            if let Ok(connection) = UnixStream::connect(&socket) {
                 return Some(Self {
                     process,
+                    socket,
                     connection,
                     input: Vec::new(),
                 });
@@ -251,7 +256,7 @@ fn errors_are_the_same_as_those_of_redis() {
         .lines()
         .filter(|line| !line.is_empty())
         .map(str::to_owned);
-    for line in lines.chain(extra) {
+    for line in extra.into_iter().chain(lines) {
         let argv = split_inline(line.as_bytes()).expect("quotes match");
         // The errors compared depend on the request only, except that GETEX is to find its key.
         if line.starts_with("getex") {
