@@ -1,1 +1,457 @@
-//! protocol.
+//! What a client and a node say to each other over the control socket.
+//!
+//! A frame is a length (`u32`, little endian, at most [`FRAME_LIMIT`]) and so many bytes of JSON:
+//! `{"version":1,"body":…}`. A client sends [`Request`]s one after the other; the node answers each with any number of
+//! [`Progress`] frames and exactly one `done` or `failed`. Described in `docs/control-protocol.md`.
+
+use std::io::{self, Read, Write};
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::catalog::ReleaseId;
+
+/// The version of the protocol that this code speaks.
+pub const VERSION: u32 = 1;
+/// The longest frame, in bytes of JSON.
+pub const FRAME_LIMIT: usize = 1024 * 1024;
+
+/// The exit codes that a [`Failure`] carries: the same as the command line's.
+pub mod code {
+    /// The request was not understood.
+    pub const USAGE: u8 = 2;
+    /// A lint refused the plan.
+    pub const LINT: u8 = 20;
+    /// The plan is stale: it was made for another state of the node.
+    pub const STALE: u8 = 21;
+    /// The journal or catalog was edited.
+    pub const HISTORY: u8 = 22;
+    /// A signature or a sequence number was refused.
+    pub const SIGNATURE: u8 = 23;
+    /// Another operation, or too many clients.
+    pub const BUSY: u8 = 30;
+    /// The upgrade failed and the old release is healthy.
+    pub const UPGRADE_FAILED: u8 = 40;
+    /// It cannot be told; nothing was committed.
+    pub const INCONCLUSIVE: u8 = 41;
+    /// A person must look.
+    pub const OPERATOR: u8 = 50;
+}
+
+/// What a client asks of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Request {
+    /// What runs, and how it is.
+    Status,
+    /// The plan that would lead to a release. Changes nothing.
+    Plan {
+        /// The release to go to.
+        release: ReleaseId,
+    },
+    /// Go to a release.
+    Apply {
+        /// The release to go to.
+        release: ReleaseId,
+        /// The plan that was reviewed; another one is refused as stale.
+        plan_id: Option<String>,
+        /// Act; else only say what would be done.
+        execute: bool,
+    },
+    /// Make the current release the permanent one.
+    Confirm,
+    /// Go back to the release before.
+    Rollback {
+        /// Also where the writes made since would be lost.
+        lose_writes: bool,
+    },
+    /// End the node.
+    Stop,
+}
+
+impl Request {
+    /// Whether the request changes nothing.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::Status | Self::Plan { .. } | Self::Apply { execute: false, .. })
+    }
+}
+
+/// One step of a running request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The step that ended.
+    pub step: String,
+    /// Its place, from 0.
+    pub index: u32,
+    /// How many there are.
+    pub of: u32,
+    /// How long it took.
+    pub micros: u64,
+}
+
+/// The end of a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// It was carried out.
+    Done(Box<Outcome>),
+    /// It was not.
+    Failed(Failure),
+}
+
+impl Response {
+    /// A request carried out.
+    pub fn done(outcome: Outcome) -> Self {
+        Self::Done(Box::new(outcome))
+    }
+
+    /// A request that failed with one of the codes of [`code`].
+    pub fn failed(code: u8, message: impl Into<String>) -> Self {
+        Self::Failed(Failure { code, message: message.into(), step: None })
+    }
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The exit code for the command line, see [`code`].
+    pub code: u8,
+    /// What is wrong, where, and what to do next.
+    pub message: String,
+    /// The step at which it failed.
+    pub step: Option<String>,
+}
+
+/// What a request gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Of [`Request::Status`].
+    Status(Status),
+    /// Of [`Request::Plan`], and of [`Request::Apply`] without `execute`.
+    Planned(Planned),
+    /// Of [`Request::Apply`], and of [`Request::Rollback`].
+    Upgraded(Upgraded),
+    /// Of [`Request::Confirm`].
+    Confirmed {
+        /// The release that is permanent now.
+        release: ReleaseId,
+    },
+    /// Of [`Request::Stop`]: the node ends after this answer.
+    Stopping,
+}
+
+/// A plan, as a node would carry it out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Planned {
+    /// Its identity, to be given to [`Request::Apply`].
+    pub plan_id: String,
+    /// The release that it leaves.
+    pub from: ReleaseId,
+    /// The release that it leads to.
+    pub to: ReleaseId,
+    /// Its steps, in order, in words.
+    pub steps: Vec<String>,
+    /// The plan itself.
+    pub plan: serde_json::Value,
+}
+
+/// What runs, and how it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The current release.
+    pub release: Option<ReleaseId>,
+    /// The permanent release.
+    pub permanent: Option<ReleaseId>,
+    /// Whether the current release waits for confirmation.
+    pub unconfirmed: bool,
+    /// The instances of components.
+    pub components: Vec<ComponentStatus>,
+    /// Open client connections.
+    pub connections: u64,
+    /// How long the node has run, in milliseconds.
+    pub uptime_ms: u64,
+    /// Its process number.
+    pub pid: u32,
+    /// Where it listens.
+    pub listen: Vec<String>,
+    /// Old libraries that could not be unloaded.
+    pub retained: Vec<Retained>,
+}
+
+/// One instance of a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentStatus {
+    /// Name of the component.
+    pub component: String,
+    /// Number of the instance.
+    pub instance: u32,
+    /// Version of the code that serves it.
+    pub version: String,
+    /// `running`, `suspended`, `converting`, `failed`, ….
+    pub state: String,
+    /// Bytes of its region.
+    pub region_bytes: u64,
+    /// Generation of its region.
+    pub generation: u64,
+}
+
+/// A library that stays mapped although nothing calls it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retained {
+    /// The library.
+    pub library: String,
+    /// What holds it.
+    pub reason: String,
+}
+
+/// An upgrade (or the way back) that was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// The release before.
+    pub from: ReleaseId,
+    /// The release now.
+    pub to: ReleaseId,
+    /// How long messages waited, in microseconds.
+    pub stop_us: u64,
+    /// How long all of it took, in microseconds.
+    pub total_us: u64,
+    /// Each step.
+    pub steps: Vec<StepTime>,
+    /// Libraries that were unloaded.
+    pub unloaded: Vec<String>,
+    /// Libraries that were not, and why.
+    pub retained: Vec<Retained>,
+}
+
+/// How long a step took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepTime {
+    /// Its name.
+    pub name: String,
+    /// Its time in microseconds.
+    pub micros: u64,
+}
+
+/// A frame from the node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// A step ended; more frames follow.
+    Progress(Progress),
+    /// The end: carried out.
+    Done(Box<Outcome>),
+    /// The end: not carried out.
+    Failed(Failure),
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        match response {
+            Response::Done(outcome) => Self::Done(outcome),
+            Response::Failed(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+/// Why a frame could not be read or written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The other side closed the connection between two frames.
+    #[error("the connection was closed")]
+    Closed,
+    /// The connection ended inside a frame.
+    #[error("the connection ended inside a frame; ask again")]
+    Truncated,
+    /// Nothing came, or nothing could be sent, in time.
+    #[error("the other side did not answer in time; ask again, or look whether it hangs")]
+    TimedOut,
+    /// The frame is longer than the limit.
+    #[error("a frame of {bytes} bytes is longer than the {FRAME_LIMIT} allowed; is this the control socket, and its protocol?")]
+    TooLong {
+        /// Bytes of the frame.
+        bytes: usize,
+    },
+    /// The frame speaks another version of the protocol.
+    #[error("the frame speaks version {found} of the protocol, this side {VERSION}; use the `neurath` that belongs to the node")]
+    Version {
+        /// The version found.
+        found: u64,
+    },
+    /// The frame is not what belongs here.
+    #[error("the frame cannot be understood: {0}; use the `neurath` that belongs to the node")]
+    Garbage(String),
+    /// The operating system refused.
+    #[error("the connection failed: {0}; ask again")]
+    Io(io::Error),
+}
+
+impl From<io::Error> for FrameError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Self::Truncated,
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::TimedOut,
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Self::Closed,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Outgoing<'a, T> {
+    version: u32,
+    body: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Incoming<T> {
+    body: T,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    version: u64,
+    #[serde(rename = "body")]
+    _body: Option<IgnoredAny>,
+}
+
+/// The bytes of a frame.
+pub fn encode<T: Serialize>(body: &T) -> Result<Vec<u8>, FrameError> {
+    let mut bytes = vec![0; 4];
+    serde_json::to_writer(&mut bytes, &Outgoing { version: VERSION, body })
+        .map_err(|error| FrameError::Garbage(error.to_string()))?;
+    let length = bytes.len() - 4;
+    if length > FRAME_LIMIT {
+        return Err(FrameError::TooLong { bytes: length });
+    }
+    bytes[..4].copy_from_slice(&(length as u32).to_le_bytes());
+    Ok(bytes)
+}
+
+/// The body of a frame, out of its JSON (without the length).
+pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, FrameError> {
+    let garbage = |error: serde_json::Error| FrameError::Garbage(error.to_string());
+    let head: Head = serde_json::from_slice(json).map_err(garbage)?;
+    if head.version != u64::from(VERSION) {
+        return Err(FrameError::Version { found: head.version });
+    }
+    serde_json::from_slice::<Incoming<T>>(json).map(|frame| frame.body).map_err(garbage)
+}
+
+/// Writes one frame.
+pub fn write_frame<T: Serialize>(to: &mut impl Write, body: &T) -> Result<(), FrameError> {
+    let bytes = encode(body)?;
+    to.write_all(&bytes)?;
+    Ok(to.flush()?)
+}
+
+/// Reads one frame. Memory grows with what arrives, not with what the length promises.
+pub fn read_frame<T: DeserializeOwned>(from: &mut impl Read) -> Result<T, FrameError> {
+    let mut length = [0; 4];
+    let mut filled = 0;
+    while filled < length.len() {
+        match from.read(&mut length[filled..]) {
+            Ok(0) if filled == 0 => return Err(FrameError::Closed),
+            Ok(0) => return Err(FrameError::Truncated),
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let length = u32::from_le_bytes(length) as usize;
+    if length > FRAME_LIMIT {
+        return Err(FrameError::TooLong { bytes: length });
+    }
+    let mut json = Vec::new();
+    from.by_ref().take(length as u64).read_to_end(&mut json)?;
+    if json.len() < length {
+        return Err(FrameError::Truncated);
+    }
+    decode(&json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn requests() -> Vec<Request> {
+        let release = ReleaseId::new("shop", "1.1.0");
+        vec![
+            Request::Status,
+            Request::Plan { release: release.clone() },
+            Request::Apply { release: release.clone(), plan_id: None, execute: false },
+            Request::Apply { release, plan_id: Some("3b1f".to_owned()), execute: true },
+            Request::Confirm,
+            Request::Rollback { lose_writes: true },
+            Request::Stop,
+        ]
+    }
+
+    #[test]
+    fn frames_come_back_as_they_were() {
+        for request in requests() {
+            let bytes = encode(&request).unwrap();
+            assert_eq!(read_frame::<Request>(&mut bytes.as_slice()).unwrap(), request);
+            for length in 0..bytes.len() {
+                match read_frame::<Request>(&mut &bytes[..length]) {
+                    Err(FrameError::Closed) => assert_eq!(length, 0),
+                    Err(FrameError::Truncated) => assert_ne!(length, 0),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+
+    /// The words of version 1: what they are here they stay.
+    #[test]
+    fn the_json_of_version_1_stays() {
+        let lines: Vec<_> = requests()
+            .iter()
+            .map(|request| String::from_utf8(encode(request).unwrap()[4..].to_vec()).unwrap())
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                r#"{"version":1,"body":"status"}"#,
+                r#"{"version":1,"body":{"plan":{"release":{"name":"shop","version":"1.1.0"}}}}"#,
+                r#"{"version":1,"body":{"apply":{"release":{"name":"shop","version":"1.1.0"},"plan_id":null,"execute":false}}}"#,
+                r#"{"version":1,"body":{"apply":{"release":{"name":"shop","version":"1.1.0"},"plan_id":"3b1f","execute":true}}}"#,
+                r#"{"version":1,"body":"confirm"}"#,
+                r#"{"version":1,"body":{"rollback":{"lose_writes":true}}}"#,
+                r#"{"version":1,"body":"stop"}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn hostile_frames_are_named() {
+        let frame = |json: &str| {
+            let mut bytes = (json.len() as u32).to_le_bytes().to_vec();
+            bytes.extend_from_slice(json.as_bytes());
+            read_frame::<Request>(&mut bytes.as_slice())
+        };
+        assert!(matches!(frame(r#"{"version":2,"body":{"what":"ever"}}"#), Err(FrameError::Version { found: 2 })));
+        assert!(matches!(frame(r#"{"version":1,"body":"explode"}"#), Err(FrameError::Garbage(_))));
+        assert!(matches!(frame(r#"{"body":"status"}"#), Err(FrameError::Garbage(_))));
+        assert!(matches!(frame(r#"{"version":1}"#), Err(FrameError::Garbage(_))));
+        assert!(matches!(frame("\u{0}\u{1}"), Err(FrameError::Garbage(_))));
+        assert!(matches!(frame(&"[".repeat(100_000)), Err(FrameError::Garbage(_))));
+        let deep = format!(r#"{{"version":1,"body":{}}}"#, "[".repeat(100_000));
+        assert!(matches!(frame(&deep), Err(FrameError::Garbage(_))));
+        assert!(matches!(read_frame::<Request>(&mut &[0xff; 64][..]), Err(FrameError::TooLong { .. })));
+        assert!(matches!(encode(&"x".repeat(FRAME_LIMIT)), Err(FrameError::TooLong { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read_frame::<Request>(&mut bytes.as_slice());
+            let _ = decode::<Answer>(&bytes);
+        }
+    }
+}
