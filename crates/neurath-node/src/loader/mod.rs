@@ -1,1 +1,326 @@
-//! Loading.
+//! Loads, calls and unloads component libraries: the only unsafe code of this crate.
+//!
+//! A file is read and judged before it is loaded ([`elf`]), its descriptor is copied out and
+//! every address in it checked ([`Description`]), the thread keys it makes are watched
+//! ([`thread_keys`]), and its end is verified ([`Unloading`]). `docs/loading.md` has the reasons.
+
+pub mod elf;
+pub mod thread_keys;
+
+mod call;
+mod description;
+mod error;
+mod image;
+mod services;
+
+use std::{
+    ffi::CString,
+    fs,
+    mem::{ManuallyDrop, MaybeUninit},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use libloading::os::unix;
+use neurath_abi::{Bytes, Call, DESCRIPTOR_SYMBOL, MigrationBatch, Status};
+
+pub use call::{Batch, CallError, Event, Function, Invocation, Outcome, RegionSource};
+pub use description::{Description, MigrationInfo};
+pub use error::LoadError;
+pub use services::{Host, Services};
+
+use elf::ElfFacts;
+use image::Image;
+use thread_keys::Slot;
+
+type CallFn = unsafe extern "C" fn(*mut Call) -> Status;
+type ConvertFn = unsafe extern "C" fn(*mut MigrationBatch) -> Status;
+
+/// A loaded component.
+///
+/// Dropping it without [`Library::close`] leaves it loaded for good, on purpose: only who
+/// closes it knows that no thread has run its code and is alive.
+#[derive(Debug)]
+pub struct Library {
+    handle: ManuallyDrop<unix::Library>,
+    slot: Slot,
+    image: Image,
+    path: PathBuf,
+    facts: ElfFacts,
+    description: Description,
+    functions: [CallFn; 6],
+    conversions: Vec<ConvertFn>,
+}
+
+/// How [`Library::close`] ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unloading {
+    /// It is gone, and its thread keys are free.
+    Unloaded,
+    /// It stays in memory, for this reason. Legal, to be reported and bounded.
+    Retained(String),
+}
+
+/// Libraries that stayed: the system may drop one at a later `dlclose`.
+static RETAINED: Mutex<Vec<(PathBuf, Slot)>> = Mutex::new(Vec::new());
+
+/// Held while libraries come and go, so that "is it open" stays true until it is.
+fn registry() -> MutexGuard<'static, Vec<(PathBuf, Slot)>> {
+    RETAINED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives back what belonged to retained libraries that are gone by now.
+fn sweep(retained: &mut Vec<(PathBuf, Slot)>) {
+    let gone = |entry: &mut (PathBuf, Slot)| !image::is_loaded(&entry.0);
+    for (_, slot) in retained.extract_if(.., gone) {
+        slot.release();
+    }
+}
+
+/// The libraries that were closed and are still in memory.
+pub fn retained() -> Vec<PathBuf> {
+    let mut retained = registry();
+    sweep(&mut retained);
+    retained.iter().map(|entry| entry.0.clone()).collect()
+}
+
+/// Judges a file without loading it.
+///
+/// # Errors
+///
+/// As for [`Library::open`], as far as the file alone shows it.
+pub fn inspect(path: &Path) -> Result<ElfFacts, LoadError> {
+    let bytes =
+        fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    let symbol = DESCRIPTOR_SYMBOL.strip_suffix(b"\0").unwrap_or(DESCRIPTOR_SYMBOL);
+    let facts = elf::inspect(&bytes, &String::from_utf8_lossy(symbol))
+        .map_err(|source| LoadError::Elf { path: path.to_owned(), source })?;
+    match facts.defines_symbol {
+        true => Ok(facts),
+        false => Err(LoadError::MissingSymbol(path.to_owned())),
+    }
+}
+
+impl Library {
+    /// Loads the component in `path`, an absolute path that is not open in this process.
+    ///
+    /// Runs the library's constructors: load what you trust. No other function of it is called.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] says what is wrong with the file, and what to do. Nothing stays loaded.
+    pub fn open(path: &Path) -> Result<Library, LoadError> {
+        if !path.is_absolute() {
+            return Err(LoadError::Relative(path.to_owned()));
+        }
+        let facts = inspect(path)?;
+        let mut retained = registry();
+        sweep(&mut retained);
+        let c_path = CString::new(path.as_os_str().as_bytes())
+            .map_err(|_| LoadError::Relative(path.to_owned()))?;
+        if is_open(&c_path) {
+            return Err(LoadError::AlreadyOpen(path.to_owned()));
+        }
+        let slot = Slot::take().ok_or(LoadError::TooMany(thread_keys::SLOT_COUNT))?;
+        // SAFETY: runs the constructors of a file that the operator has released; see above.
+        let opened = unsafe { unix::Library::open(Some(path), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        let handle = match opened {
+            Ok(handle) => handle,
+            Err(error) => {
+                slot.release();
+                return Err(LoadError::System { path: path.to_owned(), text: system_text(&error) });
+            }
+        };
+        match read_loaded(path, &handle, &slot) {
+            Ok((image, parts)) => Ok(Library {
+                handle: ManuallyDrop::new(handle),
+                slot,
+                image,
+                path: path.to_owned(),
+                facts,
+                description: parts.description,
+                // SAFETY: addresses in the library's code, where its descriptor says
+                // functions of these types are; the ABI version vouches for the types.
+                functions: parts.functions.map(|address| unsafe {
+                    std::mem::transmute::<usize, CallFn>(address)
+                }),
+                conversions: parts
+                    .conversions
+                    .into_iter()
+                    // SAFETY: likewise.
+                    .map(|address| unsafe { std::mem::transmute::<usize, ConvertFn>(address) })
+                    .collect(),
+            }),
+            Err(error) => {
+                let _ = handle.close();
+                finish(&mut retained, path, slot);
+                Err(error)
+            }
+        }
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// What its file says.
+    pub fn facts(&self) -> &ElfFacts {
+        &self.facts
+    }
+
+    /// The file it was loaded from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many thread keys it holds.
+    pub fn thread_keys(&self) -> usize {
+        self.slot.held()
+    }
+
+    /// Calls a function of the component. Costs no allocation unless it fails.
+    ///
+    /// To be used only on a thread that is joined before [`Library::close`].
+    ///
+    /// # Errors
+    ///
+    /// What the component answered.
+    #[inline]
+    pub fn call(
+        &self,
+        function: Function,
+        invocation: Invocation<'_>,
+    ) -> Result<Outcome, CallError> {
+        // SAFETY: a function of this component, which is loaded; `run` always passes the
+        // beginning of a `CreateCall`, which is what `Create` needs.
+        unsafe { invocation.run(self.functions[function as usize]) }
+    }
+
+    /// Converts a row of values with the conversion `index` of the description.
+    ///
+    /// # Errors
+    ///
+    /// No such conversion, a batch that does not fit it, or what the component answered.
+    pub fn convert(&self, index: usize, batch: Batch<'_>) -> Result<(), CallError> {
+        let (Some(info), Some(convert)) =
+            (self.description.migrations.get(index), self.conversions.get(index))
+        else {
+            return Err(CallError::refused(format!("there is no conversion {index}")));
+        };
+        batch.check(info.from_size, info.to_size)?;
+        let mut text = MaybeUninit::uninit();
+        let mut raw = MigrationBatch {
+            size: size_of::<MigrationBatch>() as u32,
+            reserved: 0,
+            old: batch.old.as_ptr(),
+            old_stride: batch.old_stride,
+            new: batch.new.as_mut_ptr(),
+            new_stride: batch.new_stride,
+            count: batch.count,
+            live: batch.live.as_ptr(),
+            extra: Bytes::new(batch.extra.as_bytes()),
+            now_ms: batch.now_ms,
+            error: call::error_text(&mut text),
+        };
+        // SAFETY: a conversion of this component, which is loaded, for values of the sizes
+        // that `check` has found room for.
+        let status = unsafe { convert(&raw mut raw) };
+        match status.is_ok() {
+            true => Ok(()),
+            // SAFETY: `error` was made of `text` above.
+            false => Err(unsafe { call::failure(status, &raw.error, &text) }),
+        }
+    }
+
+    /// Unloads it, and looks whether it is gone. Every thread that has run its code must
+    /// have been joined: one that is alive and holds thread-local values of the library keeps it.
+    pub fn close(self) -> Unloading {
+        let mut retained = registry();
+        let signals = self.image.signal_handlers();
+        if !signals.is_empty() {
+            retained.push((self.path, self.slot));
+            return Unloading::Retained(format!(
+                "it handles signals {signals:?}: components must not install signal handlers"
+            ));
+        }
+        let closed = ManuallyDrop::into_inner(self.handle).close();
+        let gone = finish(&mut retained, &self.path, self.slot);
+        if gone {
+            return Unloading::Unloaded;
+        }
+        let mut reasons = self.facts.retained();
+        if let Err(error) = closed {
+            reasons.push(system_text(&error));
+        }
+        if reasons.is_empty() {
+            reasons.push(format!(
+                "a live thread holds thread-local values of it (threads: {})",
+                thread_names().join(", ")
+            ));
+        }
+        Unloading::Retained(reasons.join("; "))
+    }
+}
+
+/// After a `dlclose`: gives back the keys if the library is gone, and remembers it otherwise.
+fn finish(retained: &mut Vec<(PathBuf, Slot)>, path: &Path, slot: Slot) -> bool {
+    let gone = !image::is_loaded(path);
+    match gone {
+        true => {
+            slot.release();
+        }
+        false => retained.push((path.to_owned(), slot)),
+    }
+    sweep(retained);
+    gone
+}
+
+fn read_loaded(
+    path: &Path,
+    handle: &unix::Library,
+    slot: &Slot,
+) -> Result<(Image, description::Parts), LoadError> {
+    let image = Image::find(path).ok_or_else(|| LoadError::AlreadyOpen(path.to_owned()))?;
+    slot.attach(&image)
+        .map_err(|source| LoadError::ThreadKeys { path: path.to_owned(), source })?;
+    // SAFETY: only the address is used, whatever lies there.
+    let symbol = unsafe { handle.get::<*const u8>(DESCRIPTOR_SYMBOL) }
+        .map_err(|_| LoadError::MissingSymbol(path.to_owned()))?;
+    let address = symbol.into_raw() as usize;
+    let parts = description::read(path, &image, address)?;
+    Ok((image, parts))
+}
+
+/// Whether the system's loader would answer `path` with something that is loaded already.
+fn is_open(path: &CString) -> bool {
+    // SAFETY: a terminated string; loads nothing.
+    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD) };
+    if handle.is_null() {
+        return false;
+    }
+    // SAFETY: undoes the count that `dlopen` has just added.
+    unsafe { libc::dlclose(handle) };
+    true
+}
+
+fn system_text(error: &libloading::Error) -> String {
+    use std::error::Error as _;
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// The names of this process's threads, the first few of them.
+fn thread_names() -> Vec<String> {
+    let Ok(tasks) = fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
+    tasks
+        .flatten()
+        .take(16)
+        .filter_map(|task| {
+            let name = fs::read_to_string(task.path().join("comm")).ok()?;
+            Some(format!("{} {:?}", task.file_name().to_string_lossy(), name.trim()))
+        })
+        .collect()
+}

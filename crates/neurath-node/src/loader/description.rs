@@ -1,0 +1,230 @@
+//! Reads a library's descriptor, believing nothing it says.
+
+use std::{
+    mem::{offset_of, size_of},
+    path::Path,
+};
+
+use neurath_abi::{
+    ABI_VERSION, Bytes, ComponentDescriptor, Migration, PANIC_ABORT, PANIC_UNWIND,
+};
+
+use super::{LoadError, image::Image};
+
+const MAX_NAME: usize = 64;
+const MAX_VERSION: usize = 64;
+const MAX_COMPILER: usize = 256;
+const MAX_SCHEMA: usize = 16 << 20;
+const MAX_MIGRATIONS: usize = 4096;
+
+/// What a library says of itself, copied out of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// The component's name.
+    pub name: String,
+    /// The component's version.
+    pub version: String,
+    /// The compiler that built it.
+    pub compiler: String,
+    /// The encoded schema of its state.
+    pub schema: Vec<u8>,
+    /// The fingerprint of its state's type.
+    pub fingerprint: [u8; 16],
+    /// Its conversions; [`super::Library::convert`] takes their index.
+    pub migrations: Vec<MigrationInfo>,
+}
+
+/// One conversion that a library offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationInfo {
+    /// The fingerprint of the type it takes.
+    pub from: [u8; 16],
+    /// The fingerprint of the type it gives.
+    pub to: [u8; 16],
+    /// The size of a value it takes, in bytes.
+    pub from_size: u32,
+    /// The size of a value it gives, in bytes.
+    pub to_size: u32,
+    /// The component's version it comes from, or goes back to.
+    pub version: String,
+    /// Whether it goes back.
+    pub backward: bool,
+}
+
+/// [`ComponentDescriptor`] with numbers for the functions: a null function pointer must
+/// not be read as one.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct RawDescriptor {
+    size: u32,
+    abi: u32,
+    panic_strategy: u32,
+    reserved: u32,
+    name: Bytes,
+    version: Bytes,
+    compiler: Bytes,
+    schema: Bytes,
+    fingerprint: [u8; 16],
+    functions: [usize; 6],
+    migrations: *const RawMigration,
+    migration_count: usize,
+}
+
+/// [`Migration`], likewise.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct RawMigration {
+    from: [u8; 16],
+    to: [u8; 16],
+    from_size: u32,
+    to_size: u32,
+    version: Bytes,
+    backward: u32,
+    reserved: u32,
+    convert: usize,
+}
+
+const _: () = {
+    assert!(size_of::<RawDescriptor>() == size_of::<ComponentDescriptor>());
+    assert!(offset_of!(RawDescriptor, functions) == offset_of!(ComponentDescriptor, functions));
+    assert!(offset_of!(RawDescriptor, schema) == offset_of!(ComponentDescriptor, schema));
+    assert!(size_of::<RawMigration>() == size_of::<Migration>());
+    assert!(offset_of!(RawMigration, convert) == offset_of!(Migration, convert));
+    assert!(offset_of!(RawMigration, version) == offset_of!(Migration, version));
+};
+
+/// What [`read`] gives: the description, and the addresses of the six functions and of
+/// the conversions, each of which lies in the library's code.
+pub(super) struct Parts {
+    pub description: Description,
+    pub functions: [usize; 6],
+    pub conversions: Vec<usize>,
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    image: &'a Image,
+}
+
+/// Reads the descriptor at `address`.
+pub(super) fn read(path: &Path, image: &Image, address: usize) -> Result<Parts, LoadError> {
+    let reader = Reader { path, image };
+    let no_descriptor = || reader.bad("the descriptor", "does not lie in the library");
+    if !address.is_multiple_of(8) || !image.contains(address, 8) {
+        return Err(no_descriptor());
+    }
+    // SAFETY: readable memory of the library, as just checked, and aligned.
+    let [size, abi] = unsafe { (address as *const [u32; 2]).read() };
+    if abi != ABI_VERSION {
+        return Err(LoadError::Abi { path: path.to_owned(), found: abi });
+    }
+    if size as usize != size_of::<RawDescriptor>() {
+        return Err(reader.bad("size", "is not that of this ABI version"));
+    }
+    if !image.contains(address, size_of::<RawDescriptor>()) {
+        return Err(no_descriptor());
+    }
+    // SAFETY: as above; every bit pattern is a valid `RawDescriptor`.
+    let raw = unsafe { (address as *const RawDescriptor).read() };
+    match raw.panic_strategy {
+        PANIC_UNWIND => {}
+        PANIC_ABORT => return Err(LoadError::PanicAbort(path.to_owned())),
+        _ => return Err(reader.bad("panic_strategy", "is neither unwind nor abort")),
+    }
+    let name = reader.text("name", raw.name, MAX_NAME)?;
+    if neurath_manifest::scalar::check_name(&name).is_err() {
+        return Err(reader.bad("name", "is not a component name"));
+    }
+    let version = reader.text("version", raw.version, MAX_VERSION)?;
+    if version.is_empty() || version.chars().any(|c| !c.is_ascii_graphic() || c == '/') {
+        return Err(reader.bad("version", "is not a version"));
+    }
+    let names = ["create", "init", "handle", "quiesce", "terminate", "check_state"];
+    for (name, function) in names.into_iter().zip(raw.functions) {
+        reader.code(name, function)?;
+    }
+    let (migrations, conversions) = reader.migrations(&raw)?;
+    let description = Description {
+        name,
+        version,
+        compiler: reader.text("compiler", raw.compiler, MAX_COMPILER)?,
+        schema: reader.bytes("schema", raw.schema, MAX_SCHEMA)?,
+        fingerprint: raw.fingerprint,
+        migrations,
+    };
+    Ok(Parts { description, functions: raw.functions, conversions })
+}
+
+impl Reader<'_> {
+    fn bad(&self, field: impl Into<String>, problem: &'static str) -> LoadError {
+        LoadError::Descriptor { path: self.path.to_owned(), field: field.into(), problem }
+    }
+
+    fn bytes(&self, field: &str, bytes: Bytes, limit: usize) -> Result<Vec<u8>, LoadError> {
+        if bytes.len > limit {
+            return Err(self.bad(field, "is too long"));
+        }
+        if bytes.len > 0 && !self.image.contains(bytes.ptr as usize, bytes.len) {
+            return Err(self.bad(field, "does not lie in the library"));
+        }
+        // SAFETY: empty, or readable memory of the library, which no thread writes: none
+        // runs its code yet.
+        Ok(unsafe { bytes.as_slice() }.to_vec())
+    }
+
+    fn text(&self, field: &str, bytes: Bytes, limit: usize) -> Result<String, LoadError> {
+        String::from_utf8(self.bytes(field, bytes, limit)?)
+            .map_err(|_| self.bad(field, "is not UTF-8"))
+    }
+
+    fn code(&self, field: &str, address: usize) -> Result<(), LoadError> {
+        match address {
+            0 => Err(self.bad(field, "is null")),
+            _ if !self.image.is_code(address) => {
+                Err(self.bad(field, "does not lie in the library's code"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn migrations(
+        &self,
+        raw: &RawDescriptor,
+    ) -> Result<(Vec<MigrationInfo>, Vec<usize>), LoadError> {
+        let count = raw.migration_count;
+        if count > MAX_MIGRATIONS {
+            return Err(self.bad("migration_count", "is too large"));
+        }
+        let start = raw.migrations as usize;
+        if count > 0
+            && (!start.is_multiple_of(8)
+                || !self.image.contains(start, count * size_of::<RawMigration>()))
+        {
+            return Err(self.bad("migrations", "does not lie in the library"));
+        }
+        let mut infos = Vec::with_capacity(count);
+        let mut conversions = Vec::with_capacity(count);
+        for index in 0..count {
+            let address = start + index * size_of::<RawMigration>();
+            // SAFETY: aligned, readable memory of the library; every bit pattern is valid.
+            let raw = unsafe { (address as *const RawMigration).read() };
+            let field = |name: &str| format!("migrations[{index}].{name}");
+            self.code(&field("convert"), raw.convert)?;
+            let backward = match raw.backward {
+                0 => false,
+                1 => true,
+                _ => return Err(self.bad(field("backward"), "is neither 0 nor 1")),
+            };
+            infos.push(MigrationInfo {
+                from: raw.from,
+                to: raw.to,
+                from_size: raw.from_size,
+                to_size: raw.to_size,
+                version: self.text(&field("version"), raw.version, MAX_VERSION)?,
+                backward,
+            });
+            conversions.push(raw.convert);
+        }
+        Ok((infos, conversions))
+    }
+}

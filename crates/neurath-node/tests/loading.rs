@@ -1,0 +1,357 @@
+//! The loader on a real library. One test at a time: they count what the process has.
+
+#![allow(unsafe_code, reason = "counts the free thread keys, and lends a region slot")]
+
+use std::{
+    ffi::c_void,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use neurath_abi::{InfoKey, LogLevel, MessageKind, Ref, RegionOps, RegionSlot, Status, Token};
+use neurath_node::loader::{
+    Batch, Event, Function, Host, Invocation, Library, LoadError, RegionSource, Services, Unloading,
+    retained,
+};
+
+fn fixture() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testing/loader-fixtures");
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("loader-fixtures");
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--offline", "--manifest-path"])
+            .arg(source.join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&target)
+            .env_remove("RUSTFLAGS")
+            .status()
+            .expect("cargo runs");
+        assert!(status.success(), "the fixture builds");
+        target.join("debug/libloader_fixtures.so")
+    })
+}
+
+fn alone() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The fixture under a name of its own, after `edit`.
+fn copy(dir: &tempfile::TempDir, edit: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
+    let mut bytes = fs::read(fixture()).unwrap();
+    edit(&mut bytes);
+    let path = dir.path().canonicalize().unwrap().join("copy.so");
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// Where the descriptor lies in the file: size, ABI version, panic strategy, zero.
+fn descriptor(bytes: &[u8]) -> usize {
+    let size = size_of::<neurath_abi::ComponentDescriptor>() as u32;
+    let head: Vec<u8> = [size, 1, 1, 0].into_iter().flat_map(u32::to_le_bytes).collect();
+    let mut found = bytes.windows(16).enumerate().filter(|(_, window)| *window == head);
+    let at = found.next().expect("the descriptor is in the file").0;
+    assert!(found.next().is_none());
+    at
+}
+
+struct Region(RegionSlot);
+
+impl Region {
+    fn new() -> Region {
+        Region(RegionSlot {
+            ops: std::ptr::null::<RegionOps>(),
+            owner: std::ptr::null_mut::<c_void>(),
+            segments: std::ptr::null(),
+            segment_count: 0,
+            dirty: 0,
+            root: Ref::NULL,
+        })
+    }
+}
+
+// SAFETY: the fixture never looks at the region.
+unsafe impl RegionSource for Region {
+    fn slot(&self) -> *const RegionSlot {
+        &self.0
+    }
+}
+
+#[derive(Default)]
+struct Recorder {
+    replies: Vec<(Token, Vec<u8>)>,
+    port: u64,
+    panics: bool,
+}
+
+impl Services for Recorder {
+    fn reply(&mut self, token: Token, bytes: &[u8]) -> Status {
+        assert!(!self.panics, "as the test wants");
+        self.replies.push((token, bytes.to_vec()));
+        Status::OK
+    }
+    fn send(&mut self, _: &str, _: Token, _: &[u8]) -> Status {
+        Status::NOT_FOUND
+    }
+    fn next_token(&mut self, _: u64) -> Token {
+        Token::NONE
+    }
+    fn connection_set(&mut self, _: u64, _: u64) -> Status {
+        Status::OK
+    }
+    fn connection_close(&mut self, _: u64) -> Status {
+        Status::OK
+    }
+    fn listen(&mut self, _: &str) -> Status {
+        Status::OK
+    }
+    fn timer(&mut self, _: u64, _: u64) -> Status {
+        Status::OK
+    }
+    fn log(&mut self, _: LogLevel, _: &str) {}
+    fn info(&mut self, key: InfoKey) -> u64 {
+        if key == InfoKey::PORT { self.port } else { 0 }
+    }
+}
+
+fn handle(
+    library: &Library,
+    services: &mut Recorder,
+    bytes: &[u8],
+) -> Result<usize, neurath_node::loader::CallError> {
+    let region = Region::new();
+    let event = Event {
+        kind: MessageKind::DATA,
+        source: 5,
+        user: 0,
+        token: Token { target: 5, sequence: 9 },
+        bytes,
+    };
+    let invocation = Invocation::new(&region, Host::of(services)).now_ms(1).event(event);
+    library.call(Function::Handle, invocation).map(|outcome| outcome.consumed)
+}
+
+/// Calls on a thread that is joined, as the node does.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(work).join().unwrap())
+}
+
+#[test]
+fn says_what_the_library_is() {
+    let _alone = alone();
+    let library = Library::open(fixture()).unwrap();
+    let about = library.description();
+    assert_eq!((about.name.as_str(), about.version.as_str()), ("fixture", "1.2.3"));
+    assert_eq!(about.compiler, "rustc for tests");
+    assert_eq!(about.schema, b"SCHEMA-BYTES");
+    assert_eq!(about.fingerprint, [7; 16]);
+    assert_eq!(about.migrations.len(), 1);
+    assert_eq!((about.migrations[0].from_size, about.migrations[0].to_size), (8, 16));
+    assert_eq!(about.migrations[0].version, "1.0");
+    assert!(library.facts().thread_locals);
+    assert!(library.facts().retained().is_empty());
+    assert_eq!(library.close(), Unloading::Unloaded);
+}
+
+#[test]
+fn calls_and_hands_errors_over() {
+    let _alone = alone();
+    let opened = Library::open(fixture()).unwrap();
+    let (library, region) = (&opened, &Region::new());
+    let mut services = Recorder { port: 3, ..Recorder::default() };
+    let host = Host::of(&mut services);
+    let made = library.call(Function::Create, Invocation::new(region, host)).unwrap();
+    assert_eq!(made.root, Ref::new(1, 2));
+    let host = Host::of(&mut services);
+    let refused =
+        library.call(Function::Init, Invocation::new(region, host).config("bad")).unwrap_err();
+    assert_eq!(refused.status, Status::FAILED);
+    assert_eq!(refused.text, "no such thing as \u{fffd} bad");
+    for function in [Function::Quiesce, Function::Terminate, Function::CheckState] {
+        let host = Host::of(&mut services);
+        library.call(function, Invocation::new(region, host)).unwrap();
+    }
+    // More than there was is cut to what there was.
+    assert_eq!(handle(library, &mut services, b"anything"), Ok(8));
+    assert_eq!(handle(library, &mut services, b"port"), Ok(3));
+    handle(library, &mut services, b"echo").unwrap();
+    assert_eq!(services.replies, [(Token { target: 5, sequence: 9 }, b"echo".to_vec())]);
+    assert_eq!(handle(library, &mut services, b"full").unwrap_err().text, "the region is full");
+    assert_eq!(handle(library, &mut services, b"fail").unwrap_err().text, "x".repeat(1024));
+    services.panics = true;
+    assert_eq!(handle(library, &mut services, b"echo").unwrap_err().status, Status::FAILED);
+    assert_eq!(opened.close(), Unloading::Unloaded);
+}
+
+#[test]
+fn converts_the_live_values_of_a_row() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let library = Library::open(&copy(&dir, |_| {})).unwrap();
+    let old: Vec<u64> = (1..=100).collect();
+    let mut new = vec![0u64; 200];
+    let live = [u64::MAX << 1, u64::MAX];
+    // SAFETY: plain numbers as bytes.
+    let (old, new_bytes) = unsafe { (old.align_to::<u8>().1, new.align_to_mut::<u8>().1) };
+    let mut batch = |index, count, stride, extra| {
+        library.convert(
+            index,
+            Batch {
+                old,
+                old_stride: 8,
+                new: new_bytes,
+                new_stride: stride,
+                count,
+                live: &live,
+                extra,
+                now_ms: 0,
+            },
+        )
+    };
+    assert!(batch(1, 100, 16, "").unwrap_err().text.contains("no conversion 1"));
+    assert!(batch(0, 101, 16, "").unwrap_err().text.contains("old values"));
+    assert!(batch(0, 100, 8, "").unwrap_err().text.contains("new values"));
+    assert_eq!(batch(0, 100, 16, "fail").unwrap_err().status, Status::PANICKED);
+    batch(0, 100, 16, "").unwrap();
+    assert_eq!(new[..4], [0, 0, 2, 4]);
+    assert_eq!(new[198..], [100, 200]);
+    assert_eq!(library.close(), Unloading::Unloaded);
+}
+
+#[test]
+fn refuses_what_is_not_a_component() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let stayed = retained();
+    let open = |path: &Path| Library::open(path).map(|_| ()).unwrap_err();
+    assert!(matches!(open(Path::new("x.so")), LoadError::Relative(_)));
+    assert!(matches!(open(&dir.path().join("none.so")), LoadError::Read { .. }));
+    let text = copy(&dir, |bytes| *bytes = b"hello".to_vec());
+    assert!(open(&text).to_string().contains("cdylib"));
+    let edits: [(usize, u32, &str); 4] = [
+        (0, 8, "size"),
+        (4, 99, "speaks version 99"),
+        (8, 2, "panic=abort"),
+        (8, 7, "neither unwind nor abort"),
+    ];
+    for (offset, value, expected) in edits {
+        let path = copy(&dir, |bytes| {
+            let at = descriptor(bytes) + offset;
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        });
+        let error = open(&path).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    // The lengths of name and version, and the number of conversions.
+    let count = std::mem::offset_of!(neurath_abi::ComponentDescriptor, migration_count);
+    for (offset, value, expected) in [
+        (24, 0u64, "name is not a component name"),
+        (24, 65, "name is too long"),
+        (40, 0, "version is not a version"),
+        (72, 15 << 20, "schema does not lie in the library"),
+        (count, 5000, "migration_count is too large"),
+        (count, 4000, "migrations does not lie in the library"),
+    ] {
+        let path = copy(&dir, |bytes| {
+            let at = descriptor(bytes) + offset;
+            bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        });
+        let error = open(&path).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let nameless = copy(&dir, |bytes| {
+        let name = b"NEURATH_COMPONENT\0";
+        while let Some(at) = bytes.windows(name.len()).position(|window| window == name) {
+            bytes[at] = b'X';
+        }
+    });
+    assert!(matches!(open(&nameless), LoadError::MissingSymbol(_)));
+    assert_eq!(retained(), stayed, "nothing that was refused stays");
+}
+
+#[test]
+fn refuses_a_path_that_is_open() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = copy(&dir, |_| {});
+    let library = Library::open(&path).unwrap();
+    assert!(matches!(Library::open(&path), Err(LoadError::AlreadyOpen(_))));
+    // The system's loader takes a second link for the same library.
+    let link = path.with_file_name("link.so");
+    fs::hard_link(&path, &link).unwrap();
+    assert!(matches!(Library::open(&link), Err(LoadError::AlreadyOpen(_))));
+    assert_eq!(library.close(), Unloading::Unloaded);
+    assert_eq!(Library::open(&link).unwrap().close(), Unloading::Unloaded);
+}
+
+fn free_keys() -> usize {
+    let mut keys = Vec::with_capacity(2000);
+    let mut key = 0;
+    // SAFETY: a valid place for a key; each is deleted again below.
+    while unsafe { libc::pthread_key_create(&mut key, None) } == 0 {
+        keys.push(key);
+    }
+    for key in &keys {
+        // SAFETY: made above.
+        unsafe { libc::pthread_key_delete(*key) };
+    }
+    keys.len()
+}
+
+#[test]
+fn fifteen_hundred_loads_leave_no_thread_key_behind() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = copy(&dir, |_| {});
+    let before = free_keys();
+    for round in 0..1500 {
+        let library = Library::open(&path).unwrap();
+        on_a_thread(|| handle(&library, &mut Recorder::default(), b"use")).unwrap();
+        assert!(library.thread_keys() >= 2, "it takes keys: the test is about something");
+        assert_eq!(library.close(), Unloading::Unloaded, "round {round}");
+    }
+    assert_eq!(free_keys(), before);
+}
+
+#[test]
+fn a_thread_that_lives_keeps_the_library_until_it_ends() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = copy(&dir, |_| {});
+    let before = free_keys();
+    let library = Library::open(&path).unwrap();
+    on_a_thread(|| handle(&library, &mut Recorder::default(), b"thread")).unwrap();
+    let Unloading::Retained(reason) = library.close() else {
+        panic!("a thread runs its code");
+    };
+    assert!(reason.contains("thread"), "{reason}");
+    assert!(retained().contains(&path));
+    assert!(matches!(Library::open(&path), Err(LoadError::AlreadyOpen(_))));
+    thread::sleep(Duration::from_millis(800));
+    // It goes with the next library that does, and gives its keys back then.
+    let other = path.with_file_name("other.so");
+    fs::copy(fixture(), &other).unwrap();
+    assert_eq!(Library::open(&other).unwrap().close(), Unloading::Unloaded);
+    assert!(!retained().contains(&path));
+    assert_eq!(free_keys(), before);
+}
+
+#[test]
+fn a_signal_handler_keeps_the_library() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = copy(&dir, |_| {});
+    let library = Library::open(&path).unwrap();
+    on_a_thread(|| handle(&library, &mut Recorder::default(), b"signal")).unwrap();
+    let Unloading::Retained(reason) = library.close() else {
+        panic!("a signal would crash the process");
+    };
+    assert!(reason.contains("signals [10]"), "{reason}");
+    // SAFETY: as it was before the test.
+    unsafe { libc::signal(10, libc::SIG_DFL) };
+}
