@@ -1,0 +1,135 @@
+//! What is planned from.
+
+use crate::codes;
+use neurath_manifest::{Appup, Component, Diagnostic, Release, Source};
+use semver::Version;
+use std::collections::BTreeMap;
+
+/// What a built library says of its state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ComponentFacts {
+    /// The fingerprint of the state's schema.
+    pub state_fingerprint: String,
+    /// The pairs of fingerprints, from and to, that the library's `code_change` functions cover, in both directions.
+    pub migrations: Vec<(String, String)>,
+}
+
+/// An input with the hash of its file.
+#[derive(Debug, Clone)]
+pub(crate) struct Input<T> {
+    pub(crate) value: T,
+    pub(crate) hash: String,
+}
+
+type Table<T> = BTreeMap<(String, Version), T>;
+
+/// All inputs of planning, by name and version. The caller reads the files, and gives the hash of each.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    releases: Table<Input<Release>>,
+    components: Table<Input<Component>>,
+    appups: Table<Input<Appup>>,
+    facts: Table<ComponentFacts>,
+    pub(crate) problems: Vec<Diagnostic>,
+}
+
+impl Catalogue {
+    /// A catalogue of nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a release. `place` is the name and version that its file's path says; what the file itself says must be the same.
+    pub fn add_release(&mut self, place: (&str, &Version), release: Release, hash: &str) {
+        self.check_place(place, Some(&release.name), Some(&release.version), &release.source);
+        let source = release.source.clone();
+        let old = self.releases.insert(key(place), input(release, hash));
+        self.check_duplicate("releases", place, &source, old.map(|old| old.value.source));
+    }
+
+    /// Adds a component manifest. `place` as in [`Catalogue::add_release`].
+    pub fn add_component(&mut self, place: (&str, &Version), component: Component, hash: &str) {
+        self.check_place(place, Some(&component.name), Some(&component.version), &component.source);
+        let source = component.source.clone();
+        let old = self.components.insert(key(place), input(component, hash));
+        self.check_duplicate("component manifests", place, &source, old.map(|old| old.value.source));
+    }
+
+    /// Adds an appup. `place` is the component and the newer version, as its file's path says.
+    pub fn add_appup(&mut self, place: (&str, &Version), appup: Appup, hash: &str) {
+        self.check_place(place, appup.name.as_deref(), appup.version.as_ref(), &appup.source);
+        let source = appup.source.clone();
+        let old = self.appups.insert(key(place), input(appup, hash));
+        self.check_duplicate("appups", place, &source, old.map(|old| old.value.source));
+    }
+
+    /// Adds what a built library says of its state. Without facts, nothing is proved about state.
+    pub fn add_facts(&mut self, place: (&str, &Version), facts: ComponentFacts) {
+        self.facts.insert(key(place), facts);
+    }
+
+    /// The release of this name and version.
+    pub fn release(&self, name: &str, version: &Version) -> Option<&Release> {
+        self.release_input(name, version).map(|input| &input.value)
+    }
+
+    /// All releases, sorted by name and version.
+    pub fn releases(&self) -> impl Iterator<Item = &Release> {
+        self.releases.values().map(|input| &input.value)
+    }
+
+    /// The manifest of this component version.
+    pub fn component(&self, name: &str, version: &Version) -> Option<&Component> {
+        self.component_input(name, version).map(|input| &input.value)
+    }
+
+    /// The appup that leads to this component version.
+    pub fn appup(&self, name: &str, version: &Version) -> Option<&Appup> {
+        self.appup_input(name, version).map(|input| &input.value)
+    }
+
+    /// What is known of this component version's state.
+    pub fn facts(&self, name: &str, version: &Version) -> Option<&ComponentFacts> {
+        self.facts.get(&key((name, version)))
+    }
+
+    pub(crate) fn release_input(&self, name: &str, version: &Version) -> Option<&Input<Release>> {
+        self.releases.get(&key((name, version)))
+    }
+
+    pub(crate) fn component_input(&self, name: &str, version: &Version) -> Option<&Input<Component>> {
+        self.components.get(&key((name, version)))
+    }
+
+    pub(crate) fn appup_input(&self, name: &str, version: &Version) -> Option<&Input<Appup>> {
+        self.appups.get(&key((name, version)))
+    }
+
+    fn check_place(&mut self, place: (&str, &Version), name: Option<&str>, version: Option<&Version>, source: &Source) {
+        let (says_name, says_version) = (name.unwrap_or(place.0), version.unwrap_or(place.1));
+        if says_name != place.0 || says_version != place.1 {
+            let message = format!("the file says {says_name} {says_version}, but its place says {} {}", place.0, place.1);
+            self.problems.push(
+                Diagnostic::error(codes::NAME_MISMATCH, message)
+                    .in_file(source)
+                    .help("correct `name` and `version` in the file, or move it to its place"),
+            );
+        }
+    }
+
+    fn check_duplicate(&mut self, what: &str, place: (&str, &Version), new: &Source, old: Option<Source>) {
+        if let Some(old) = old {
+            let message = format!("there are two {what} for {} {}", place.0, place.1);
+            let diagnostic = Diagnostic::error(codes::DUPLICATE, message).in_file(new).related(&old, None, "the other one");
+            self.problems.push(diagnostic.help("remove one of the two"));
+        }
+    }
+}
+
+fn key(place: (&str, &Version)) -> (String, Version) {
+    (place.0.to_string(), place.1.clone())
+}
+
+fn input<T>(value: T, hash: &str) -> Input<T> {
+    Input { value, hash: hash.to_string() }
+}

@@ -1,0 +1,123 @@
+//! A plan: a value, bound to what it was made from.
+
+use neurath_manifest::{ApplyTarget, Step};
+use semver::Version;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+/// Whether a plan leads to a newer release or back to an older one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// To a newer release, or to the same.
+    Up,
+    /// Back to an older release.
+    Down,
+}
+
+impl Direction {
+    /// `up` or `down`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+
+    pub(crate) fn between(from: &Version, to: &Version) -> Self {
+        if to < from { Self::Down } else { Self::Up }
+    }
+}
+
+/// The ordered script between two releases.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Name of the release.
+    pub name: String,
+    /// The version it starts from.
+    pub from: Version,
+    /// The version it leads to.
+    pub to: Version,
+    /// Which way.
+    pub direction: Direction,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+    /// The files it was made from with their hashes, sorted by file.
+    pub inputs: Vec<(String, String)>,
+}
+
+impl Plan {
+    /// A hash over all that the plan holds: the same plan has the same id on every machine.
+    pub fn id(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let mut line = |text: String| {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        };
+        line(format!("neurath plan 1 {} {} {} {}", self.name, self.from, self.to, self.direction.as_str()));
+        line(self.steps.len().to_string());
+        for step in &self.steps {
+            line(step.to_string());
+        }
+        for (file, hash) in &self.inputs {
+            line(file.clone());
+            line(hash.clone());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// The plan as text for people: the same plan gives the same text, byte for byte.
+    pub fn to_text(&self) -> String {
+        let mut out = format!("{} {} -> {} ({})\nplan {}\n\n", self.name, self.from, self.to, self.direction.as_str(), self.id());
+        for (number, step) in self.steps.iter().enumerate() {
+            let line = format!("{:>4}  {:<20}{}", number + 1, step.verb(), operands(step));
+            let _ = writeln!(out, "{}", line.trim_end());
+        }
+        out.push_str("\nmade from\n");
+        for (file, hash) in &self.inputs {
+            let _ = writeln!(out, "      {file}  {hash}");
+        }
+        out
+    }
+
+    /// The plan as JSON; every step has the keys that it has in a relup.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "id": self.id(),
+            "name": self.name,
+            "from": self.from.to_string(),
+            "to": self.to.to_string(),
+            "direction": self.direction.as_str(),
+            "steps": self.steps.iter().map(Step::to_json).collect::<Vec<_>>(),
+            "inputs": self.inputs.iter().map(|(file, hash)| json!({ "file": file, "hash": hash })).collect::<Vec<_>>(),
+        })
+    }
+
+    /// The inputs whose hash is not the one that `current` gives for the file (`None`: the file is gone).
+    /// A plan with such inputs is stale, and must not be applied.
+    pub fn moved_inputs(&self, current: impl Fn(&str) -> Option<String>) -> Vec<&str> {
+        let moved = self.inputs.iter().filter(|(file, hash)| current(file).as_ref() != Some(hash));
+        moved.map(|(file, _)| file.as_str()).collect()
+    }
+}
+
+/// What a step acts on, for people.
+fn operands(step: &Step) -> String {
+    match step {
+        Step::LoadObjectCode { component, version } | Step::Load { component, version } | Step::Remove { component, version } => {
+            format!("{component} {version}")
+        }
+        Step::Suspend { components, timeout: Some(timeout) } => format!("{} (within {timeout:?})", components.join(", ")),
+        Step::Suspend { components, timeout: None }
+        | Step::Resume { components }
+        | Step::Stop { components }
+        | Step::Start { components }
+        | Step::ResetNode { components, .. } => components.join(", "),
+        Step::CodeChange { component, from, to, .. } => format!("{component} {from} -> {to}"),
+        Step::Purge { component, version, kind } => format!("{component} {version} ({})", kind.as_str()),
+        Step::MoveState { name, from, to, .. } => format!("{name}: {} -> {}", from.join(", "), to.join(", ")),
+        Step::SyncNodes { id, nodes, deadline } => format!("{id}: {} (within {deadline:?})", nodes.join(", ")),
+        Step::Apply(ApplyTarget::Hook { component, hook, .. }) => format!("{component} {hook}"),
+        Step::Apply(ApplyTarget::Command(words)) => words.join(" "),
+        Step::PointOfNoReturn | Step::RestartNewNode | Step::RestartNode => String::new(),
+    }
+}
