@@ -29,7 +29,7 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    fn key(&self) -> u64 {
+    pub(crate) fn key(&self) -> u64 {
         match self {
             Self::Get(key)
             | Self::Del(key)
@@ -80,7 +80,7 @@ impl Operation {
         }
     }
 
-    fn describe(&self, name: &str) -> String {
+    pub(crate) fn describe(&self, name: &str) -> String {
         match self {
             Self::Get(_) => format!("GET {name}"),
             Self::Set { value, expiry, .. } => match expiry {

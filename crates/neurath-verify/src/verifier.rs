@@ -118,6 +118,8 @@ struct Worker<'a> {
     model: Model,
     connection: Option<Connection>,
     was_connected: bool,
+    /// Since when the server can't be reached: a request now would wait that long.
+    down_since: Option<Instant>,
     /// The outgoing bytes and the times of one batch, kept for their memory.
     output: Vec<u8>,
     times: Vec<Duration>,
@@ -144,6 +146,7 @@ impl<'a> Worker<'a> {
             model: Model::default(),
             connection: None,
             was_connected: false,
+            down_since: None,
             output: Vec::new(),
             times: Vec::new(),
         }
@@ -217,9 +220,14 @@ impl<'a> Worker<'a> {
                     self.recorder.count(|totals| totals.reconnects += 1);
                 }
                 self.was_connected = true;
+                if let Some(since) = self.down_since.take() {
+                    self.recorder.received(&[], Some(since.elapsed()));
+                }
                 true
             }
             Err(error) => {
+                let since = *self.down_since.get_or_insert_with(Instant::now);
+                self.recorder.sent(since);
                 let text = format!("no connection to {}: {error}", self.options.address);
                 self.recorder.find(FindingKind::Error, text);
                 false
@@ -257,7 +265,8 @@ impl<'a> Worker<'a> {
                 self.times.push(sent.elapsed());
                 answered += 1;
                 if let Value::Error(text) = &reply {
-                    let text = format!("{operation:?} answered {}", text.escape_ascii());
+                    let asked = operation.describe(&name(operation.key()));
+                    let text = format!("{asked} answered {}", text.escape_ascii());
                     recorder.find(FindingKind::Error, text);
                     self.model.maybe(operation, sent);
                     continue;

@@ -1,0 +1,301 @@
+//! A server that lies is found out, and one that merely fails isn't called a liar.
+
+use kv_resp::{Args, Progress, Protocol, Writer, parse};
+use neurath_verify::{FindingKind, Options, Report, Verifier, check_fill, fill};
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lie {
+    None,
+    /// Says OK to one SET and doesn't do it.
+    DropSet {
+        number: u64,
+    },
+    /// Says OK to all SETs of keys with this ending from this one on and doesn't do them.
+    DropSetsOf {
+        ending: u8,
+        from: u64,
+    },
+    /// Answers one GET with something else.
+    WrongGet {
+        number: u64,
+    },
+    /// Does a DEL's opposite: nothing, though it says that it did.
+    KeepDeleted {
+        every: u64,
+    },
+    /// Adds nothing in an INCR, but says it did.
+    DropIncr {
+        every: u64,
+    },
+    /// Does a write and closes without answering.
+    CloseAfter {
+        every: u64,
+    },
+    /// Closes without doing or answering it.
+    CloseBefore {
+        every: u64,
+    },
+    /// Waits before one answer.
+    Slow {
+        number: u64,
+    },
+    /// Answers writes with errors.
+    Errors {
+        every: u64,
+    },
+}
+
+#[derive(Default)]
+struct Store {
+    keys: HashMap<Vec<u8>, Vec<u8>>,
+    sets: u64,
+    gets: u64,
+    dels: u64,
+    incrs: u64,
+    writes: u64,
+}
+
+fn number(bytes: &[u8]) -> i64 {
+    std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Answers one request; `false` when the connection is to be closed.
+fn answer(argv: &[&[u8]], store: &mut Store, lie: Lie, out: &mut Vec<u8>) -> bool {
+    let mut w = Writer::new(out, Protocol::Resp2);
+    let length = |length: usize| i64::try_from(length).expect("small");
+    let key = argv[1].to_vec();
+    let writes = !matches!(argv[0], b"GET" | b"MGET" | b"EXISTS");
+    if writes {
+        store.writes += 1;
+        match lie {
+            Lie::CloseBefore { every } if store.writes.is_multiple_of(every) => return false,
+            Lie::Errors { every } if store.writes.is_multiple_of(every) => {
+                w.error("ERR busy");
+                return true;
+            }
+            _ => {}
+        }
+    }
+    match argv[0] {
+        b"SET" => {
+            store.sets += 1;
+            let dropped = match lie {
+                Lie::DropSet { number } => store.sets == number,
+                Lie::DropSetsOf { ending, from } => {
+                    store.sets >= from && key.last() == Some(&ending)
+                }
+                _ => false,
+            };
+            if !dropped {
+                store.keys.insert(key, argv[2].to_vec());
+            }
+            w.ok();
+        }
+        b"GET" => {
+            store.gets += 1;
+            match lie {
+                Lie::WrongGet { number } if store.gets == number => w.bulk(b"something else"),
+                _ => w.optional_bulk(store.keys.get(&key).map(Vec::as_slice)),
+            }
+        }
+        b"MGET" => {
+            w.array(argv.len() - 1);
+            for key in &argv[1..] {
+                w.optional_bulk(store.keys.get(*key).map(Vec::as_slice));
+            }
+        }
+        b"DEL" => {
+            store.dels += 1;
+            let keep =
+                matches!(lie, Lie::KeepDeleted { every } if store.dels.is_multiple_of(every));
+            let was = store.keys.contains_key(&key);
+            if !keep {
+                store.keys.remove(&key);
+            }
+            w.integer(i64::from(was));
+        }
+        b"EXISTS" => w.integer(i64::from(store.keys.contains_key(&key))),
+        b"INCR" => {
+            store.incrs += 1;
+            let new = store.keys.get(&key).map_or(0, |old| number(old)) + 1;
+            if !matches!(lie, Lie::DropIncr { every } if store.incrs.is_multiple_of(every)) {
+                store.keys.insert(key, new.to_string().into_bytes());
+            }
+            w.integer(new);
+        }
+        b"APPEND" => {
+            let value = store.keys.entry(key).or_default();
+            value.extend_from_slice(argv[2]);
+            w.integer(length(value.len()));
+        }
+        _ => w.error("ERR unknown command"),
+    }
+    !matches!(lie, Lie::CloseAfter { every } if writes && store.writes.is_multiple_of(every))
+}
+
+fn serve(mut stream: TcpStream, store: &Mutex<Store>, lie: Lie) {
+    let mut input = Vec::new();
+    let mut args = Args::new();
+    let mut piece = [0; 16 * 1024];
+    while let Ok(length @ 1..) = stream.read(&mut piece) {
+        input.extend_from_slice(&piece[..length]);
+        let mut out = Vec::new();
+        let mut at = 0;
+        while let Progress::Complete { consumed } = parse(&input[at..], &mut args).expect("valid") {
+            let mut store = store.lock().expect("not poisoned");
+            let before = out.len();
+            let go_on =
+                args.with_slices(&input[at..], |argv| answer(argv, &mut store, lie, &mut out));
+            if !go_on {
+                out.truncate(before);
+                let _ = stream.write_all(&out);
+                return;
+            }
+            if matches!(lie, Lie::Slow { number } if store.writes == number) {
+                store.writes += 1;
+                std::thread::sleep(Duration::from_millis(300));
+            }
+            at += consumed;
+        }
+        input.drain(..at);
+        if stream.write_all(&out).is_err() {
+            return;
+        }
+    }
+}
+
+/// A server that lies in this way; it runs until the test's process ends.
+fn start(lie: Lie) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let store = Arc::new(Mutex::new(Store::default()));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let store = store.clone();
+            std::thread::spawn(move || serve(stream, &store, lie));
+        }
+    });
+    address
+}
+
+fn options(lie: Lie) -> Options {
+    Options {
+        address: start(lie),
+        connections: 2,
+        pipeline: 4,
+        keys: 40,
+        duration: Some(Duration::from_millis(600)),
+        ..Options::default()
+    }
+}
+
+fn run(lie: Lie) -> Report {
+    Verifier::new(options(lie)).run()
+}
+
+#[test]
+fn the_truth_is_believed() {
+    let report = run(Lie::None);
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.checked_keys, 40);
+}
+
+#[test]
+fn dropped_writes_are_lost() {
+    for lie in [
+        Lie::DropSetsOf {
+            ending: b'5',
+            from: 20,
+        },
+        Lie::KeepDeleted { every: 10 },
+        Lie::DropIncr { every: 10 },
+    ] {
+        let report = run(lie);
+        assert!(report.lost > 0, "{lie:?}: {report}");
+        assert!(
+            report
+                .samples
+                .iter()
+                .any(|finding| finding.kind == FindingKind::Lost)
+        );
+        assert_eq!(report.errors, 0, "{lie:?}: {report}");
+    }
+}
+
+#[test]
+fn one_dropped_write_of_many_is_found() {
+    let address = start(Lie::DropSet { number: 777 });
+    let filled = fill(&address, 2_000, 32, 2);
+    assert!(filled.is_clean(), "{filled}");
+    let checked = check_fill(&address, 2_000, 32, 2);
+    assert_eq!(
+        (checked.lost, checked.wrong, checked.errors),
+        (1, 0, 0),
+        "{checked}"
+    );
+}
+
+#[test]
+fn one_wrong_value_is_found() {
+    let report = run(Lie::WrongGet { number: 100 });
+    assert!(report.wrong >= 1, "{report}");
+    assert_eq!((report.lost, report.errors), (0, 0), "{report}");
+}
+
+#[test]
+fn a_broken_connection_loses_nothing() {
+    for lie in [
+        Lie::CloseAfter { every: 97 },
+        Lie::CloseBefore { every: 97 },
+    ] {
+        let report = run(lie);
+        assert_eq!((report.lost, report.wrong), (0, 0), "{lie:?}: {report}");
+        assert!(
+            report.errors > 0 && report.reconnects > 0,
+            "{lie:?}: {report}"
+        );
+        assert_eq!(report.checked_keys, 40);
+        let once = Verifier::new(Options {
+            reconnect: false,
+            ..options(lie)
+        })
+        .run();
+        assert_eq!((once.lost, once.wrong), (0, 0), "{lie:?}: {once}");
+    }
+}
+
+#[test]
+fn an_error_is_an_error_and_no_loss() {
+    let report = run(Lie::Errors { every: 50 });
+    assert_eq!((report.lost, report.wrong), (0, 0), "{report}");
+    assert!(report.errors > 0);
+    assert!(report.samples[0].text.contains("ERR busy"), "{report}");
+}
+
+#[test]
+fn a_pause_is_in_the_window_in_which_it_was() {
+    let verifier = Verifier::new(Options {
+        duration: Some(Duration::from_millis(1500)),
+        connections: 1,
+        ..options(Lie::Slow { number: 200 })
+    });
+    let live = verifier.live();
+    let running = verifier.spawn();
+    std::thread::sleep(Duration::from_millis(800));
+    let with = live.take_window();
+    assert!(with.worst >= Duration::from_millis(290), "{with:?}");
+    std::thread::sleep(Duration::from_millis(300));
+    let without = live.take_window();
+    assert!(without.worst < Duration::from_millis(250), "{without:?}");
+    let report = running.join().expect("no panic");
+    assert!(report.is_clean(), "{report}");
+    assert!(report.worst_request >= Duration::from_millis(290));
+}
