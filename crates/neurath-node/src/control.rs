@@ -1,1 +1,673 @@
-//! control.
+//! The control socket of a node: `control.sock` in its directory, for its own user and root.
+
+use std::collections::HashMap;
+use std::fs::{File, Permissions};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use thiserror::Error;
+
+use crate::directory::{CONTROL_SOCKET, NodeDirectory, fsync_dir};
+use crate::fault;
+use crate::protocol::{Answer, FrameError, Progress, Request, Response, code, read_frame, write_frame};
+
+/// How many clients are served at once; a further one is told that the node is busy.
+pub const CONNECTION_LIMIT: usize = 16;
+/// The longest path of a Unix socket that the kernel takes, without its final zero.
+const PATH_LIMIT: usize = 107;
+/// Progress that waits for a slow client; what does not fit is dropped, so that no client holds up an upgrade.
+const PROGRESS_QUEUE: usize = 256;
+const SOCKET_NEW: &str = "control.sock.new";
+
+/// Why the path of a control socket cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SocketPathError {
+    /// The directory cannot be opened.
+    #[error("{}: cannot open the directory of the control socket: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The path is too long and `/proc` is not there to shorten it.
+    #[error("{}: {bytes} bytes are too long for the path of a socket (at most {PATH_LIMIT}), and /proc is not mounted to shorten it; mount /proc or use a shorter directory", path.display())]
+    TooLong {
+        /// The path.
+        path: PathBuf,
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+/// A directory by a path short enough for the address of a socket in it.
+#[derive(Debug)]
+pub(crate) struct SocketPath {
+    base: PathBuf,
+    // What `base` goes through, where it goes through /proc.
+    _directory: Option<File>,
+}
+
+impl SocketPath {
+    pub(crate) fn in_directory(directory: &Path) -> Result<Self, SocketPathError> {
+        let bytes = directory.as_os_str().as_bytes().len() + 1 + SOCKET_NEW.len();
+        if bytes <= PATH_LIMIT {
+            return Ok(Self { base: directory.to_owned(), _directory: None });
+        }
+        let failed = |source| SocketPathError::Directory { path: directory.to_owned(), source };
+        let file = File::open(directory).map_err(failed)?;
+        let base = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        if !base.is_dir() {
+            return Err(SocketPathError::TooLong { path: directory.join(CONTROL_SOCKET), bytes });
+        }
+        Ok(Self { base, _directory: Some(file) })
+    }
+
+    pub(crate) fn of(&self, name: &str) -> PathBuf {
+        self.base.join(name)
+    }
+}
+
+/// Why the control socket could not be opened or served.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// The path of the socket cannot be used.
+    #[error(transparent)]
+    Path(#[from] SocketPathError),
+    /// The operating system refused a step.
+    #[error("{}: cannot {step}: {source}; see to the directory and the limits of the process", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// What was tried.
+        step: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// How long the server waits for a client.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For the first byte of the next request.
+    pub idle: Duration,
+    /// For a whole frame, once begun, and for a client to take an answer.
+    pub frame: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(60), frame: Duration::from_secs(10) }
+    }
+}
+
+/// The process that asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its user, by the kernel's word.
+    pub uid: u32,
+    /// Its process number.
+    pub pid: i32,
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "uid {} pid {}", self.uid, self.pid)
+    }
+}
+
+/// The bound control socket, not yet served.
+#[derive(Debug)]
+pub struct ControlServer {
+    listener: UnixListener,
+    path: PathBuf,
+    limits: Limits,
+}
+
+impl ControlServer {
+    /// Binds `control.sock` (mode 0600) in a node directory, whose lock makes any socket found there a stale one.
+    pub fn bind(directory: &NodeDirectory) -> Result<Self, ControlError> {
+        let path = directory.control_socket();
+        let failed = |step| {
+            let path = path.clone();
+            move |source| ControlError::Io { path, step, source }
+        };
+        let short = SocketPath::in_directory(directory.path())?;
+        let (new, named) = (short.of(SOCKET_NEW), short.of(CONTROL_SOCKET));
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove an old control.sock.new")(error));
+            }
+            _ => {}
+        }
+        // Bound beside and renamed: nobody meets it before it has its mode, and a stale one is replaced at once.
+        let listener = UnixListener::bind(&new).map_err(failed("bind it"))?;
+        std::fs::set_permissions(&new, Permissions::from_mode(0o600)).map_err(failed("set its mode"))?;
+        listener.set_nonblocking(true).map_err(failed("set it up"))?;
+        fault::point("control.bind.before-rename");
+        std::fs::rename(&new, &named).map_err(failed("name it"))?;
+        fault::point("control.bind.after-rename");
+        fsync_dir(directory.path()).map_err(failed("sync the directory"))?;
+        Ok(Self { listener, path, limits: Limits::default() })
+    }
+
+    /// Sets how long the server waits for a client.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Serves from a thread of its own, with a further thread for each client.
+    ///
+    /// Requests of different clients come to the handler at the same time. A client that goes away does not end its
+    /// request.
+    pub fn serve<H>(self, handler: H) -> Result<ControlHandle, ControlError>
+    where
+        H: Fn(Request, &mut dyn FnMut(Progress)) -> Response + Send + Sync + 'static,
+    {
+        self.serve_peers(move |_, request, progress| handler(request, progress))
+    }
+
+    /// As [`ControlServer::serve`], and tells the handler who asks.
+    pub fn serve_peers<H>(self, handler: H) -> Result<ControlHandle, ControlError>
+    where
+        H: Fn(Peer, Request, &mut dyn FnMut(Progress)) -> Response + Send + Sync + 'static,
+    {
+        let path = self.path.clone();
+        let failed = |step| {
+            let path = path.clone();
+            move |source| ControlError::Io { path, step, source }
+        };
+        let poll = Poll::new().map_err(failed("make its poll"))?;
+        poll.registry()
+            .register(&mut SourceFd(&self.listener.as_raw_fd()), LISTENER, Interest::READABLE)
+            .map_err(failed("watch it"))?;
+        let waker = Waker::new(poll.registry(), WAKER).map_err(failed("make its waker"))?;
+        let shared = Arc::new(Shared {
+            handler: Box::new(handler),
+            limits: self.limits,
+            stopping: AtomicBool::new(false),
+            clients: Mutex::new(HashMap::new()),
+        });
+        let for_thread = Arc::clone(&shared);
+        let listener = self.listener;
+        let thread = thread::Builder::new()
+            .name("neurath-control".to_owned())
+            .spawn(move || accept_loop(poll, &listener, &for_thread))
+            .map_err(failed("start its thread"))?;
+        Ok(ControlHandle { shared, waker, thread: Some(thread), path: self.path })
+    }
+}
+
+const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+
+type Handler = dyn Fn(Peer, Request, &mut dyn FnMut(Progress)) -> Response + Send + Sync;
+
+struct Shared {
+    handler: Box<Handler>,
+    limits: Limits,
+    stopping: AtomicBool,
+    clients: Mutex<HashMap<u64, Serving>>,
+}
+
+struct Serving {
+    stream: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Shared {
+    fn clients(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Serving>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The served control socket. Stops when dropped.
+pub struct ControlHandle {
+    shared: Arc<Shared>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+    path: PathBuf,
+}
+
+impl std::fmt::Debug for ControlHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlHandle").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl ControlHandle {
+    /// How many clients are connected.
+    pub fn clients(&self) -> usize {
+        self.shared.clients().len()
+    }
+
+    /// Takes no further client, closes the idle ones, waits for the requests that are being carried out, and removes
+    /// the socket. From within a handler, that handler is not waited for.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        if let Err(error) = self.waker.wake() {
+            // Without the waker the accept loop sees the flag at its next turn.
+            tracing::warn!(%error, "the control thread could not be woken");
+        }
+        let panicked = thread.join().is_err();
+        if panicked {
+            tracing::error!("the control thread panicked");
+        }
+        let serving: Vec<_> = self.shared.clients().values_mut().map(close_for_reading).collect();
+        for thread in serving.into_iter().flatten() {
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+                tracing::error!("a control connection panicked");
+            }
+        }
+        // Still under the node's lock, so it is this node's socket.
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(%error, "the control socket was not removed");
+        }
+    }
+}
+
+fn close_for_reading(serving: &mut Serving) -> Option<JoinHandle<()>> {
+    // A waiting client sees the end; one whose request runs still gets its answer.
+    let _ = serving.stream.shutdown(std::net::Shutdown::Read);
+    serving.thread.take()
+}
+
+impl Drop for ControlHandle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn accept_loop(mut poll: Poll, listener: &UnixListener, shared: &Arc<Shared>) {
+    let mut events = Events::with_capacity(4);
+    let mut number = 0;
+    while !shared.stopping.load(Ordering::SeqCst) {
+        // The time-out is for what a missed wake or a lasting shortage of descriptors would leave undone.
+        match poll.poll(&mut events, Some(Duration::from_secs(1))) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                tracing::error!(%error, "the control socket cannot be watched");
+                thread::sleep(Duration::from_millis(100));
+            }
+            Ok(()) => {}
+        }
+        while !shared.stopping.load(Ordering::SeqCst) {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    number += 1;
+                    if let Err(error) = admit(number, stream, shared) {
+                        tracing::warn!(%error, "a control client could not be served");
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a control client could not be accepted");
+                    thread::sleep(Duration::from_millis(10));
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn admit(number: u64, mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), FrameError> {
+    stream.set_nonblocking(false)?;
+    let frame = shared.limits.frame.max(Duration::from_millis(1));
+    stream.set_write_timeout(Some(frame))?;
+    let credentials = rustix::net::sockopt::socket_peercred(&stream).map_err(io::Error::from)?;
+    let peer = Peer { uid: credentials.uid.as_raw(), pid: credentials.pid.as_raw_nonzero().get() };
+    if !may_control(peer.uid, rustix::process::geteuid().as_raw()) {
+        tracing::warn!(%peer, "a control client of another user was refused");
+        let message = format!("user {} may not control this node; ask as the user that runs it, or as root", peer.uid);
+        return write_frame(&mut stream, &Answer::from(Response::failed(code::OPERATOR, message)));
+    }
+    let mut clients = shared.clients();
+    if clients.len() >= CONNECTION_LIMIT {
+        drop(clients);
+        let message = format!("{CONNECTION_LIMIT} clients are connected to the control socket; try again in a moment");
+        return write_frame(&mut stream, &Answer::from(Response::failed(code::BUSY, message)));
+    }
+    let for_thread = Arc::clone(shared);
+    let served = stream.try_clone()?;
+    // The thread takes itself off the list at its end, which waits for the lock held here.
+    let thread = thread::Builder::new().name("neurath-client".to_owned()).spawn(move || {
+        let _listed = Listed { shared: &for_thread, number };
+        serve_client(served, peer, &for_thread);
+    })?;
+    clients.insert(number, Serving { stream, thread: Some(thread) });
+    Ok(())
+}
+
+fn may_control(peer: u32, own: u32) -> bool {
+    peer == own || peer == 0
+}
+
+struct Listed<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.shared.clients().remove(&self.number);
+    }
+}
+
+/// Reads with an idle time before the first byte and a deadline for the frame after it.
+struct Deadline<'a> {
+    stream: &'a UnixStream,
+    limits: Limits,
+    until: Option<Instant>,
+}
+
+impl Read for Deadline<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = match self.until {
+            None => self.limits.idle,
+            Some(until) => until.saturating_duration_since(Instant::now()),
+        };
+        if self.until.is_some() && left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        let mut stream = self.stream;
+        let count = stream.read(buffer)?;
+        if self.until.is_none() {
+            self.until = Some(Instant::now() + self.limits.frame);
+        }
+        Ok(count)
+    }
+}
+
+fn serve_client(stream: UnixStream, peer: Peer, shared: &Shared) {
+    loop {
+        let request = read_frame(&mut Deadline { stream: &stream, limits: shared.limits, until: None });
+        let mut writer = &stream;
+        let request: Request = match request {
+            Ok(request) => request,
+            Err(FrameError::Closed) => return,
+            Err(error) => {
+                // Where the next frame begins is not known any more: say why, and close.
+                tracing::debug!(%peer, %error, "a control client was turned away");
+                let answer = Answer::from(Response::failed(code::USAGE, error.to_string()));
+                let _ = write_frame(&mut writer, &answer);
+                return;
+            }
+        };
+        if shared.stopping.load(Ordering::SeqCst) {
+            let answer = Answer::from(Response::failed(code::BUSY, "the node is stopping; start it again, then ask again"));
+            let _ = write_frame(&mut writer, &answer);
+            return;
+        }
+        let response = carry_out(&stream, peer, request, shared);
+        let answer = Answer::from(response);
+        let sent = match write_frame(&mut writer, &answer) {
+            Err(error @ FrameError::TooLong { .. }) => {
+                let message = format!("the request was carried out and its answer cannot be sent: {error}");
+                write_frame(&mut writer, &Answer::from(Response::failed(code::INCONCLUSIVE, message)))
+            }
+            other => other,
+        };
+        if let Err(error) = sent {
+            tracing::info!(%peer, %error, "a control client did not take its answer");
+            return;
+        }
+    }
+}
+
+/// Runs the handler; its progress goes out on a thread of its own, so that a slow client never holds it up.
+fn carry_out(stream: &UnixStream, peer: Peer, request: Request, shared: &Shared) -> Response {
+    let (send, receive) = mpsc::sync_channel::<Progress>(PROGRESS_QUEUE);
+    thread::scope(|scope| {
+        let sender = thread::Builder::new().name("neurath-progress".to_owned()).spawn_scoped(scope, move || {
+            let mut stream = stream;
+            for progress in receive {
+                if write_frame(&mut stream, &Answer::Progress(progress)).is_err() {
+                    // Half a frame may be out: nothing that follows could be understood.
+                    let _ = stream.shutdown(std::net::Shutdown::Both);
+                    return;
+                }
+            }
+        });
+        if let Err(error) = &sender {
+            tracing::warn!(%error, "no thread for progress: the request runs without");
+        }
+        let mut progress = |progress: Progress| {
+            let _ = send.try_send(progress);
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| (shared.handler)(peer, request, &mut progress)));
+        drop(send);
+        result.unwrap_or_else(|panic| {
+            let text = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no text");
+            tracing::error!(%peer, text, "a control request panicked");
+            let message = format!("the node panicked in this request ({text}); look at its journal before going on");
+            Response::failed(code::OPERATOR, message)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::ReleaseId;
+    use crate::client::{Client, ClientError};
+    use crate::protocol::{Outcome, VERSION};
+    use std::io::Write as _;
+    use std::sync::Barrier;
+
+    fn node() -> (tempfile::TempDir, NodeDirectory) {
+        let folder = tempfile::tempdir().unwrap();
+        let node = NodeDirectory::create(folder.path().join("node")).unwrap();
+        (folder, node)
+    }
+
+    fn answer(request: Request, progress: &mut dyn FnMut(Progress)) -> Response {
+        match request {
+            Request::Confirm => {
+                for index in 0..3 {
+                    progress(Progress { step: format!("step {index}"), index, of: 3, micros: 7 });
+                }
+                Response::done(Outcome::Confirmed { release: ReleaseId::new("shop", "1.1.0") })
+            }
+            Request::Rollback { .. } => panic!("a rock"),
+            Request::Stop => Response::done(Outcome::Stopping),
+            Request::Apply { .. } => {
+                // More than any socket buffer takes from a client that does not read.
+                for index in 0..20_000 {
+                    progress(Progress { step: "x".repeat(200), index, of: 20_000, micros: 1 });
+                }
+                Response::failed(code::STALE, "the plan is stale")
+            }
+            _ => Response::failed(code::BUSY, "busy"),
+        }
+    }
+
+    #[test]
+    fn a_request_is_answered_with_its_progress() {
+        let (_folder, node) = node();
+        let server = ControlServer::bind(&node).unwrap();
+        let mode = std::fs::metadata(node.control_socket()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let handle = server.serve(answer).unwrap();
+        let mut client = Client::connect(node.path()).unwrap();
+        for _ in 0..3 {
+            let mut steps = Vec::new();
+            let response = client.request(&Request::Confirm, |progress| steps.push(progress.index)).unwrap();
+            assert_eq!(response, Response::done(Outcome::Confirmed { release: ReleaseId::new("shop", "1.1.0") }));
+            assert_eq!(steps, [0, 1, 2]);
+        }
+        assert_eq!(client.request(&Request::Status, |_| ()).unwrap(), Response::failed(code::BUSY, "busy"));
+        match client.request(&Request::Rollback { lose_writes: false }, |_| ()).unwrap() {
+            Response::Failed(failure) => {
+                assert_eq!(failure.code, code::OPERATOR);
+                assert!(failure.message.contains("a rock"), "{}", failure.message);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(client.request(&Request::Stop, |_| ()).unwrap(), Response::done(Outcome::Stopping));
+        handle.stop();
+        assert!(!node.control_socket().exists());
+        match Client::connect(node.path()) {
+            Err(error @ ClientError::NoNode { .. }) => {
+                assert!(error.to_string().contains("no node runs in"), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(client.request(&Request::Confirm, |_| ()), Err(ClientError::NoAnswer { .. })));
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced() {
+        let (_folder, node) = node();
+        drop(UnixListener::bind(node.control_socket()).unwrap());
+        drop(UnixListener::bind(node.path().join(SOCKET_NEW)).unwrap());
+        assert!(matches!(Client::connect(node.path()), Err(ClientError::NoNode { .. })));
+        let _handle = ControlServer::bind(&node).unwrap().serve(answer).unwrap();
+        Client::connect(node.path()).unwrap().request(&Request::Confirm, |_| ()).unwrap();
+    }
+
+    #[test]
+    fn a_long_path_is_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut long = folder.path().to_owned();
+        for _ in 0..4 {
+            long.push("d".repeat(60));
+        }
+        assert!(matches!(Client::connect(&long), Err(ClientError::NoNode { .. })));
+        std::fs::create_dir_all(&long).unwrap();
+        let node = NodeDirectory::create(&long).unwrap();
+        assert!(matches!(Client::connect(&long), Err(ClientError::NoNode { .. })));
+        let handle = ControlServer::bind(&node).unwrap().serve(answer).unwrap();
+        Client::connect(&long).unwrap().request(&Request::Confirm, |_| ()).unwrap();
+        handle.stop();
+        assert!(!node.control_socket().exists());
+    }
+
+    #[test]
+    fn hostile_clients_get_an_error_or_the_end_and_harm_nobody() {
+        let (_folder, node) = node();
+        let limits = Limits { idle: Duration::from_millis(300), frame: Duration::from_millis(200) };
+        let handle = ControlServer::bind(&node).unwrap().with_limits(limits).serve(answer).unwrap();
+        let framed = |json: &str| {
+            let mut bytes = (json.len() as u32).to_le_bytes().to_vec();
+            bytes.extend_from_slice(json.as_bytes());
+            bytes
+        };
+        let cases: [(Vec<u8>, &str); 5] = [
+            (vec![0xff; 100], "longer than"),
+            (framed(&"\u{1}".repeat(50)), "cannot be understood"),
+            (framed(r#"{"version":9,"body":"status"}"#), "version 9"),
+            (framed(r#"{"version":1,"body":"status"}"#)[..12].to_vec(), "in time"),
+            (Vec::new(), "in time"),
+        ];
+        for (bytes, expected) in cases {
+            let mut stream = UnixStream::connect(node.control_socket()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.write_all(&bytes).unwrap();
+            match read_frame(&mut stream).unwrap() {
+                Answer::Failed(failure) => assert!(failure.message.contains(expected), "{}", failure.message),
+                other => panic!("{other:?}"),
+            }
+        }
+        // One byte at a time does not keep a frame open for ever.
+        let mut slow = UnixStream::connect(node.control_socket()).unwrap();
+        let begun = Instant::now();
+        for byte in framed(&" ".repeat(1000)) {
+            if slow.write_all(&[byte]).is_err() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        Client::connect(node.path()).unwrap().request(&Request::Confirm, |_| ()).unwrap();
+        handle.stop();
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_holds_up_no_upgrade() {
+        let (_folder, node) = node();
+        let limits = Limits { idle: Duration::from_secs(5), frame: Duration::from_millis(300) };
+        let (send, receive) = mpsc::channel();
+        let handler = move |request: Request, progress: &mut dyn FnMut(Progress)| {
+            let begun = Instant::now();
+            let response = answer(request, progress);
+            send.send(begun.elapsed()).unwrap();
+            response
+        };
+        let handle = ControlServer::bind(&node).unwrap().with_limits(limits).serve(handler).unwrap();
+        let mut stream = UnixStream::connect(node.control_socket()).unwrap();
+        let request = Request::Apply { release: ReleaseId::new("shop", "1.1.0"), plan_id: None, execute: true };
+        write_frame(&mut stream, &request).unwrap();
+        let took = receive.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(took < Duration::from_millis(300), "{took:?}");
+        handle.stop();
+    }
+
+    #[test]
+    fn one_client_too_many_is_told_so_and_idle_ones_end_with_the_server() {
+        let (_folder, node) = node();
+        let handle = ControlServer::bind(&node).unwrap().serve(answer).unwrap();
+        let mut clients: Vec<_> = (0..CONNECTION_LIMIT).map(|_| Client::connect(node.path()).unwrap()).collect();
+        for client in &mut clients {
+            client.request(&Request::Confirm, |_| ()).unwrap();
+        }
+        assert_eq!(handle.clients(), CONNECTION_LIMIT);
+        match Client::connect(node.path()).unwrap().request(&Request::Confirm, |_| ()) {
+            Ok(Response::Failed(failure)) => assert_eq!(failure.code, code::BUSY),
+            other => panic!("{other:?}"),
+        }
+        let begun = Instant::now();
+        handle.stop();
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn stopping_waits_for_the_request_under_way() {
+        let (_folder, node) = node();
+        let begun = Arc::new(Barrier::new(2));
+        let in_handler = Arc::clone(&begun);
+        let handler = move |request: Request, progress: &mut dyn FnMut(Progress)| {
+            in_handler.wait();
+            thread::sleep(Duration::from_millis(100));
+            answer(request, progress)
+        };
+        let handle = ControlServer::bind(&node).unwrap().serve(handler).unwrap();
+        let mut client = Client::connect(node.path()).unwrap();
+        let asking = thread::spawn(move || client.request(&Request::Confirm, |_| ()));
+        begun.wait();
+        handle.stop();
+        assert!(matches!(asking.join().unwrap(), Ok(Response::Done(_))));
+    }
+
+    #[test]
+    fn only_the_own_user_and_root_may_control() {
+        assert!(may_control(1000, 1000) && may_control(0, 1000));
+        assert!(!may_control(1001, 1000) && !may_control(1000, 0));
+        assert_eq!(VERSION, 1);
+    }
+}

@@ -495,7 +495,7 @@ impl Reading {
                     self.newline_missing = newline.is_none();
                     each(record);
                 }
-                Err(_) if last && is_torn(&bytes[start..]) => return Ok(start),
+                Err(_) if last && is_torn(bytes, start) => return Ok(start),
                 Ok(_) => {
                     let reason = "the line has no end, and another file follows".to_owned();
                     return Err(JournalError::Broken { file: path.to_owned(), line, reason });
@@ -528,17 +528,23 @@ fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((chain, rest.strip_prefix(BEFORE_RECORD)?.strip_suffix(b"}")?))
 }
 
-/// Whether what begins with a bad line is the torn end of the last file, and not edited history.
+/// The unit in which a disk writes or does not.
+const SECTOR: usize = 512;
+
+/// Whether what begins with a bad line at `start` is the torn end of the last file, and not edited history.
 ///
-/// A write that was cut off leaves a last line without end, or zero bytes where blocks were never written (a line has
-/// none of itself). Behind a synced record nothing before it can be torn.
-fn is_torn(tail: &[u8]) -> bool {
-    let first = tail.split(|byte| *byte == b'\n').next().unwrap_or(tail);
-    if first.len() == tail.len() {
+/// A write that was cut off leaves a last line without end, or zeros up to a sector's end where sectors were never
+/// written (a line has none of itself). Behind a synced record nothing before it can be torn.
+fn is_torn(bytes: &[u8], start: usize) -> bool {
+    let mut lines = bytes[start..].split(|byte| *byte == b'\n');
+    let first = lines.next().unwrap_or_default();
+    if start + first.len() == bytes.len() {
         return true;
     }
-    first.contains(&0)
-        && tail.split(|byte| *byte == b'\n').skip(1).all(|line| {
+    let Some(hole) = first.iter().position(|byte| *byte == 0) else { return false };
+    let hole_end = bytes[start + hole..].iter().position(|byte| *byte != 0).map_or(bytes.len(), |at| start + hole + at);
+    hole_end.is_multiple_of(SECTOR)
+        && lines.all(|line| {
             let record = split(line).and_then(|(_, json)| serde_json::from_slice::<Record>(json).ok());
             record.is_none_or(|record| matches!(record.kind, Kind::Step { .. }))
         })
@@ -718,12 +724,14 @@ mod tests {
         #[test]
         fn torn_tails_with_unwritten_blocks_are_cut_off(length in 0usize..2000, zeros in 1usize..600, ends in any::<bool>()) {
             let bytes = filled_bytes();
+            let length = length % bytes.len();
             let mut junk = vec![0; zeros];
             if ends {
-                junk.push(b'\n');
+                // Sectors that were not written before some that were.
+                junk.resize((length + zeros).next_multiple_of(SECTOR) - length, 0);
+                junk.extend_from_slice(b"seconds\":7}}}\n{\"chain\":");
             }
-            // A cut just before a line's end: the zeros lie in that line.
-            check_torn(&bytes, length % bytes.len(), &junk);
+            check_torn(&bytes, length, &junk);
         }
 
         #[test]
