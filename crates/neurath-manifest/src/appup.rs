@@ -144,12 +144,16 @@ impl Appup {
 
     /// The first entry that leads up from this version.
     pub fn up_from(&self, version: &Version) -> Option<&AppupEntry> {
-        self.up.iter().find(|entry| entry.requirement.matches(version))
+        self.up
+            .iter()
+            .find(|entry| entry.requirement.matches(version))
     }
 
     /// The first entry that leads down to this version.
     pub fn down_to(&self, version: &Version) -> Option<&AppupEntry> {
-        self.down.iter().find(|entry| entry.requirement.matches(version))
+        self.down
+            .iter()
+            .find(|entry| entry.requirement.matches(version))
     }
 }
 
@@ -172,8 +176,14 @@ fn entries(record: &Record, list: &str, other_end: &str, reader: &mut Reader) ->
                 instructions.push(Located::new(instruction, span.clone()));
             }
         }
-        if let (Some(requirement), Some(span)) = (table.requirement(other_end), table.span(other_end)) {
-            entries.push(AppupEntry { requirement, span, instructions });
+        if let (Some(requirement), Some(span)) =
+            (table.requirement(other_end), table.span(other_end))
+        {
+            entries.push(AppupEntry {
+                requirement,
+                span,
+                instructions,
+            });
         }
     }
     entries
@@ -185,7 +195,9 @@ fn instruction(record: &Record, span: &Span, reader: &mut Reader) -> Option<Inst
     }
     let component = record.text(record.verb)?;
     let start = || StartType::from_key(record.text("type"));
-    let pre_purge = record.text("pre_purge").map(|text| PurgeKind::from_key(Some(text)));
+    let pre_purge = record
+        .text("pre_purge")
+        .map(|text| PurgeKind::from_key(Some(text)));
     let post_purge = PurgeKind::from_key(record.text("post_purge"));
     let (timeout, depends_on) = (record.duration("timeout"), record.texts("depends_on"));
     Some(match record.verb {
@@ -205,10 +217,22 @@ fn instruction(record: &Record, span: &Span, reader: &mut Reader) -> Option<Inst
             },
             via: record.text("via"),
         }),
-        "load" => Instruction::Load(LoadCode { component, timeout, depends_on, pre_purge, post_purge }),
-        "add_component" => Instruction::AddComponent { component, start: start() },
+        "load" => Instruction::Load(LoadCode {
+            component,
+            timeout,
+            depends_on,
+            pre_purge,
+            post_purge,
+        }),
+        "add_component" => Instruction::AddComponent {
+            component,
+            start: start(),
+        },
         "remove_component" => Instruction::RemoveComponent { component },
-        "restart_component" => Instruction::RestartComponent { component, start: start() },
+        "restart_component" => Instruction::RestartComponent {
+            component,
+            start: start(),
+        },
         _ => return None,
     })
 }

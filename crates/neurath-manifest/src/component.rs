@@ -73,14 +73,26 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Component> {
     for (component, requirement) in record.map("depends_on") {
         if Some(&component.value) == name.as_ref() {
             let message = format!("`{}` depends on itself", component.value);
-            reader.report(codes::SELF_DEPENDENCY, &component.span, message, "", "remove this line");
+            reader.report(
+                codes::SELF_DEPENDENCY,
+                &component.span,
+                message,
+                "",
+                "remove this line",
+            );
         }
         if let Val::Requirement(requirement) = &requirement.value {
             let span = component.span.clone();
-            depends_on.push(Dependency { component: component.value.clone(), requirement: requirement.clone(), span });
+            depends_on.push(Dependency {
+                component: component.value.clone(),
+                requirement: requirement.clone(),
+                span,
+            });
         }
     }
-    let region = record.table("region").and_then(|table| region(table, reader));
+    let region = record
+        .table("region")
+        .and_then(|table| region(table, reader));
     Some(Component {
         name: name?,
         version: record.version("version")?,
@@ -96,13 +108,25 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Component> {
 fn region(record: &Record, reader: &mut Reader) -> Option<Region> {
     let (initial_size, limit) = (record.number("initial_size")?, record.number("limit")?);
     if limit < initial_size {
-        let message = format!("the region's limit of {limit} bytes is smaller than its initial size of {initial_size}");
+        let message = format!(
+            "the region's limit of {limit} bytes is smaller than its initial size of {initial_size}"
+        );
         let span = record.span("limit")?;
-        reader.report(codes::REGION_SIZES, &span, message, "smaller than `initial_size`", "raise `limit`, or lower `initial_size`");
+        reader.report(
+            codes::REGION_SIZES,
+            &span,
+            message,
+            "smaller than `initial_size`",
+            "raise `limit`, or lower `initial_size`",
+        );
     }
     let durability = match record.text("durability")?.as_str() {
         "power" => Durability::Power,
         _ => Durability::Process,
     };
-    Some(Region { initial_size, limit, durability })
+    Some(Region {
+        initial_size,
+        limit,
+        durability,
+    })
 }

@@ -74,21 +74,38 @@ impl Diagnostic {
     /// Sets the place.
     #[must_use]
     pub fn at(mut self, source: &Source, span: Span, label: impl Into<String>) -> Self {
-        self.place = Some(Place { source: source.clone(), span: Some(span), label: label.into() });
+        self.place = Some(Place {
+            source: source.clone(),
+            span: Some(span),
+            label: label.into(),
+        });
         self
     }
 
     /// Sets the place to a whole file.
     #[must_use]
     pub fn in_file(mut self, source: &Source) -> Self {
-        self.place = Some(Place { source: source.clone(), span: None, label: String::new() });
+        self.place = Some(Place {
+            source: source.clone(),
+            span: None,
+            label: String::new(),
+        });
         self
     }
 
     /// Adds another place that has a part in it.
     #[must_use]
-    pub fn related(mut self, source: &Source, span: Option<Span>, label: impl Into<String>) -> Self {
-        self.related.push(Place { source: source.clone(), span, label: label.into() });
+    pub fn related(
+        mut self,
+        source: &Source,
+        span: Option<Span>,
+        label: impl Into<String>,
+    ) -> Self {
+        self.related.push(Place {
+            source: source.clone(),
+            span,
+            label: label.into(),
+        });
         self
     }
 
@@ -176,12 +193,20 @@ impl Diagnostics {
 
     /// All as text, an empty line between two.
     pub fn render(&self) -> String {
-        self.0.iter().map(Diagnostic::render).collect::<Vec<_>>().join("\n\n")
+        self.0
+            .iter()
+            .map(Diagnostic::render)
+            .collect::<Vec<_>>()
+            .join("\n\n")
     }
 
     /// All as text, with terminal colours.
     pub fn render_coloured(&self) -> String {
-        self.0.iter().map(Diagnostic::render_coloured).collect::<Vec<_>>().join("\n\n")
+        self.0
+            .iter()
+            .map(Diagnostic::render_coloured)
+            .collect::<Vec<_>>()
+            .join("\n\n")
     }
 
     /// All as a JSON array.

@@ -75,14 +75,27 @@ impl Shape {
 }
 
 const fn must(name: &'static str, kind: Kind, doc: &'static str) -> Key {
-    Key { name, required: true, kind, doc }
+    Key {
+        name,
+        required: true,
+        kind,
+        doc,
+    }
 }
 
 const fn may(name: &'static str, kind: Kind, doc: &'static str) -> Key {
-    Key { name, required: false, kind, doc }
+    Key {
+        name,
+        required: false,
+        kind,
+        doc,
+    }
 }
 
-const NAMES: Kind = Kind::List { of: &Kind::Name, empty: false };
+const NAMES: Kind = Kind::List {
+    of: &Kind::Name,
+    empty: false,
+};
 const START_TYPES: Kind = Kind::OneOf(&["permanent", "temporary", "load", "none"]);
 const PURGE_KINDS: Kind = Kind::OneOf(&["soft", "brutal"]);
 
@@ -90,36 +103,92 @@ const PURGE_KINDS: Kind = Kind::OneOf(&["soft", "brutal"]);
 pub(crate) const COMPONENT: &[Key] = &[
     must("name", Kind::Name, "Name of the component."),
     must("version", Kind::Version, "Version of the component."),
-    must("library", Kind::Name, "The cargo package that is built into the component's library."),
-    may("instances", Kind::Integer { min: 1, max: 1024 }, "How many instances (shards), each with its own region. Default 1."),
-    must("region", Kind::Table(REGION), "The region of each instance."),
-    may("depends_on", Kind::Map { of: &Kind::Requirement, empty: true }, "Components it needs, each with a version requirement."),
+    must(
+        "library",
+        Kind::Name,
+        "The cargo package that is built into the component's library.",
+    ),
+    may(
+        "instances",
+        Kind::Integer { min: 1, max: 1024 },
+        "How many instances (shards), each with its own region. Default 1.",
+    ),
+    must(
+        "region",
+        Kind::Table(REGION),
+        "The region of each instance.",
+    ),
+    may(
+        "depends_on",
+        Kind::Map {
+            of: &Kind::Requirement,
+            empty: true,
+        },
+        "Components it needs, each with a version requirement.",
+    ),
     may("config", Kind::Free, "Defaults of the configuration."),
 ];
 
 const REGION: &[Key] = &[
     must("initial_size", Kind::Size, "Size of a new region."),
     must("limit", Kind::Size, "The region never grows beyond this."),
-    must("durability", Kind::OneOf(&["process", "power"]), "What a write survives: a crash of the process, or a loss of power."),
+    must(
+        "durability",
+        Kind::OneOf(&["process", "power"]),
+        "What a write survives: a crash of the process, or a loss of power.",
+    ),
 ];
 
 /// `manifests/<component>/<version>.appup.toml`
 pub(crate) const APPUP: &[Key] = &[
-    may("name", Kind::Name, "The component; checked against the place of the file."),
-    may("version", Kind::Version, "The version that this leads to; checked against the place of the file."),
-    may("up", Kind::List { of: &Kind::Table(APPUP_UP), empty: true }, "From earlier versions to this one. The first match wins."),
-    may("down", Kind::List { of: &Kind::Table(APPUP_DOWN), empty: true }, "From this version back to earlier ones. The first match wins."),
+    may(
+        "name",
+        Kind::Name,
+        "The component; checked against the place of the file.",
+    ),
+    may(
+        "version",
+        Kind::Version,
+        "The version that this leads to; checked against the place of the file.",
+    ),
+    may(
+        "up",
+        Kind::List {
+            of: &Kind::Table(APPUP_UP),
+            empty: true,
+        },
+        "From earlier versions to this one. The first match wins.",
+    ),
+    may(
+        "down",
+        Kind::List {
+            of: &Kind::Table(APPUP_DOWN),
+            empty: true,
+        },
+        "From this version back to earlier ones. The first match wins.",
+    ),
 ];
 
-const INSTRUCTIONS: Kind = Kind::List { of: &Kind::Step(Steps::All), empty: true };
+const INSTRUCTIONS: Kind = Kind::List {
+    of: &Kind::Step(Steps::All),
+    empty: true,
+};
 
 const APPUP_UP: &[Key] = &[
-    must("from", Kind::Requirement, "The versions this entry starts from."),
+    must(
+        "from",
+        Kind::Requirement,
+        "The versions this entry starts from.",
+    ),
     must("instructions", INSTRUCTIONS, "What to do, in order."),
 ];
 
 const APPUP_DOWN: &[Key] = &[
-    must("to", Kind::Requirement, "The versions this entry goes back to."),
+    must(
+        "to",
+        Kind::Requirement,
+        "The versions this entry goes back to.",
+    ),
     must("instructions", INSTRUCTIONS, "What to do, in order."),
 ];
 
@@ -128,31 +197,86 @@ pub(crate) const RELEASE: &[Key] = &[
     must("name", Kind::Name, "Name of the release."),
     must("version", Kind::Version, "Version of the release."),
     must("node", Kind::Version, "Version of the node that runs it."),
-    must("components", Kind::Map { of: &Kind::Table(RELEASE_COMPONENT), empty: false }, "The components. Their order settles ties."),
-    may("confirm", Kind::Table(CONFIRM), "When a new release becomes permanent."),
+    must(
+        "components",
+        Kind::Map {
+            of: &Kind::Table(RELEASE_COMPONENT),
+            empty: false,
+        },
+        "The components. Their order settles ties.",
+    ),
+    may(
+        "confirm",
+        Kind::Table(CONFIRM),
+        "When a new release becomes permanent.",
+    ),
 ];
 
 const RELEASE_COMPONENT: &[Key] = &[
     must("version", Kind::Version, "Version of the component."),
-    may("start", START_TYPES, "How it is started. Default permanent."),
-    may("config", Kind::Free, "Configuration; goes over the manifest's defaults."),
+    may(
+        "start",
+        START_TYPES,
+        "How it is started. Default permanent.",
+    ),
+    may(
+        "config",
+        Kind::Free,
+        "Configuration; goes over the manifest's defaults.",
+    ),
 ];
 
 const CONFIRM: &[Key] = &[
-    may("window", Kind::Duration, "How long the release must hold. Default 60s."),
-    may("checks", Kind::List { of: &Kind::Name, empty: true }, "Health checks that must hold for the window."),
+    may(
+        "window",
+        Kind::Duration,
+        "How long the release must hold. Default 60s.",
+    ),
+    may(
+        "checks",
+        Kind::List {
+            of: &Kind::Name,
+            empty: true,
+        },
+        "Health checks that must hold for the window.",
+    ),
 ];
 
 /// `releases/<release>/<version>.relup.toml`
 pub(crate) const RELUP: &[Key] = &[
     must("name", Kind::Name, "Name of the release."),
-    must("version", Kind::Version, "The release version that this leads to."),
-    may("handwritten", Kind::Bool, "True when the planner's own scripts are not wanted. Default false."),
-    may("up", Kind::List { of: &Kind::Table(RELUP_UP), empty: true }, "From earlier releases to this one."),
-    may("down", Kind::List { of: &Kind::Table(RELUP_DOWN), empty: true }, "From this release back to earlier ones."),
+    must(
+        "version",
+        Kind::Version,
+        "The release version that this leads to.",
+    ),
+    may(
+        "handwritten",
+        Kind::Bool,
+        "True when the planner's own scripts are not wanted. Default false.",
+    ),
+    may(
+        "up",
+        Kind::List {
+            of: &Kind::Table(RELUP_UP),
+            empty: true,
+        },
+        "From earlier releases to this one.",
+    ),
+    may(
+        "down",
+        Kind::List {
+            of: &Kind::Table(RELUP_DOWN),
+            empty: true,
+        },
+        "From this release back to earlier ones.",
+    ),
 ];
 
-const SCRIPT: Kind = Kind::List { of: &Kind::Step(Steps::Low), empty: false };
+const SCRIPT: Kind = Kind::List {
+    of: &Kind::Step(Steps::Low),
+    empty: false,
+};
 
 const RELUP_UP: &[Key] = &[
     must("from", Kind::Version, "The release version it starts from."),
@@ -165,70 +289,154 @@ const RELUP_DOWN: &[Key] = &[
 ];
 
 const CHANGE: Kind = Kind::Either(&Kind::OneOf(&["soft"]), &Kind::Table(CHANGE_TABLE));
-const CHANGE_TABLE: &[Key] = &[must("advanced", Kind::Free, "Call code_change; this table reaches it as `extra`.")];
+const CHANGE_TABLE: &[Key] = &[must(
+    "advanced",
+    Kind::Free,
+    "Call code_change; this table reaches it as `extra`.",
+)];
 
 const APPLY: &[Key] = &[
-    may("component", Kind::Name, "The component that exports the hook."),
+    may(
+        "component",
+        Kind::Name,
+        "The component that exports the hook.",
+    ),
     may("hook", Kind::Name, "The hook to call."),
-    may("command", Kind::List { of: &Kind::Text, empty: false }, "A command with its arguments, in place of a hook."),
+    may(
+        "command",
+        Kind::List {
+            of: &Kind::Text,
+            empty: false,
+        },
+        "A command with its arguments, in place of a hook.",
+    ),
     may("args", Kind::Free, "What the hook is given."),
 ];
 
-const ALL_DEPENDS: Key = may("depends_on", Kind::List { of: &Kind::Name, empty: true }, "Changed after these components, suspended before them.");
-const TIMEOUT: Key = may("timeout", Kind::Duration, "How long the instances may take to suspend.");
-const PRE_PURGE: Key = may("pre_purge", PURGE_KINDS, "What to do about old code that still runs before the change.");
-const POST_PURGE: Key = may("post_purge", PURGE_KINDS, "How the old version is purged after the change. Default soft.");
+const ALL_DEPENDS: Key = may(
+    "depends_on",
+    Kind::List {
+        of: &Kind::Name,
+        empty: true,
+    },
+    "Changed after these components, suspended before them.",
+);
+const TIMEOUT: Key = may(
+    "timeout",
+    Kind::Duration,
+    "How long the instances may take to suspend.",
+);
+const PRE_PURGE: Key = may(
+    "pre_purge",
+    PURGE_KINDS,
+    "What to do about old code that still runs before the change.",
+);
+const POST_PURGE: Key = may(
+    "post_purge",
+    PURGE_KINDS,
+    "How the old version is purged after the change. Default soft.",
+);
 
 /// Every instruction, high-level ones first.
 pub(crate) const SHAPES: &[Shape] = &[
     Shape {
-        low: false, with: None,
+        low: false,
+        with: None,
         doc: "Suspend, load, code_change if asked for, resume.",
         keys: &[
             must("update", Kind::Name, "The component."),
-            may("change", CHANGE, "`\"soft\"` (default): no code_change. `{ advanced = { … } }`: call it with that table."),
-            TIMEOUT, ALL_DEPENDS, PRE_PURGE, POST_PURGE,
-            may("strategy", Kind::OneOf(&["eager", "incremental"]), "How the state is converted. Default eager."),
-            may("via", Kind::Name, "Another library that has the code_change."),
+            may(
+                "change",
+                CHANGE,
+                "`\"soft\"` (default): no code_change. `{ advanced = { … } }`: call it with that table.",
+            ),
+            TIMEOUT,
+            ALL_DEPENDS,
+            PRE_PURGE,
+            POST_PURGE,
+            may(
+                "strategy",
+                Kind::OneOf(&["eager", "incremental"]),
+                "How the state is converted. Default eager.",
+            ),
+            may(
+                "via",
+                Kind::Name,
+                "Another library that has the code_change.",
+            ),
         ],
     },
     // The low-level `load` stands before the high-level one: `version` tells them apart.
     Shape {
-        low: true, with: Some("version"),
+        low: true,
+        with: Some("version"),
         doc: "Low-level: switch a component's code to that version.",
-        keys: &[must("load", Kind::Name, "The component."), must("version", Kind::Version, "The version to switch to.")],
+        keys: &[
+            must("load", Kind::Name, "The component."),
+            must("version", Kind::Version, "The version to switch to."),
+        ],
     },
     Shape {
-        low: false, with: None,
+        low: false,
+        with: None,
         doc: "Code only: no state change, no code_change.",
-        keys: &[must("load", Kind::Name, "The component."), TIMEOUT, ALL_DEPENDS, PRE_PURGE, POST_PURGE],
+        keys: &[
+            must("load", Kind::Name, "The component."),
+            TIMEOUT,
+            ALL_DEPENDS,
+            PRE_PURGE,
+            POST_PURGE,
+        ],
     },
     Shape {
-        low: false, with: None, doc: "Add a component.",
-        keys: &[must("add_component", Kind::Name, "The component."), may("type", START_TYPES, "How it is started. Default permanent.")],
+        low: false,
+        with: None,
+        doc: "Add a component.",
+        keys: &[
+            must("add_component", Kind::Name, "The component."),
+            may("type", START_TYPES, "How it is started. Default permanent."),
+        ],
     },
     Shape {
-        low: false, with: None, doc: "Remove a component; what depends on it is stopped first.",
+        low: false,
+        with: None,
+        doc: "Remove a component; what depends on it is stopped first.",
         keys: &[must("remove_component", Kind::Name, "The component.")],
     },
     Shape {
-        low: false, with: None, doc: "Restart a component, and what depends on it.",
-        keys: &[must("restart_component", Kind::Name, "The component."), may("type", START_TYPES, "How it is started. Default permanent.")],
+        low: false,
+        with: None,
+        doc: "Restart a component, and what depends on it.",
+        keys: &[
+            must("restart_component", Kind::Name, "The component."),
+            may("type", START_TYPES, "How it is started. Default permanent."),
+        ],
     },
     Shape {
-        low: true, with: None, doc: "Make a version's library ready, before the point of no return.",
-        keys: &[must("load_object_code", Kind::Name, "The component."), must("version", Kind::Version, "The version.")],
+        low: true,
+        with: None,
+        doc: "Make a version's library ready, before the point of no return.",
+        keys: &[
+            must("load_object_code", Kind::Name, "The component."),
+            must("version", Kind::Version, "The version."),
+        ],
     },
     Shape {
-        low: true, with: None, doc: "What stands before it can fail without a trace.",
+        low: true,
+        with: None,
+        doc: "What stands before it can fail without a trace.",
         keys: &[must("point_of_no_return", Kind::True, "Always true.")],
     },
     Shape {
-        low: true, with: None, doc: "Suspend components, in this order.",
+        low: true,
+        with: None,
+        doc: "Suspend components, in this order.",
         keys: &[must("suspend", NAMES, "The components."), TIMEOUT],
     },
     Shape {
-        low: true, with: None, doc: "Call code_change for every instance of a component.",
+        low: true,
+        with: None,
+        doc: "Call code_change for every instance of a component.",
         keys: &[
             must("code_change", Kind::Name, "The component."),
             must("from", Kind::Version, "The version whose state is there."),
@@ -237,31 +445,50 @@ pub(crate) const SHAPES: &[Shape] = &[
         ],
     },
     Shape {
-        low: true, with: None, doc: "Take a version's code out of use.",
-        keys: &[must("remove", Kind::Name, "The component."), must("version", Kind::Version, "The version.")],
-    },
-    Shape {
-        low: true, with: None, doc: "Drop a version's code.",
+        low: true,
+        with: None,
+        doc: "Take a version's code out of use.",
         keys: &[
-            must("purge", Kind::Name, "The component."),
+            must("remove", Kind::Name, "The component."),
             must("version", Kind::Version, "The version."),
-            may("kind", PURGE_KINDS, "soft (default): when nothing runs it. brutal: at once."),
         ],
     },
     Shape {
-        low: true, with: None, doc: "Resume components, in this order.",
+        low: true,
+        with: None,
+        doc: "Drop a version's code.",
+        keys: &[
+            must("purge", Kind::Name, "The component."),
+            must("version", Kind::Version, "The version."),
+            may(
+                "kind",
+                PURGE_KINDS,
+                "soft (default): when nothing runs it. brutal: at once.",
+            ),
+        ],
+    },
+    Shape {
+        low: true,
+        with: None,
+        doc: "Resume components, in this order.",
         keys: &[must("resume", NAMES, "The components.")],
     },
     Shape {
-        low: true, with: None, doc: "Stop components, in this order.",
+        low: true,
+        with: None,
+        doc: "Stop components, in this order.",
         keys: &[must("stop", NAMES, "The components.")],
     },
     Shape {
-        low: true, with: None, doc: "Start components, in this order.",
+        low: true,
+        with: None,
+        doc: "Start components, in this order.",
         keys: &[must("start", NAMES, "The components.")],
     },
     Shape {
-        low: true, with: None, doc: "Take state out of regions and give it to others: all of it or none.",
+        low: true,
+        with: None,
+        doc: "Take state out of regions and give it to others: all of it or none.",
         keys: &[
             must("move_state", Kind::Name, "Name of the move."),
             must("from", NAMES, "The components that give."),
@@ -270,30 +497,55 @@ pub(crate) const SHAPES: &[Shape] = &[
         ],
     },
     Shape {
-        low: true, with: None, doc: "Wait for other nodes to reach the same place, before the point of no return.",
+        low: true,
+        with: None,
+        doc: "Wait for other nodes to reach the same place, before the point of no return.",
         keys: &[
             must("sync_nodes", Kind::Name, "Name of the meeting point."),
-            must("nodes", Kind::List { of: &Kind::Text, empty: false }, "The other nodes."),
+            must(
+                "nodes",
+                Kind::List {
+                    of: &Kind::Text,
+                    empty: false,
+                },
+                "The other nodes.",
+            ),
             must("deadline", Kind::Duration, "How long to wait for them."),
         ],
     },
     Shape {
-        low: true, with: None, doc: "Call a hook of a component, or a command; its failure counts.",
-        keys: &[must("apply", Kind::Table(APPLY), "What to call: `component` and `hook`, or `command`.")],
+        low: true,
+        with: None,
+        doc: "Call a hook of a component, or a command; its failure counts.",
+        keys: &[must(
+            "apply",
+            Kind::Table(APPLY),
+            "What to call: `component` and `hook`, or `command`.",
+        )],
     },
     Shape {
-        low: true, with: None, doc: "Replace the node itself, then run the rest.",
+        low: true,
+        with: None,
+        doc: "Replace the node itself, then run the rest.",
         keys: &[must("restart_new_node", Kind::True, "Always true.")],
     },
     Shape {
-        low: true, with: None, doc: "Replace the node itself at the end.",
+        low: true,
+        with: None,
+        doc: "Replace the node itself at the end.",
         keys: &[must("restart_node", Kind::True, "Always true.")],
     },
     Shape {
-        low: true, with: None, doc: "Throw the regions of components away and make them anew.",
+        low: true,
+        with: None,
+        doc: "Throw the regions of components away and make them anew.",
         keys: &[
             must("reset_node", NAMES, "The components."),
-            may("keep_snapshot", Kind::Bool, "Whether a snapshot of the old regions is kept. Default true."),
+            may(
+                "keep_snapshot",
+                Kind::Bool,
+                "Whether a snapshot of the old regions is kept. Default true.",
+            ),
         ],
     },
 ];

@@ -22,15 +22,25 @@ pub(crate) fn read<T>(
     keys: &'static [Key],
     build: impl FnOnce(&Record, &mut Reader) -> Option<T>,
 ) -> Result<T, Diagnostics> {
-    let mut reader = Reader { source: Source::new(file, text), problems: Vec::new() };
-    let built = reader.document(keys).and_then(|record| build(&record, &mut reader));
+    let mut reader = Reader {
+        source: Source::new(file, text),
+        problems: Vec::new(),
+    };
+    let built = reader
+        .document(keys)
+        .and_then(|record| build(&record, &mut reader));
     match built {
         Some(value) if reader.problems.is_empty() => Ok(value),
         _ => {
             if reader.problems.is_empty() {
-                reader.problems.push(Diagnostic::error(codes::SYNTAX, "the file cannot be read").in_file(&reader.source));
+                reader.problems.push(
+                    Diagnostic::error(codes::SYNTAX, "the file cannot be read")
+                        .in_file(&reader.source),
+                );
             }
-            reader.problems.sort_by_key(|one| one.span().map_or(0, |span| span.start));
+            reader
+                .problems
+                .sort_by_key(|one| one.span().map_or(0, |span| span.start));
             Err(reader.problems.into())
         }
     }
@@ -44,7 +54,14 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// Keeps a problem.
-    pub(crate) fn report(&mut self, code: &'static str, span: &Span, message: String, label: &str, help: &str) {
+    pub(crate) fn report(
+        &mut self,
+        code: &'static str,
+        span: &Span,
+        message: String,
+        label: &str,
+        help: &str,
+    ) {
         let mut diagnostic = Diagnostic::error(code, message).at(&self.source, span.clone(), label);
         if !help.is_empty() {
             diagnostic = diagnostic.help(help);
@@ -56,9 +73,15 @@ impl Reader {
         let source = self.source.clone();
         if source.text().len() > TEXT_LIMIT {
             self.problems.push(
-                Diagnostic::error(codes::TOO_LARGE, format!("the file has {} bytes, more than 4 MiB", source.text().len()))
-                    .in_file(&Source::new(source.file(), ""))
-                    .help("no manifest needs as much: check that this is the file that was meant"),
+                Diagnostic::error(
+                    codes::TOO_LARGE,
+                    format!(
+                        "the file has {} bytes, more than 4 MiB",
+                        source.text().len()
+                    ),
+                )
+                .in_file(&Source::new(source.file(), ""))
+                .help("no manifest needs as much: check that this is the file that was meant"),
             );
             return None;
         }
@@ -79,27 +102,53 @@ impl Reader {
         let message = error.message();
         let span = error.span().unwrap_or(0..0);
         if message == "duplicate key" {
-            self.report(codes::DUPLICATE, &span, "a key is given twice".into(), "given before", "remove one of the two");
+            self.report(
+                codes::DUPLICATE,
+                &span,
+                "a key is given twice".into(),
+                "given before",
+                "remove one of the two",
+            );
             return true;
         }
         if message.contains("recurs") {
             let message = "values are nested too deeply".to_string();
-            self.report(codes::TOO_LARGE, &span, message, "", "no manifest needs more than a few levels");
+            self.report(
+                codes::TOO_LARGE,
+                &span,
+                message,
+                "",
+                "no manifest needs more than a few levels",
+            );
         } else {
             let message = format!("this is not TOML: {message}");
-            self.report(codes::SYNTAX, &span, message, "here", "see https://toml.io for the syntax");
+            self.report(
+                codes::SYNTAX,
+                &span,
+                message,
+                "here",
+                "see https://toml.io for the syntax",
+            );
         }
         false
     }
 
     /// Checks a table against its keys. What is wrong is left out of the record.
-    fn table(&mut self, table: &DeTable<'_>, keys: &'static [Key], span: &Span, what: &str) -> Record {
+    fn table(
+        &mut self,
+        table: &DeTable<'_>,
+        keys: &'static [Key],
+        span: &Span,
+        what: &str,
+    ) -> Record {
         let mut record = Record::default();
         for (name, value) in in_order(table) {
             match keys.iter().find(|key| key.name == name.get_ref().as_ref()) {
                 Some(key) => {
                     if let Some(val) = self.value(value, &key.kind, key.name) {
-                        record.fields.push((key.name, Located::new(val, value.span())));
+                        record
+                            .fields
+                            .push((key.name, Located::new(val, value.span())));
                     }
                 }
                 None => self.unknown_key(name.get_ref(), &name.span(), keys),
@@ -108,7 +157,13 @@ impl Reader {
         for key in keys.iter().filter(|key| key.required) {
             if !table.keys().any(|name| name.get_ref().as_ref() == key.name) {
                 let help = format!("add `{} = {}`: {}", key.name, example(&key.kind), key.doc);
-                self.report(codes::MISSING_KEY, span, format!("{what} has no `{}`", key.name), "missing here", &help);
+                self.report(
+                    codes::MISSING_KEY,
+                    span,
+                    format!("{what} has no `{}`", key.name),
+                    "missing here",
+                    &help,
+                );
             }
         }
         record
@@ -117,27 +172,54 @@ impl Reader {
     fn unknown_key(&mut self, name: &str, span: &Span, keys: &[Key]) {
         let help = match nearest(name, keys.iter().map(|key| key.name)) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the keys here are {}", list(keys.iter().map(|key| key.name))),
+            None => format!(
+                "the keys here are {}",
+                list(keys.iter().map(|key| key.name))
+            ),
         };
-        self.report(codes::UNKNOWN_KEY, span, format!("there is no key {name:?} here"), "unknown key", &help);
+        self.report(
+            codes::UNKNOWN_KEY,
+            span,
+            format!("there is no key {name:?} here"),
+            "unknown key",
+            &help,
+        );
     }
 
-    fn value(&mut self, value: &Spanned<DeValue<'_>>, kind: &'static Kind, key: &str) -> Option<Val> {
+    fn value(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        kind: &'static Kind,
+        key: &str,
+    ) -> Option<Val> {
         let span = value.span();
         match kind {
             Kind::Text => self.string(value, kind, key).map(Val::Text),
-            Kind::Name => self.string(value, kind, key).and_then(|text| self.name(&text, &span, key)).map(Val::Text),
-            Kind::Version => self.string(value, kind, key).and_then(|text| self.version(&text, &span)).map(Val::Version),
-            Kind::Requirement => {
-                self.string(value, kind, key).and_then(|text| self.requirement(&text, &span)).map(Val::Requirement)
-            }
+            Kind::Name => self
+                .string(value, kind, key)
+                .and_then(|text| self.name(&text, &span, key))
+                .map(Val::Text),
+            Kind::Version => self
+                .string(value, kind, key)
+                .and_then(|text| self.version(&text, &span))
+                .map(Val::Version),
+            Kind::Requirement => self
+                .string(value, kind, key)
+                .and_then(|text| self.requirement(&text, &span))
+                .map(Val::Requirement),
             Kind::Duration => {
                 let text = self.string(value, kind, key)?;
                 match parse_duration(&text) {
                     Ok(duration) => Some(Val::Duration(duration)),
                     Err(error) => {
                         let message = format!("{text:?} is not a duration: {error}");
-                        self.report(codes::BAD_DURATION, &span, message, "", "write a whole number and `ms`, `s`, `m` or `h`: \"250ms\", \"5s\"");
+                        self.report(
+                            codes::BAD_DURATION,
+                            &span,
+                            message,
+                            "",
+                            "write a whole number and `ms`, `s`, `m` or `h`: \"250ms\", \"5s\"",
+                        );
                         None
                     }
                 }
@@ -161,7 +243,13 @@ impl Reader {
                 DeValue::Boolean(false) if matches!(kind, Kind::Bool) => Some(Val::Bool(false)),
                 DeValue::Boolean(_) => {
                     let message = format!("`{key}` can only be true");
-                    self.report(codes::NOT_ALLOWED, &span, message, "", "leave the step out if it is not wanted");
+                    self.report(
+                        codes::NOT_ALLOWED,
+                        &span,
+                        message,
+                        "",
+                        "leave the step out if it is not wanted",
+                    );
                     None
                 }
                 _ => self.wrong_type(value, kind, key),
@@ -173,9 +261,22 @@ impl Reader {
                 }
                 let help = match nearest(&text, allowed.iter().copied()) {
                     Some(near) => format!("did you mean \"{near}\"?"),
-                    None => format!("write one of {}", allowed.iter().map(|one| format!("\"{one}\"")).collect::<Vec<_>>().join(", ")),
+                    None => format!(
+                        "write one of {}",
+                        allowed
+                            .iter()
+                            .map(|one| format!("\"{one}\""))
+                            .collect::<Vec<_>>()
+                            .join(", ")
+                    ),
                 };
-                self.report(codes::NOT_ALLOWED, &span, format!("`{key}` cannot be {text:?}"), "not a value it can have", &help);
+                self.report(
+                    codes::NOT_ALLOWED,
+                    &span,
+                    format!("`{key}` cannot be {text:?}"),
+                    "not a value it can have",
+                    &help,
+                );
                 None
             }
             Kind::Free => match value.get_ref() {
@@ -187,7 +288,13 @@ impl Reader {
                     return self.wrong_type(value, kind, key);
                 };
                 if array.is_empty() && !empty {
-                    self.report(codes::EMPTY, &span, format!("`{key}` is empty"), "", "name at least one, or leave the whole out");
+                    self.report(
+                        codes::EMPTY,
+                        &span,
+                        format!("`{key}` is empty"),
+                        "",
+                        "name at least one, or leave the whole out",
+                    );
                 }
                 let mut values = Vec::with_capacity(array.len());
                 for element in array.iter() {
@@ -202,20 +309,34 @@ impl Reader {
                     return self.wrong_type(value, kind, key);
                 };
                 if table.is_empty() && !empty {
-                    self.report(codes::EMPTY, &span, format!("`{key}` is empty"), "", "name at least one");
+                    self.report(
+                        codes::EMPTY,
+                        &span,
+                        format!("`{key}` is empty"),
+                        "",
+                        "name at least one",
+                    );
                 }
                 let mut values = Vec::with_capacity(table.len());
                 for (name, element) in in_order(table) {
                     let checked = self.name(name.get_ref(), &name.span(), key);
                     let val = self.value(element, of, name.get_ref());
                     if let (Some(text), Some(val)) = (checked, val) {
-                        values.push((Located::new(text, name.span()), Located::new(val, element.span())));
+                        values.push((
+                            Located::new(text, name.span()),
+                            Located::new(val, element.span()),
+                        ));
                     }
                 }
                 Some(Val::Map(values))
             }
             Kind::Table(keys) => match value.get_ref() {
-                DeValue::Table(table) => Some(Val::Table(self.table(table, keys, &span, &format!("`{key}`")))),
+                DeValue::Table(table) => Some(Val::Table(self.table(
+                    table,
+                    keys,
+                    &span,
+                    &format!("`{key}`"),
+                ))),
                 _ => self.wrong_type(value, kind, key),
             },
             Kind::Either(text, table) => match value.get_ref() {
@@ -235,7 +356,8 @@ impl Reader {
         let has = |key: &str| table.keys().any(|name| name.get_ref().as_ref() == key);
         let mut found: Vec<&'static Shape> = Vec::new();
         for shape in shapes(Steps::All).filter(|shape| has(shape.verb())) {
-            let fits = shape.with.is_none_or(has) && !found.iter().any(|other| other.verb() == shape.verb());
+            let fits = shape.with.is_none_or(has)
+                && !found.iter().any(|other| other.verb() == shape.verb());
             if fits {
                 found.push(shape);
             }
@@ -247,8 +369,17 @@ impl Reader {
             }
             [shape] => *shape,
             [..] => {
-                let message = format!("one step has several instructions: {}", list(found.iter().map(|shape| shape.verb())));
-                self.report(codes::SEVERAL_INSTRUCTIONS, span, message, "", "make a step of each, in the order wanted");
+                let message = format!(
+                    "one step has several instructions: {}",
+                    list(found.iter().map(|shape| shape.verb()))
+                );
+                self.report(
+                    codes::SEVERAL_INSTRUCTIONS,
+                    span,
+                    message,
+                    "",
+                    "make a step of each, in the order wanted",
+                );
                 return None;
             }
         };
@@ -257,12 +388,26 @@ impl Reader {
             if let Some(low) = shapes(Steps::Low).find(|low| low.verb() == shape.verb()) {
                 self.table(table, low.keys, span, &format!("the step `{}`", low.verb()));
             } else {
-                let message = format!("`{}` is a high-level instruction; a relup has low-level ones only", shape.verb());
-                self.report(codes::HIGH_LEVEL, span, message, "", "write it in the component's appup, and generate the relup");
+                let message = format!(
+                    "`{}` is a high-level instruction; a relup has low-level ones only",
+                    shape.verb()
+                );
+                self.report(
+                    codes::HIGH_LEVEL,
+                    span,
+                    message,
+                    "",
+                    "write it in the component's appup, and generate the relup",
+                );
             }
             return None;
         }
-        let mut record = self.table(table, shape.keys, span, &format!("the step `{}`", shape.verb()));
+        let mut record = self.table(
+            table,
+            shape.keys,
+            span,
+            &format!("the step `{}`", shape.verb()),
+        );
         record.verb = shape.verb();
         record.low = shape.low;
         Some(record)
@@ -273,14 +418,26 @@ impl Reader {
         for (name, _) in in_order(table) {
             if let Some(near) = nearest(name.get_ref(), verbs()) {
                 let message = format!("there is no instruction {:?}", name.get_ref());
-                self.report(codes::NO_INSTRUCTION, &name.span(), message, "unknown instruction", &format!("did you mean `{near}`?"));
+                self.report(
+                    codes::NO_INSTRUCTION,
+                    &name.span(),
+                    message,
+                    "unknown instruction",
+                    &format!("did you mean `{near}`?"),
+                );
                 return;
             }
         }
         let mut known: Vec<&str> = verbs().collect();
         known.dedup();
         let help = format!("the instructions here are {}", list(known.into_iter()));
-        self.report(codes::NO_INSTRUCTION, span, "this step has no instruction that is known".into(), "", &help);
+        self.report(
+            codes::NO_INSTRUCTION,
+            span,
+            "this step has no instruction that is known".into(),
+            "",
+            &help,
+        );
     }
 
     fn string(&mut self, value: &Spanned<DeValue<'_>>, kind: &Kind, key: &str) -> Option<String> {
@@ -293,7 +450,13 @@ impl Reader {
     fn wrong_type<T>(&mut self, value: &Spanned<DeValue<'_>>, kind: &Kind, key: &str) -> Option<T> {
         let message = format!("`{key}` must be {}", describe(kind));
         let label = format!("this is {}", type_name(value.get_ref()));
-        self.report(codes::WRONG_TYPE, &value.span(), message, &label, &format!("write `{key} = {}`", example(kind)));
+        self.report(
+            codes::WRONG_TYPE,
+            &value.span(),
+            message,
+            &label,
+            &format!("write `{key} = {}`", example(kind)),
+        );
         None
     }
 
@@ -302,7 +465,13 @@ impl Reader {
             Ok(()) => Some(text.to_string()),
             Err(error) => {
                 let message = format!("{text:?} is not a name, in `{key}`: {error}");
-                self.report(codes::BAD_NAME, span, message, "not a name", "a name is a lower-case letter, then lower-case letters, digits, `-` and `_`");
+                self.report(
+                    codes::BAD_NAME,
+                    span,
+                    message,
+                    "not a name",
+                    "a name is a lower-case letter, then lower-case letters, digits, `-` and `_`",
+                );
                 None
             }
         }
@@ -313,7 +482,13 @@ impl Reader {
             Ok(version) => Some(version),
             Err(error) => {
                 let message = format!("{text:?} is not a version: {error}");
-                self.report(codes::BAD_VERSION, span, message, "", "write three numbers, as in \"1.1.0\"");
+                self.report(
+                    codes::BAD_VERSION,
+                    span,
+                    message,
+                    "",
+                    "write three numbers, as in \"1.1.0\"",
+                );
                 None
             }
         }
@@ -324,7 +499,13 @@ impl Reader {
             Ok(requirement) => Some(requirement),
             Err(error) => {
                 let message = format!("{text:?} is not a version requirement: {error}");
-                self.report(codes::BAD_REQUIREMENT, span, message, "", "write it as in \"^1.1\", \"=1.0.0\" or \">=1.0, <1.1\"");
+                self.report(
+                    codes::BAD_REQUIREMENT,
+                    span,
+                    message,
+                    "",
+                    "write it as in \"^1.1\", \"=1.0.0\" or \">=1.0, <1.1\"",
+                );
                 None
             }
         }
@@ -335,7 +516,12 @@ impl Reader {
             DeValue::String(text) => (format!("{:?}", text.as_ref()), parse_size(text)),
             DeValue::Integer(integer) => {
                 let number = parse_integer(integer).and_then(|number| u64::try_from(number).ok());
-                (integer.to_string(), number.ok_or(crate::scalar::ScalarError::Large).and_then(check_size))
+                (
+                    integer.to_string(),
+                    number
+                        .ok_or(crate::scalar::ScalarError::Large)
+                        .and_then(check_size),
+                )
             }
             _ => return self.wrong_type(value, &Kind::Size, key),
         };
@@ -343,7 +529,13 @@ impl Reader {
             Ok(size) => Some(size),
             Err(error) => {
                 let message = format!("{shown} is not a size: {error}");
-                self.report(codes::BAD_SIZE, &value.span(), message, "", "write a whole number and `B`, `KiB`, `MiB`, `GiB` or `TiB`: \"64MiB\"");
+                self.report(
+                    codes::BAD_SIZE,
+                    &value.span(),
+                    message,
+                    "",
+                    "write a whole number and `B`, `KiB`, `MiB`, `GiB` or `TiB`: \"64MiB\"",
+                );
                 None
             }
         }
@@ -366,27 +558,49 @@ impl Reader {
             DeValue::Integer(integer) => match parse_integer(integer) {
                 Some(number) => toml::Value::Integer(number),
                 None => {
-                    self.report(codes::OUT_OF_RANGE, &value.span(), "the number does not fit into 64 bits".into(), "out of range", "");
+                    self.report(
+                        codes::OUT_OF_RANGE,
+                        &value.span(),
+                        "the number does not fit into 64 bits".into(),
+                        "out of range",
+                        "",
+                    );
                     return None;
                 }
             },
             DeValue::Float(float) => match float.as_str().replace('_', "").parse() {
                 Ok(number) => toml::Value::Float(number),
                 Err(_) => {
-                    self.report(codes::OUT_OF_RANGE, &value.span(), "the number cannot be held".into(), "out of range", "");
+                    self.report(
+                        codes::OUT_OF_RANGE,
+                        &value.span(),
+                        "the number cannot be held".into(),
+                        "out of range",
+                        "",
+                    );
                     return None;
                 }
             },
             DeValue::Boolean(value) => toml::Value::Boolean(*value),
             DeValue::Datetime(datetime) => toml::Value::Datetime(*datetime),
-            DeValue::Array(array) => toml::Value::Array(array.iter().filter_map(|element| self.free_value(element)).collect()),
+            DeValue::Array(array) => toml::Value::Array(
+                array
+                    .iter()
+                    .filter_map(|element| self.free_value(element))
+                    .collect(),
+            ),
             DeValue::Table(table) => toml::Value::Table(self.free(table)),
         })
     }
 }
 
 /// The entries of a table in the order in which they are written.
-fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a Spanned<std::borrow::Cow<'i, str>>, &'a Spanned<DeValue<'i>>)> {
+fn in_order<'a, 'i>(
+    table: &'a DeTable<'i>,
+) -> Vec<(
+    &'a Spanned<std::borrow::Cow<'i, str>>,
+    &'a Spanned<DeValue<'i>>,
+)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);
     entries
@@ -441,8 +655,14 @@ fn example(kind: &Kind) -> String {
         Kind::Map { of, .. } => format!("{{ store = {} }}", example(of)),
         Kind::Table(keys) => {
             let required = keys.iter().filter(|key| key.required);
-            let inner: Vec<String> = required.map(|key| format!("{} = {}", key.name, example(&key.kind))).collect();
-            if inner.is_empty() { "{ }".into() } else { format!("{{ {} }}", inner.join(", ")) }
+            let inner: Vec<String> = required
+                .map(|key| format!("{} = {}", key.name, example(&key.kind)))
+                .collect();
+            if inner.is_empty() {
+                "{ }".into()
+            } else {
+                format!("{{ {} }}", inner.join(", "))
+            }
         }
         Kind::Either(text, _) => example(text),
         Kind::Step(Steps::All) => "{ update = \"store\" }".into(),
@@ -451,5 +671,8 @@ fn example(kind: &Kind) -> String {
 }
 
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    names
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

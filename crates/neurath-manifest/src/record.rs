@@ -29,7 +29,10 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn get(&self, key: &str) -> Option<&Located<Val>> {
-        self.fields.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+        self.fields
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| value)
     }
 
     pub(crate) fn has(&self, key: &str) -> bool {
@@ -106,10 +109,12 @@ impl Record {
 
     /// The elements of an array of tables, with their places.
     pub(crate) fn tables(&self, key: &str) -> impl Iterator<Item = (&Record, &Span)> {
-        self.list(key).iter().filter_map(|element| match &element.value {
-            Val::Table(record) => Some((record, &element.span)),
-            _ => None,
-        })
+        self.list(key)
+            .iter()
+            .filter_map(|element| match &element.value {
+                Val::Table(record) => Some((record, &element.span)),
+                _ => None,
+            })
     }
 
     /// The elements of an array of strings.
@@ -119,10 +124,12 @@ impl Record {
 
     /// The same, with their places.
     pub(crate) fn located_texts(&self, key: &str) -> impl Iterator<Item = Located<String>> {
-        self.list(key).iter().filter_map(|element| match &element.value {
-            Val::Text(text) => Some(Located::new(text.clone(), element.span.clone())),
-            _ => None,
-        })
+        self.list(key)
+            .iter()
+            .filter_map(|element| match &element.value {
+                Val::Text(text) => Some(Located::new(text.clone(), element.span.clone())),
+                _ => None,
+            })
     }
 
     /// The entries of a table from names to values.

@@ -88,7 +88,10 @@ pub struct Confirm {
 
 impl Default for Confirm {
     fn default() -> Self {
-        Self { window: Duration::from_secs(60), checks: Vec::new() }
+        Self {
+            window: Duration::from_secs(60),
+            checks: Vec::new(),
+        }
     }
 }
 
@@ -100,15 +103,21 @@ impl Release {
 
     /// The component of this name.
     pub fn component(&self, name: &str) -> Option<&ReleaseComponent> {
-        self.components.iter().find(|component| component.name == name)
+        self.components
+            .iter()
+            .find(|component| component.name == name)
     }
 }
 
 fn build(record: &Record, reader: &mut Reader) -> Option<Release> {
     let mut components = Vec::new();
     for (name, value) in record.map("components") {
-        let Val::Table(table) = &value.value else { continue };
-        let Some(version) = table.version("version") else { continue };
+        let Val::Table(table) = &value.value else {
+            continue;
+        };
+        let Some(version) = table.version("version") else {
+            continue;
+        };
         components.push(ReleaseComponent {
             name: name.value.clone(),
             version,
@@ -118,10 +127,12 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Release> {
         });
     }
     let default = Confirm::default();
-    let confirm = record.table("confirm").map_or(default.clone(), |table| Confirm {
-        window: table.duration("window").unwrap_or(default.window),
-        checks: table.texts("checks"),
-    });
+    let confirm = record
+        .table("confirm")
+        .map_or(default.clone(), |table| Confirm {
+            window: table.duration("window").unwrap_or(default.window),
+            checks: table.texts("checks"),
+        });
     Some(Release {
         name: record.text("name")?,
         version: record.version("version")?,

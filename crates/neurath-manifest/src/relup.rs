@@ -63,13 +63,20 @@ impl Relup {
 
     /// The relup as a file. The same relup gives the same text, byte for byte.
     pub fn to_toml(&self) -> String {
-        let mut out = format!("name = {}\nversion = {}\n", quoted(&self.name), quoted(&self.version.to_string()));
+        let mut out = format!(
+            "name = {}\nversion = {}\n",
+            quoted(&self.name),
+            quoted(&self.version.to_string())
+        );
         if self.handwritten {
             out.push_str("handwritten = true\n");
         }
         for (list, other_end, entries) in [("up", "from", &self.up), ("down", "to", &self.down)] {
             for entry in entries {
-                out.push_str(&format!("\n[[{list}]]\n{other_end} = {}\nscript = [\n", quoted(&entry.base.to_string())));
+                out.push_str(&format!(
+                    "\n[[{list}]]\n{other_end} = {}\nscript = [\n",
+                    quoted(&entry.base.to_string())
+                ));
                 for step in entry.steps() {
                     out.push_str(&format!("    {step},\n"));
                 }
@@ -100,10 +107,18 @@ fn entries(record: &Record, list: &str, other_end: &str, reader: &mut Reader) ->
                 script.push(Located::new(step, span.clone()));
             }
         }
-        let (Some(base), Some(span)) = (table.version(other_end), table.span(other_end)) else { continue };
+        let (Some(base), Some(span)) = (table.version(other_end), table.span(other_end)) else {
+            continue;
+        };
         if entries.iter().any(|entry| entry.base == base) {
             let message = format!("there are two `{list}` scripts for {base}");
-            reader.report(codes::DUPLICATE, &span, message, "given before", "remove one of the two");
+            reader.report(
+                codes::DUPLICATE,
+                &span,
+                message,
+                "given before",
+                "remove one of the two",
+            );
         }
         entries.push(RelupEntry { base, span, script });
     }

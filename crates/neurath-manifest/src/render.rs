@@ -8,7 +8,9 @@ pub(crate) fn render(diagnostic: &Diagnostic, colour: bool) -> String {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let title = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code);
+    let title = level
+        .primary_title(diagnostic.message.as_str())
+        .id(diagnostic.code);
     let mut group = Group::with_title(title);
     if let Some(place) = &diagnostic.place {
         group = add(group, place, AnnotationKind::Primary);
@@ -19,7 +21,11 @@ pub(crate) fn render(diagnostic: &Diagnostic, colour: bool) -> String {
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(help.as_str()));
     }
-    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let renderer = if colour {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
     renderer.render(&[group]).trim_end().to_string()
 }
 
@@ -31,7 +37,11 @@ fn add<'a>(group: Group<'a>, place: &'a Place, kind: AnnotationKind) -> Group<'a
             if !place.label.is_empty() {
                 annotation = annotation.label(place.label.as_str());
             }
-            group.element(Snippet::source(source.text()).path(source.file()).annotation(annotation))
+            group.element(
+                Snippet::source(source.text())
+                    .path(source.file())
+                    .annotation(annotation),
+            )
         }
         _ => group.element(Origin::path(source.file())),
     }

@@ -32,7 +32,9 @@ pub enum ScalarError {
 }
 
 fn split(text: &str) -> Result<(u64, &str), ScalarError> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     if text.is_empty() {
         return Err(ScalarError::Empty);
@@ -40,7 +42,10 @@ fn split(text: &str) -> Result<(u64, &str), ScalarError> {
     if digits.is_empty() {
         return Err(ScalarError::Shape);
     }
-    Ok((digits.parse().map_err(|_| ScalarError::Large)?, unit.trim_start()))
+    Ok((
+        digits.parse().map_err(|_| ScalarError::Large)?,
+        unit.trim_start(),
+    ))
 }
 
 /// Reads `250ms`, `5s`, `2m` or `1h`. At most one year.
@@ -65,7 +70,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, ScalarError> {
 pub fn format_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     for (factor, unit) in [(3_600_000, "h"), (60_000, "m"), (1_000, "s")] {
-        if millis > 0 && millis % factor == 0 {
+        if millis > 0 && millis.is_multiple_of(factor) {
             return format!("{}{unit}", millis / factor);
         }
     }
@@ -89,14 +94,21 @@ pub fn parse_size(text: &str) -> Result<u64, ScalarError> {
 
 /// A size within what an address space can hold.
 pub(crate) fn check_size(bytes: u64) -> Result<u64, ScalarError> {
-    if bytes > 1 << 47 { Err(ScalarError::Large) } else { Ok(bytes) }
+    if bytes > 1 << 47 {
+        Err(ScalarError::Large)
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// Checks the name of a component, release, library or hook: lower-case letters, digits, `-` and `_`,
 /// a letter first, so that it can never be a path or an option.
 pub fn check_name(text: &str) -> Result<(), ScalarError> {
     let first = text.chars().next().ok_or(ScalarError::Empty)?;
-    if let Some(bad) = text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-' | '_')) {
+    if let Some(bad) = text
+        .chars()
+        .find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-' | '_'))
+    {
         return Err(ScalarError::Character(bad));
     }
     if !first.is_ascii_lowercase() {
@@ -119,7 +131,16 @@ mod tests {
             assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
         }
         assert_eq!(format_duration(Duration::ZERO), "0ms");
-        for text in ["", "5", "s", "-5s", "5 days", "99999999999999999999s", "9999999999h", "５s"] {
+        for text in [
+            "",
+            "5",
+            "s",
+            "-5s",
+            "5 days",
+            "99999999999999999999s",
+            "9999999999h",
+            "５s",
+        ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }
@@ -138,7 +159,19 @@ mod tests {
         for good in ["store", "kv-store-1-0-0", "a_b"] {
             assert_eq!(check_name(good), Ok(()));
         }
-        for bad in ["", "../x", "a/b", "-rf", ".", "A", "a b", "a\0", "ä", "1a", &"a".repeat(65)] {
+        for bad in [
+            "",
+            "../x",
+            "a/b",
+            "-rf",
+            ".",
+            "A",
+            "a b",
+            "a\0",
+            "ä",
+            "1a",
+            &"a".repeat(65),
+        ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }

@@ -5,22 +5,29 @@ use serde_json::{Map, Value, json};
 
 /// The schema of every kind of file: its name and its text, which ends with a newline.
 pub fn all() -> Vec<(&'static str, String)> {
-    [("component", COMPONENT), ("appup", APPUP), ("release", RELEASE), ("relup", RELUP)]
-        .into_iter()
-        .map(|(name, keys)| (name, document(name, keys)))
-        .collect()
+    [
+        ("component", COMPONENT),
+        ("appup", APPUP),
+        ("release", RELEASE),
+        ("relup", RELUP),
+    ]
+    .into_iter()
+    .map(|(name, keys)| (name, document(name, keys)))
+    .collect()
 }
 
 fn document(name: &str, keys: &[Key]) -> String {
     let mut schema = Map::new();
-    schema.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
+    schema.insert(
+        "$schema".into(),
+        json!("https://json-schema.org/draft/2020-12/schema"),
+    );
     schema.insert("title".into(), json!(format!("Neurath {name}")));
     schema.extend(table(keys));
     let mut text = serde_json::to_string_pretty(&Value::Object(schema)).unwrap_or_default();
     text.push('\n');
     text
 }
-
 
 fn table(keys: &[Key]) -> Map<String, Value> {
     let mut properties = Map::new();
@@ -29,8 +36,14 @@ fn table(keys: &[Key]) -> Map<String, Value> {
         schema.insert("description".into(), json!(key.doc));
         properties.insert(key.name.into(), Value::Object(schema));
     }
-    let required: Vec<&str> = keys.iter().filter(|key| key.required).map(|key| key.name).collect();
-    object(json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false }))
+    let required: Vec<&str> = keys
+        .iter()
+        .filter(|key| key.required)
+        .map(|key| key.name)
+        .collect();
+    object(
+        json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false }),
+    )
 }
 
 fn object(value: Value) -> Map<String, Value> {
@@ -56,7 +69,9 @@ fn kind(kind_: &Kind) -> Map<String, Value> {
         Kind::True => json!({ "const": true }),
         Kind::OneOf(allowed) => json!({ "enum": allowed }),
         Kind::Free => json!({ "type": "object" }),
-        Kind::List { of, empty } => json!({ "type": "array", "items": kind(of), "minItems": usize::from(!*empty) }),
+        Kind::List { of, empty } => {
+            json!({ "type": "array", "items": kind(of), "minItems": usize::from(!*empty) })
+        }
         Kind::Map { of, empty } => json!({
             "type": "object",
             "propertyNames": kind(&Kind::Name),

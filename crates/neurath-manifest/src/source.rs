@@ -23,7 +23,10 @@ impl std::fmt::Debug for Source {
 impl Source {
     /// A source of this name and text.
     pub fn new(file: &str, text: &str) -> Self {
-        Self { file: file.into(), text: text.into() }
+        Self {
+            file: file.into(),
+            text: text.into(),
+        }
     }
 
     /// The name of the file, as the caller gave it.

@@ -135,7 +135,11 @@ impl PurgeKind {
     }
 
     pub(crate) fn from_key(text: Option<String>) -> Self {
-        if text.as_deref() == Some("brutal") { Self::Brutal } else { Self::Soft }
+        if text.as_deref() == Some("brutal") {
+            Self::Brutal
+        } else {
+            Self::Soft
+        }
     }
 }
 
@@ -205,40 +209,95 @@ impl Step {
     pub fn to_pairs(&self) -> Vec<(&'static str, Value)> {
         let text = |text: &str| Value::String(text.to_string());
         let version = |version: &Version| Value::String(version.to_string());
-        let names = |names: &[String]| Value::Array(names.iter().cloned().map(Value::String).collect());
+        let names =
+            |names: &[String]| Value::Array(names.iter().cloned().map(Value::String).collect());
         let verb = self.verb();
         match self {
-            Self::LoadObjectCode { component, version: v }
-            | Self::Load { component, version: v }
-            | Self::Remove { component, version: v } => vec![(verb, text(component)), ("version", version(v))],
-            Self::PointOfNoReturn | Self::RestartNewNode | Self::RestartNode => vec![(verb, Value::Boolean(true))],
-            Self::Suspend { components, timeout } => {
+            Self::LoadObjectCode {
+                component,
+                version: v,
+            }
+            | Self::Load {
+                component,
+                version: v,
+            }
+            | Self::Remove {
+                component,
+                version: v,
+            } => vec![(verb, text(component)), ("version", version(v))],
+            Self::PointOfNoReturn | Self::RestartNewNode | Self::RestartNode => {
+                vec![(verb, Value::Boolean(true))]
+            }
+            Self::Suspend {
+                components,
+                timeout,
+            } => {
                 let mut pairs = vec![(verb, names(components))];
-                pairs.extend(timeout.map(|timeout| ("timeout", Value::String(format_duration(timeout)))));
+                pairs.extend(
+                    timeout.map(|timeout| ("timeout", Value::String(format_duration(timeout)))),
+                );
                 pairs
             }
-            Self::CodeChange { component, from, to, extra } => {
-                let mut pairs = vec![(verb, text(component)), ("from", version(from)), ("to", version(to))];
+            Self::CodeChange {
+                component,
+                from,
+                to,
+                extra,
+            } => {
+                let mut pairs = vec![
+                    (verb, text(component)),
+                    ("from", version(from)),
+                    ("to", version(to)),
+                ];
                 pairs.extend(extra.clone().map(|extra| ("extra", Value::Table(extra))));
                 pairs
             }
-            Self::Purge { component, version: v, kind } => {
-                vec![(verb, text(component)), ("version", version(v)), ("kind", text(kind.as_str()))]
+            Self::Purge {
+                component,
+                version: v,
+                kind,
+            } => {
+                vec![
+                    (verb, text(component)),
+                    ("version", version(v)),
+                    ("kind", text(kind.as_str())),
+                ]
             }
-            Self::Resume { components } | Self::Stop { components } | Self::Start { components } => {
+            Self::Resume { components }
+            | Self::Stop { components }
+            | Self::Start { components } => {
                 vec![(verb, names(components))]
             }
-            Self::MoveState { name, from, to, extra } => {
+            Self::MoveState {
+                name,
+                from,
+                to,
+                extra,
+            } => {
                 let mut pairs = vec![(verb, text(name)), ("from", names(from)), ("to", names(to))];
                 pairs.extend(extra.clone().map(|extra| ("extra", Value::Table(extra))));
                 pairs
             }
-            Self::SyncNodes { id, nodes, deadline } => {
-                vec![(verb, text(id)), ("nodes", names(nodes)), ("deadline", Value::String(format_duration(*deadline)))]
+            Self::SyncNodes {
+                id,
+                nodes,
+                deadline,
+            } => {
+                vec![
+                    (verb, text(id)),
+                    ("nodes", names(nodes)),
+                    ("deadline", Value::String(format_duration(*deadline))),
+                ]
             }
             Self::Apply(target) => vec![(verb, Value::Table(target.to_table()))],
-            Self::ResetNode { components, keep_snapshot } => {
-                vec![(verb, names(components)), ("keep_snapshot", Value::Boolean(*keep_snapshot))]
+            Self::ResetNode {
+                components,
+                keep_snapshot,
+            } => {
+                vec![
+                    (verb, names(components)),
+                    ("keep_snapshot", Value::Boolean(*keep_snapshot)),
+                ]
             }
         }
     }
@@ -246,32 +305,54 @@ impl Step {
     /// The step as JSON, with the keys of the file.
     pub fn to_json(&self) -> Json {
         let pairs = self.to_pairs().into_iter();
-        Json::Object(pairs.map(|(key, value)| (key.to_string(), crate::toml_text::to_json(&value))).collect())
+        Json::Object(
+            pairs
+                .map(|(key, value)| (key.to_string(), crate::toml_text::to_json(&value)))
+                .collect(),
+        )
     }
 
     pub(crate) fn build(record: &Record, span: &Span, reader: &mut Reader) -> Option<Self> {
         let component = || record.text(record.verb);
         let components = || record.texts(record.verb);
         Some(match record.verb {
-            "load_object_code" => Self::LoadObjectCode { component: component()?, version: record.version("version")? },
+            "load_object_code" => Self::LoadObjectCode {
+                component: component()?,
+                version: record.version("version")?,
+            },
             "point_of_no_return" => Self::PointOfNoReturn,
-            "suspend" => Self::Suspend { components: distinct(record, reader), timeout: record.duration("timeout") },
-            "load" => Self::Load { component: component()?, version: record.version("version")? },
+            "suspend" => Self::Suspend {
+                components: distinct(record, reader),
+                timeout: record.duration("timeout"),
+            },
+            "load" => Self::Load {
+                component: component()?,
+                version: record.version("version")?,
+            },
             "code_change" => Self::CodeChange {
                 component: component()?,
                 from: record.version("from")?,
                 to: record.version("to")?,
                 extra: record.free("extra"),
             },
-            "remove" => Self::Remove { component: component()?, version: record.version("version")? },
+            "remove" => Self::Remove {
+                component: component()?,
+                version: record.version("version")?,
+            },
             "purge" => Self::Purge {
                 component: component()?,
                 version: record.version("version")?,
                 kind: PurgeKind::from_key(record.text("kind")),
             },
-            "resume" => Self::Resume { components: distinct(record, reader) },
-            "stop" => Self::Stop { components: distinct(record, reader) },
-            "start" => Self::Start { components: distinct(record, reader) },
+            "resume" => Self::Resume {
+                components: distinct(record, reader),
+            },
+            "stop" => Self::Stop {
+                components: distinct(record, reader),
+            },
+            "start" => Self::Start {
+                components: distinct(record, reader),
+            },
             "move_state" => Self::MoveState {
                 name: component()?,
                 from: record.texts("from"),
@@ -301,7 +382,13 @@ fn distinct(record: &Record, reader: &mut Reader) -> Vec<String> {
     for name in record.located_texts(record.verb) {
         if names.contains(&name.value) {
             let message = format!("`{}` is named twice in one `{}`", name.value, record.verb);
-            reader.report(codes::DUPLICATE, &name.span, message, "named before", "remove one of the two");
+            reader.report(
+                codes::DUPLICATE,
+                &name.span,
+                message,
+                "named before",
+                "remove one of the two",
+            );
         }
         names.push(name.value);
     }
@@ -312,7 +399,11 @@ impl ApplyTarget {
     fn to_table(&self) -> toml::Table {
         let mut table = toml::Table::new();
         match self {
-            Self::Hook { component, hook, args } => {
+            Self::Hook {
+                component,
+                hook,
+                args,
+            } => {
                 table.insert("component".into(), Value::String(component.clone()));
                 table.insert("hook".into(), Value::String(hook.clone()));
                 if !args.is_empty() {
@@ -320,7 +411,10 @@ impl ApplyTarget {
                 }
             }
             Self::Command(words) => {
-                table.insert("command".into(), Value::Array(words.iter().cloned().map(Value::String).collect()));
+                table.insert(
+                    "command".into(),
+                    Value::Array(words.iter().cloned().map(Value::String).collect()),
+                );
             }
         }
         table
@@ -337,7 +431,8 @@ impl ApplyTarget {
             }),
             (_, false, true) => Some(Self::Command(record.texts("command"))),
             _ => {
-                let message = "an apply names either a `component` and its `hook`, or a `command`".to_string();
+                let message = "an apply names either a `component` and its `hook`, or a `command`"
+                    .to_string();
                 let help = "write { apply = { component = \"store\", hook = \"warm\" } }";
                 reader.report(codes::APPLY_TARGET, span, message, "", help);
                 None
@@ -349,6 +444,8 @@ impl ApplyTarget {
 impl fmt::Display for Step {
     /// The step as it is written in a relup.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&inline_table(self.to_pairs().iter().map(|(key, value)| (*key, value))))
+        f.write_str(&inline_table(
+            self.to_pairs().iter().map(|(key, value)| (*key, value)),
+        ))
     }
 }

@@ -1,7 +1,10 @@
 //! "Did you mean …?"
 
 /// The candidate nearest to `word`, when it is near enough to be a slip of the keyboard.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     if word.chars().count() > 64 {
         return None;
     }
@@ -36,7 +39,10 @@ mod tests {
     #[test]
     fn a_slip_is_found_and_a_stranger_is_not() {
         assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(nearest("verison", ["version", "name"].into_iter()), Some("version"));
+        assert_eq!(
+            nearest("verison", ["version", "name"].into_iter()),
+            Some("version")
+        );
         assert_eq!(nearest("colour", ["version", "name"].into_iter()), None);
     }
 }

@@ -4,14 +4,23 @@ use toml::Value;
 
 /// `{ key = value, … }`, in the given order.
 pub(crate) fn inline_table<'a>(pairs: impl Iterator<Item = (&'a str, &'a Value)>) -> String {
-    let pairs: Vec<String> = pairs.map(|(key, value)| format!("{} = {}", bare_or_quoted(key), inline(value))).collect();
-    if pairs.is_empty() { "{}".into() } else { format!("{{ {} }}", pairs.join(", ")) }
+    let pairs: Vec<String> = pairs
+        .map(|(key, value)| format!("{} = {}", bare_or_quoted(key), inline(value)))
+        .collect();
+    if pairs.is_empty() {
+        "{}".into()
+    } else {
+        format!("{{ {} }}", pairs.join(", "))
+    }
 }
 
 fn inline(value: &Value) -> String {
     match value {
         Value::Table(table) => inline_table(by_key(table).into_iter()),
-        Value::Array(array) => format!("[{}]", array.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        Value::Array(array) => format!(
+            "[{}]",
+            array.iter().map(inline).collect::<Vec<_>>().join(", ")
+        ),
         Value::String(text) => quoted(text),
         other => other.to_string(),
     }
@@ -19,13 +28,19 @@ fn inline(value: &Value) -> String {
 
 /// Sorted by key, whichever map the toml crate was built with.
 fn by_key(table: &toml::Table) -> Vec<(&str, &Value)> {
-    let mut entries: Vec<(&str, &Value)> = table.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    let mut entries: Vec<(&str, &Value)> = table
+        .iter()
+        .map(|(key, value)| (key.as_str(), value))
+        .collect();
     entries.sort_by_key(|(key, _)| *key);
     entries
 }
 
 fn bare_or_quoted(key: &str) -> String {
-    let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let bare = !key.is_empty()
+        && key
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if bare { key.to_string() } else { quoted(key) }
 }
 
@@ -52,10 +67,14 @@ pub(crate) fn to_json(value: &Value) -> serde_json::Value {
     match value {
         Value::String(text) => text.as_str().into(),
         Value::Integer(number) => (*number).into(),
-        Value::Float(number) => serde_json::Number::from_f64(*number).map_or_else(|| number.to_string().into(), Into::into),
+        Value::Float(number) => serde_json::Number::from_f64(*number)
+            .map_or_else(|| number.to_string().into(), Into::into),
         Value::Boolean(value) => (*value).into(),
         Value::Datetime(datetime) => datetime.to_string().into(),
         Value::Array(array) => array.iter().map(to_json).collect(),
-        Value::Table(table) => by_key(table).into_iter().map(|(key, value)| (key.to_string(), to_json(value))).collect(),
+        Value::Table(table) => by_key(table)
+            .into_iter()
+            .map(|(key, value)| (key.to_string(), to_json(value)))
+            .collect(),
     }
 }

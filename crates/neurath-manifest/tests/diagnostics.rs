@@ -31,32 +31,73 @@ fn up(instructions: &str) -> String {
 }
 
 fn script(steps: &str) -> String {
-    format!("name = \"kv\"\nversion = \"1.1.0\"\n\n[[up]]\nfrom = \"1.0.0\"\nscript = [\n    {steps},\n]\n")
+    format!(
+        "name = \"kv\"\nversion = \"1.1.0\"\n\n[[up]]\nfrom = \"1.0.0\"\nscript = [\n    {steps},\n]\n"
+    )
 }
 
 /// One case a code; the snapshot shows how it is rendered.
 fn cases() -> Vec<(&'static str, Diagnostics)> {
     vec![
         (codes::SYNTAX, component("name = store\n")),
-        (codes::UNKNOWN_KEY, component(&with("instances = 1", "instnaces = 1"))),
-        (codes::MISSING_KEY, component(&with("limit = \"16GiB\"\n", ""))),
+        (
+            codes::UNKNOWN_KEY,
+            component(&with("instances = 1", "instnaces = 1")),
+        ),
+        (
+            codes::MISSING_KEY,
+            component(&with("limit = \"16GiB\"\n", "")),
+        ),
         (codes::WRONG_TYPE, component(&with("\"1.0.0\"", "1.0"))),
         (codes::BAD_VERSION, component(&with("\"1.0.0\"", "\"1.0\""))),
-        (codes::BAD_REQUIREMENT, component(&with("\"^1.0\"", "\"newest\""))),
-        (codes::BAD_DURATION, appup(&up("{ update = \"store\", timeout = \"5 days\" }"))),
+        (
+            codes::BAD_REQUIREMENT,
+            component(&with("\"^1.0\"", "\"newest\"")),
+        ),
+        (
+            codes::BAD_DURATION,
+            appup(&up("{ update = \"store\", timeout = \"5 days\" }")),
+        ),
         (codes::BAD_SIZE, component(&with("\"64MiB\"", "\"64MB\""))),
         (codes::BAD_NAME, component(&with("\"store\"", "\"../x\""))),
-        (codes::DUPLICATE, component(&with("instances = 1", "instances = 1\ninstances = 2"))),
-        (codes::NOT_ALLOWED, component(&with("\"process\"", "\"proces\""))),
-        (codes::OUT_OF_RANGE, component(&with("instances = 1", "instances = 99999999999999999999"))),
-        (codes::REGION_SIZES, component(&with("\"16GiB\"", "\"16MiB\""))),
+        (
+            codes::DUPLICATE,
+            component(&with("instances = 1", "instances = 1\ninstances = 2")),
+        ),
+        (
+            codes::NOT_ALLOWED,
+            component(&with("\"process\"", "\"proces\"")),
+        ),
+        (
+            codes::OUT_OF_RANGE,
+            component(&with("instances = 1", "instances = 99999999999999999999")),
+        ),
+        (
+            codes::REGION_SIZES,
+            component(&with("\"16GiB\"", "\"16MiB\"")),
+        ),
         (codes::NO_INSTRUCTION, appup(&up("{ udpate = \"store\" }"))),
-        (codes::SEVERAL_INSTRUCTIONS, appup(&up("{ update = \"store\", suspend = [\"store\"] }"))),
+        (
+            codes::SEVERAL_INSTRUCTIONS,
+            appup(&up("{ update = \"store\", suspend = [\"store\"] }")),
+        ),
         (codes::HIGH_LEVEL, relup(&script("{ update = \"store\" }"))),
-        (codes::TOO_LARGE, component(&format!("x = {}{}", "[".repeat(200), "]".repeat(200)))),
-        (codes::SELF_DEPENDENCY, component(&with("log = ", "store = "))),
-        (codes::EMPTY, release("name = \"kv\"\nversion = \"1.0.0\"\nnode = \"0.1.0\"\n[components]\n")),
-        (codes::APPLY_TARGET, appup(&up("{ apply = { component = \"store\" } }"))),
+        (
+            codes::TOO_LARGE,
+            component(&format!("x = {}{}", "[".repeat(200), "]".repeat(200))),
+        ),
+        (
+            codes::SELF_DEPENDENCY,
+            component(&with("log = ", "store = ")),
+        ),
+        (
+            codes::EMPTY,
+            release("name = \"kv\"\nversion = \"1.0.0\"\nnode = \"0.1.0\"\n[components]\n"),
+        ),
+        (
+            codes::APPLY_TARGET,
+            appup(&up("{ apply = { component = \"store\" } }")),
+        ),
     ]
 }
 
@@ -64,10 +105,17 @@ fn cases() -> Vec<(&'static str, Diagnostics)> {
 fn every_code_has_its_rendering() {
     let cases = cases();
     for (code, _) in codes::ALL {
-        assert!(cases.iter().any(|(covered, _)| covered == code), "{code} has no case");
+        assert!(
+            cases.iter().any(|(covered, _)| covered == code),
+            "{code} has no case"
+        );
     }
     for (code, found) in cases {
-        assert!(found.codes().contains(&code), "{code} is not among {:?}", found.codes());
+        assert!(
+            found.codes().contains(&code),
+            "{code} is not among {:?}",
+            found.codes()
+        );
         insta::assert_snapshot!(code, found.render());
     }
 }
@@ -120,7 +168,11 @@ fn hostile_texts_are_refused_without_a_panic() {
 /// A cheap fuzz: good files with bytes changed, dropped and doubled, always the same way.
 #[test]
 fn damaged_files_never_panic() {
-    let good = [with("a", "a"), up("{ update = \"store\", change = { advanced = { n = 1 } } }"), script("{ suspend = [\"store\"], timeout = \"5s\" }")];
+    let good = [
+        with("a", "a"),
+        up("{ update = \"store\", change = { advanced = { n = 1 } } }"),
+        script("{ suspend = [\"store\"], timeout = \"5s\" }"),
+    ];
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = |below: usize| {
         seed ^= seed << 13;

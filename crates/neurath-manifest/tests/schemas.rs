@@ -10,6 +10,9 @@ fn committed_schemas_are_fresh() {
             std::fs::write(&path, &text).expect("write the schema");
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == text, "{path} is stale: run this test with NEURATH_BLESS=1 and commit the file");
+        assert!(
+            committed == text,
+            "{path} is stale: run this test with NEURATH_BLESS=1 and commit the file"
+        );
     }
 }

@@ -41,7 +41,12 @@ impl Catalogue {
 
     /// Adds a release. `place` is the name and version that its file's path says; what the file itself says must be the same.
     pub fn add_release(&mut self, place: (&str, &Version), release: Release, hash: &str) {
-        self.check_place(place, Some(&release.name), Some(&release.version), &release.source);
+        self.check_place(
+            place,
+            Some(&release.name),
+            Some(&release.version),
+            &release.source,
+        );
         let source = release.source.clone();
         let old = self.releases.insert(key(place), input(release, hash));
         self.check_duplicate("releases", place, &source, old.map(|old| old.value.source));
@@ -49,15 +54,30 @@ impl Catalogue {
 
     /// Adds a component manifest. `place` as in [`Catalogue::add_release`].
     pub fn add_component(&mut self, place: (&str, &Version), component: Component, hash: &str) {
-        self.check_place(place, Some(&component.name), Some(&component.version), &component.source);
+        self.check_place(
+            place,
+            Some(&component.name),
+            Some(&component.version),
+            &component.source,
+        );
         let source = component.source.clone();
         let old = self.components.insert(key(place), input(component, hash));
-        self.check_duplicate("component manifests", place, &source, old.map(|old| old.value.source));
+        self.check_duplicate(
+            "component manifests",
+            place,
+            &source,
+            old.map(|old| old.value.source),
+        );
     }
 
     /// Adds an appup. `place` is the component and the newer version, as its file's path says.
     pub fn add_appup(&mut self, place: (&str, &Version), appup: Appup, hash: &str) {
-        self.check_place(place, appup.name.as_deref(), appup.version.as_ref(), &appup.source);
+        self.check_place(
+            place,
+            appup.name.as_deref(),
+            appup.version.as_ref(),
+            &appup.source,
+        );
         let source = appup.source.clone();
         let old = self.appups.insert(key(place), input(appup, hash));
         self.check_duplicate("appups", place, &source, old.map(|old| old.value.source));
@@ -80,7 +100,8 @@ impl Catalogue {
 
     /// The manifest of this component version.
     pub fn component(&self, name: &str, version: &Version) -> Option<&Component> {
-        self.component_input(name, version).map(|input| &input.value)
+        self.component_input(name, version)
+            .map(|input| &input.value)
     }
 
     /// The appup that leads to this component version.
@@ -97,7 +118,11 @@ impl Catalogue {
         self.releases.get(&key((name, version)))
     }
 
-    pub(crate) fn component_input(&self, name: &str, version: &Version) -> Option<&Input<Component>> {
+    pub(crate) fn component_input(
+        &self,
+        name: &str,
+        version: &Version,
+    ) -> Option<&Input<Component>> {
         self.components.get(&key((name, version)))
     }
 
@@ -105,10 +130,19 @@ impl Catalogue {
         self.appups.get(&key((name, version)))
     }
 
-    fn check_place(&mut self, place: (&str, &Version), name: Option<&str>, version: Option<&Version>, source: &Source) {
+    fn check_place(
+        &mut self,
+        place: (&str, &Version),
+        name: Option<&str>,
+        version: Option<&Version>,
+        source: &Source,
+    ) {
         let (says_name, says_version) = (name.unwrap_or(place.0), version.unwrap_or(place.1));
         if says_name != place.0 || says_version != place.1 {
-            let message = format!("the file says {says_name} {says_version}, but its place says {} {}", place.0, place.1);
+            let message = format!(
+                "the file says {says_name} {says_version}, but its place says {} {}",
+                place.0, place.1
+            );
             self.problems.push(
                 Diagnostic::error(codes::NAME_MISMATCH, message)
                     .in_file(source)
@@ -117,10 +151,18 @@ impl Catalogue {
         }
     }
 
-    fn check_duplicate(&mut self, what: &str, place: (&str, &Version), new: &Source, old: Option<Source>) {
+    fn check_duplicate(
+        &mut self,
+        what: &str,
+        place: (&str, &Version),
+        new: &Source,
+        old: Option<Source>,
+    ) {
         if let Some(old) = old {
             let message = format!("there are two {what} for {} {}", place.0, place.1);
-            let diagnostic = Diagnostic::error(codes::DUPLICATE, message).in_file(new).related(&old, None, "the other one");
+            let diagnostic = Diagnostic::error(codes::DUPLICATE, message)
+                .in_file(new)
+                .related(&old, None, "the other one");
             self.problems.push(diagnostic.help("remove one of the two"));
         }
     }
@@ -131,5 +173,8 @@ fn key(place: (&str, &Version)) -> (String, Version) {
 }
 
 fn input<T>(value: T, hash: &str) -> Input<T> {
-    Input { value, hash: hash.to_string() }
+    Input {
+        value,
+        hash: hash.to_string(),
+    }
 }

@@ -32,7 +32,12 @@ impl Change<'_> {
 pub(crate) fn between<'a>(from: &'a Release, to: &'a Release) -> Vec<Change<'a>> {
     let changed = to.components.iter().filter_map(|new| {
         let old = from.component(&new.name)?;
-        let change = Change { component: &new.name, from: &old.version, to: &new.version, span: &new.span };
+        let change = Change {
+            component: &new.name,
+            from: &old.version,
+            to: &new.version,
+            span: &new.span,
+        };
         (old.version != new.version).then_some(change)
     });
     changed.collect()
@@ -47,7 +52,10 @@ pub(crate) fn entry<'a>(
 ) -> Option<(&'a AppupEntry, &'a Source)> {
     let (name, newer) = (change.component, change.newer());
     let Some(appup) = catalogue.appup(name, newer) else {
-        let message = format!("{name} changes from {} to {}, and {name} {newer} has no appup", change.from, change.to);
+        let message = format!(
+            "{name} changes from {} to {}, and {name} {newer} has no appup",
+            change.from, change.to
+        );
         let label = "changes here";
         problems.push(
             Diagnostic::error(codes::NO_APPUP, message)
@@ -57,8 +65,18 @@ pub(crate) fn entry<'a>(
         return None;
     };
     let (found, list, word, other) = match change.direction() {
-        Direction::Up => (appup.up_from(change.from), &appup.up, "[[up]] from", change.from),
-        Direction::Down => (appup.down_to(change.to), &appup.down, "[[down]] to", change.to),
+        Direction::Up => (
+            appup.up_from(change.from),
+            &appup.up,
+            "[[up]] from",
+            change.from,
+        ),
+        Direction::Down => (
+            appup.down_to(change.to),
+            &appup.down,
+            "[[down]] to",
+            change.to,
+        ),
     };
     if found.is_none() {
         let message = format!("the appup of {name} {newer} has no {word} that covers {other}");
@@ -70,7 +88,9 @@ pub(crate) fn entry<'a>(
                 diagnostic.related(&appup.source, Some(entry.span.clone()), "neither does this")
             };
         }
-        problems.push(diagnostic.help(format!("add an entry `{word} = \"={other}\"`, or go by way of a release between the two")));
+        problems.push(diagnostic.help(format!(
+            "add an entry `{word} = \"={other}\"`, or go by way of a release between the two"
+        )));
     }
     found.map(|entry| (entry, &appup.source))
 }

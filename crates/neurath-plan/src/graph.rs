@@ -37,9 +37,21 @@ impl Dependencies {
     /// Groups of components that depend on each other in a circle, in listing order.
     pub(crate) fn circles(&self) -> Vec<Vec<String>> {
         let names = self.by_index();
-        let mut circles: Vec<Vec<usize>> = self.groups().into_iter().filter(|group| group.len() > 1).collect();
+        let mut circles: Vec<Vec<usize>> = self
+            .groups()
+            .into_iter()
+            .filter(|group| group.len() > 1)
+            .collect();
         circles.sort();
-        circles.into_iter().map(|group| group.into_iter().map(|index| names[index].to_string()).collect()).collect()
+        circles
+            .into_iter()
+            .map(|group| {
+                group
+                    .into_iter()
+                    .map(|index| names[index].to_string())
+                    .collect()
+            })
+            .collect()
     }
 
     /// All components, dependencies first. Of those that could come next, the first listed comes next.
@@ -68,7 +80,10 @@ impl Dependencies {
             dependants[dependency].push(dependant);
         }
         let first = |group: usize| Reverse((groups[group].first().copied().unwrap_or(0), group));
-        let mut ready: BinaryHeap<_> = (0..groups.len()).filter(|group| waiting[*group] == 0).map(first).collect();
+        let mut ready: BinaryHeap<_> = (0..groups.len())
+            .filter(|group| waiting[*group] == 0)
+            .map(first)
+            .collect();
         let mut order = Vec::with_capacity(self.nodes.len());
         while let Some(Reverse((_, group))) = ready.pop() {
             order.extend(groups[group].iter().map(|index| names[*index].to_string()));
@@ -87,7 +102,8 @@ impl Dependencies {
         let groups = kosaraju_scc(&self.graph).into_iter();
         groups
             .map(|group| {
-                let mut members: Vec<usize> = group.into_iter().map(|node| self.graph[node]).collect();
+                let mut members: Vec<usize> =
+                    group.into_iter().map(|node| self.graph[node]).collect();
                 members.sort_unstable();
                 members
             })
@@ -119,7 +135,10 @@ mod tests {
 
     #[test]
     fn ties_are_in_listing_order() {
-        assert_eq!(graph(4, &[(0, 3)]).dependencies_first(), ["c1", "c2", "c3", "c0"]);
+        assert_eq!(
+            graph(4, &[(0, 3)]).dependencies_first(),
+            ["c1", "c2", "c3", "c0"]
+        );
         assert_eq!(graph(3, &[]).dependencies_first(), ["c0", "c1", "c2"]);
     }
 

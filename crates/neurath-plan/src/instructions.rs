@@ -76,18 +76,38 @@ pub(crate) fn executable(step: &Step) -> bool {
 }
 
 /// Checks every instruction by itself and against the components that change.
-pub(crate) fn check(placed: &[Placed<'_>], changes: &[Change<'_>], release: &Release, problems: &mut Vec<Diagnostic>) {
+pub(crate) fn check(
+    placed: &[Placed<'_>],
+    changes: &[Change<'_>],
+    release: &Release,
+    problems: &mut Vec<Diagnostic>,
+) {
     for (index, one) in placed.iter().enumerate() {
         unsupported(one, problems);
         for name in named(one) {
             known(one, name, release, problems);
         }
         let Some(member) = one.member() else { continue };
-        if release.component(member.component).is_some() && !changes.iter().any(|change| change.component == member.component) {
-            let message = format!("`{}` of {}, which does not change", one.instruction.verb(), member.component);
-            problems.push(one.error(codes::UNCHANGED, message, "not changed by this release").help("remove the instruction"));
+        if release.component(member.component).is_some()
+            && !changes
+                .iter()
+                .any(|change| change.component == member.component)
+        {
+            let message = format!(
+                "`{}` of {}, which does not change",
+                one.instruction.verb(),
+                member.component
+            );
+            problems.push(
+                one.error(codes::UNCHANGED, message, "not changed by this release")
+                    .help("remove the instruction"),
+            );
         }
-        let earlier = placed[..index].iter().find(|other| other.member().is_some_and(|other| other.component == member.component));
+        let earlier = placed[..index].iter().find(|other| {
+            other
+                .member()
+                .is_some_and(|other| other.component == member.component)
+        });
         if let Some(earlier) = earlier {
             let message = format!("there are two instructions for {}", member.component);
             problems.push(
@@ -112,12 +132,19 @@ pub(crate) fn check_complete(
         Instruction::AddComponent { component, .. }
         | Instruction::RemoveComponent { component }
         | Instruction::RestartComponent { component, .. } => component == change.component,
-        Instruction::Low(step) => !executable(step) && step.components().contains(&change.component),
-        _ => one.member().is_some_and(|member| member.component == change.component),
+        Instruction::Low(step) => {
+            !executable(step) && step.components().contains(&change.component)
+        }
+        _ => one
+            .member()
+            .is_some_and(|member| member.component == change.component),
     };
     if !placed.iter().any(makes) {
         let name = change.component;
-        let message = format!("{name} changes from {} to {}, and no instruction changes it", change.from, change.to);
+        let message = format!(
+            "{name} changes from {} to {}, and no instruction changes it",
+            change.from, change.to
+        );
         problems.push(
             Diagnostic::error(codes::NO_INSTRUCTION, message)
                 .at(place.0, place.1.clone(), "covers this change")
@@ -129,20 +156,34 @@ pub(crate) fn check_complete(
 /// The components that an instruction names.
 fn named<'a>(one: &Placed<'a>) -> Vec<&'a str> {
     match one.instruction {
-        Instruction::AddComponent { .. } | Instruction::RemoveComponent { .. } | Instruction::RestartComponent { .. } => Vec::new(),
+        Instruction::AddComponent { .. }
+        | Instruction::RemoveComponent { .. }
+        | Instruction::RestartComponent { .. } => Vec::new(),
         Instruction::Low(step) => step.components(),
         Instruction::Update(_) | Instruction::Load(_) => one
             .member()
-            .map(|member| std::iter::once(member.component).chain(member.depends_on.iter().map(String::as_str)).collect())
+            .map(|member| {
+                std::iter::once(member.component)
+                    .chain(member.depends_on.iter().map(String::as_str))
+                    .collect()
+            })
             .unwrap_or_default(),
     }
 }
 
 fn known(one: &Placed<'_>, name: &str, release: &Release, problems: &mut Vec<Diagnostic>) {
     if release.component(name).is_none() {
-        let message = format!("`{}` names {name}, which is not in {} {}", one.instruction.verb(), release.name, release.version);
+        let message = format!(
+            "`{}` names {name}, which is not in {} {}",
+            one.instruction.verb(),
+            release.name,
+            release.version
+        );
         let help = "name a component of the release, or add it to the release";
-        problems.push(one.error(codes::UNKNOWN_COMPONENT, message, "no such component").help(help));
+        problems.push(
+            one.error(codes::UNKNOWN_COMPONENT, message, "no such component")
+                .help(help),
+        );
     }
 }
 
@@ -150,24 +191,40 @@ fn unsupported(one: &Placed<'_>, problems: &mut Vec<Diagnostic>) {
     let verb = one.instruction.verb();
     let mut refuse = |what: String, help: &str| {
         let message = format!("{what} is not supported in this version yet");
-        problems.push(one.error(codes::UNSUPPORTED, message, "not supported yet").help(help));
+        problems.push(
+            one.error(codes::UNSUPPORTED, message, "not supported yet")
+                .help(help),
+        );
     };
     match one.instruction {
-        Instruction::AddComponent { .. } | Instruction::RemoveComponent { .. } | Instruction::RestartComponent { .. } => {
+        Instruction::AddComponent { .. }
+        | Instruction::RemoveComponent { .. }
+        | Instruction::RestartComponent { .. } => {
             refuse(format!("`{verb}`"), "use `update` and `load`");
         }
-        Instruction::Low(step) if !executable(step) => refuse(format!("`{verb}`"), "use `update` and `load`"),
+        Instruction::Low(step) if !executable(step) => {
+            refuse(format!("`{verb}`"), "use `update` and `load`")
+        }
         Instruction::Update(update) => {
             if update.strategy == Strategy::Incremental {
-                refuse("`strategy = \"incremental\"`".into(), "leave `strategy` out: the state is converted while suspended");
+                refuse(
+                    "`strategy = \"incremental\"`".into(),
+                    "leave `strategy` out: the state is converted while suspended",
+                );
             }
             if update.via.is_some() {
-                refuse("`via`".into(), "write the code_change in the component's own library");
+                refuse(
+                    "`via`".into(),
+                    "write the code_change in the component's own library",
+                );
             }
         }
         _ => {}
     }
-    if one.member().is_some_and(|member| member.pre_purge.is_some()) {
+    if one
+        .member()
+        .is_some_and(|member| member.pre_purge.is_some())
+    {
         refuse("`pre_purge`".into(), "leave `pre_purge` out");
     }
 }

@@ -53,7 +53,13 @@ impl Plan {
             hasher.update(&(text.len() as u64).to_le_bytes());
             hasher.update(text.as_bytes());
         };
-        line(format!("neurath plan 1 {} {} {} {}", self.name, self.from, self.to, self.direction.as_str()));
+        line(format!(
+            "neurath plan 1 {} {} {} {}",
+            self.name,
+            self.from,
+            self.to,
+            self.direction.as_str()
+        ));
         line(self.steps.len().to_string());
         for step in &self.steps {
             line(step.to_string());
@@ -67,7 +73,14 @@ impl Plan {
 
     /// The plan as text for people: the same plan gives the same text, byte for byte.
     pub fn to_text(&self) -> String {
-        let mut out = format!("{} {} -> {} ({})\nplan {}\n\n", self.name, self.from, self.to, self.direction.as_str(), self.id());
+        let mut out = format!(
+            "{} {} -> {} ({})\nplan {}\n\n",
+            self.name,
+            self.from,
+            self.to,
+            self.direction.as_str(),
+            self.id()
+        );
         for (number, step) in self.steps.iter().enumerate() {
             let line = format!("{:>4}  {:<20}{}", number + 1, step.verb(), operands(step));
             let _ = writeln!(out, "{}", line.trim_end());
@@ -95,7 +108,10 @@ impl Plan {
     /// The inputs whose hash is not the one that `current` gives for the file (`None`: the file is gone).
     /// A plan with such inputs is stale, and must not be applied.
     pub fn moved_inputs(&self, current: impl Fn(&str) -> Option<String>) -> Vec<&str> {
-        let moved = self.inputs.iter().filter(|(file, hash)| current(file).as_ref() != Some(hash));
+        let moved = self
+            .inputs
+            .iter()
+            .filter(|(file, hash)| current(file).as_ref() != Some(hash));
         moved.map(|(file, _)| file.as_str()).collect()
     }
 }
@@ -103,20 +119,45 @@ impl Plan {
 /// What a step acts on, for people.
 fn operands(step: &Step) -> String {
     match step {
-        Step::LoadObjectCode { component, version } | Step::Load { component, version } | Step::Remove { component, version } => {
+        Step::LoadObjectCode { component, version }
+        | Step::Load { component, version }
+        | Step::Remove { component, version } => {
             format!("{component} {version}")
         }
-        Step::Suspend { components, timeout: Some(timeout) } => format!("{} (within {timeout:?})", components.join(", ")),
-        Step::Suspend { components, timeout: None }
+        Step::Suspend {
+            components,
+            timeout: Some(timeout),
+        } => format!("{} (within {timeout:?})", components.join(", ")),
+        Step::Suspend {
+            components,
+            timeout: None,
+        }
         | Step::Resume { components }
         | Step::Stop { components }
         | Step::Start { components }
         | Step::ResetNode { components, .. } => components.join(", "),
-        Step::CodeChange { component, from, to, .. } => format!("{component} {from} -> {to}"),
-        Step::Purge { component, version, kind } => format!("{component} {version} ({})", kind.as_str()),
-        Step::MoveState { name, from, to, .. } => format!("{name}: {} -> {}", from.join(", "), to.join(", ")),
-        Step::SyncNodes { id, nodes, deadline } => format!("{id}: {} (within {deadline:?})", nodes.join(", ")),
-        Step::Apply(ApplyTarget::Hook { component, hook, .. }) => format!("{component} {hook}"),
+        Step::CodeChange {
+            component,
+            from,
+            to,
+            ..
+        } => format!("{component} {from} -> {to}"),
+        Step::Purge {
+            component,
+            version,
+            kind,
+        } => format!("{component} {version} ({})", kind.as_str()),
+        Step::MoveState { name, from, to, .. } => {
+            format!("{name}: {} -> {}", from.join(", "), to.join(", "))
+        }
+        Step::SyncNodes {
+            id,
+            nodes,
+            deadline,
+        } => format!("{id}: {} (within {deadline:?})", nodes.join(", ")),
+        Step::Apply(ApplyTarget::Hook {
+            component, hook, ..
+        }) => format!("{component} {hook}"),
         Step::Apply(ApplyTarget::Command(words)) => words.join(" "),
         Step::PointOfNoReturn | Step::RestartNewNode | Step::RestartNode => String::new(),
     }

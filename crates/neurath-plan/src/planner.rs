@@ -15,21 +15,44 @@ use std::collections::BTreeMap;
 ///
 /// A component that changes to a newer version follows the `[[up]]` entry of that version's appup, one that changes to an
 /// older version the `[[down]]` entry of the version that it leaves. The order is in the crate's documentation.
-pub fn plan(catalogue: &Catalogue, from: (&str, &Version), to: (&str, &Version)) -> Result<Plan, Diagnostics> {
+pub fn plan(
+    catalogue: &Catalogue,
+    from: (&str, &Version),
+    to: (&str, &Version),
+) -> Result<Plan, Diagnostics> {
     let mut problems = catalogue.problems.clone();
-    let (old, new) = (release(catalogue, from, &mut problems), release(catalogue, to, &mut problems));
-    let (Some(old), Some(new)) = (old, new) else { return Err(problems.into()) };
+    let (old, new) = (
+        release(catalogue, from, &mut problems),
+        release(catalogue, to, &mut problems),
+    );
+    let (Some(old), Some(new)) = (old, new) else {
+        return Err(problems.into());
+    };
     let (from, to) = (&old.value, &new.value);
     if from.name != to.name {
-        let message = format!("there is no way from {} to {}: they are different releases", from.name, to.name);
-        problems.push(Diagnostic::error(codes::OTHER_RELEASE, message).in_file(&to.source).help("name two versions of one release"));
+        let message = format!(
+            "there is no way from {} to {}: they are different releases",
+            from.name, to.name
+        );
+        problems.push(
+            Diagnostic::error(codes::OTHER_RELEASE, message)
+                .in_file(&to.source)
+                .help("name two versions of one release"),
+        );
         return Err(problems.into());
     }
     let direction = Direction::between(&from.version, &to.version);
     check_releases(catalogue, from, to, &mut problems);
     let changes = changes::between(from, to);
-    let entries = changes.iter().map(|change| changes::entry(catalogue, change, to, &mut problems)).collect::<Vec<_>>();
-    let scripts: Vec<_> = changes.iter().zip(entries).filter_map(|(change, entry)| Some((change, entry?))).collect();
+    let entries = changes
+        .iter()
+        .map(|change| changes::entry(catalogue, change, to, &mut problems))
+        .collect::<Vec<_>>();
+    let scripts: Vec<_> = changes
+        .iter()
+        .zip(entries)
+        .filter_map(|(change, entry)| Some((change, entry?)))
+        .collect();
 
     let order = order(catalogue, from, to, &scripts);
     let placed = in_order(&scripts, &order, direction);
@@ -59,7 +82,12 @@ pub fn plan(catalogue: &Catalogue, from: (&str, &Version), to: (&str, &Version))
 }
 
 /// The rules for both releases. The one that is left need not be whole, or there would be no way out of it.
-pub(crate) fn check_releases(catalogue: &Catalogue, from: &Release, to: &Release, problems: &mut Vec<Diagnostic>) {
+pub(crate) fn check_releases(
+    catalogue: &Catalogue,
+    from: &Release,
+    to: &Release,
+    problems: &mut Vec<Diagnostic>,
+) {
     rules::manifests(catalogue, from, problems);
     if from.version != to.version {
         rules::manifests(catalogue, to, problems);
@@ -68,15 +96,27 @@ pub(crate) fn check_releases(catalogue: &Catalogue, from: &Release, to: &Release
     rules::supported(from, to, problems);
 }
 
-fn release<'a>(catalogue: &'a Catalogue, which: (&str, &Version), problems: &mut Vec<Diagnostic>) -> Option<&'a Input<Release>> {
+fn release<'a>(
+    catalogue: &'a Catalogue,
+    which: (&str, &Version),
+    problems: &mut Vec<Diagnostic>,
+) -> Option<&'a Input<Release>> {
     let found = catalogue.release_input(which.0, which.1);
     if found.is_none() {
         let message = format!("there is no release {} {}", which.0, which.1);
-        let known: Vec<String> = catalogue.releases().map(|release| format!("{} {}", release.name, release.version)).collect();
+        let known: Vec<String> = catalogue
+            .releases()
+            .map(|release| format!("{} {}", release.name, release.version))
+            .collect();
         let help = if known.is_empty() {
             format!("write releases/{}/{}.toml", which.0, which.1)
         } else {
-            format!("write releases/{}/{}.toml, or name one of {}", which.0, which.1, known.join(", "))
+            format!(
+                "write releases/{}/{}.toml, or name one of {}",
+                which.0,
+                which.1,
+                known.join(", ")
+            )
         };
         problems.push(Diagnostic::error(codes::NO_RELEASE, message).help(help));
     }
@@ -86,18 +126,31 @@ fn release<'a>(catalogue: &'a Catalogue, which: (&str, &Version), problems: &mut
 type Script<'a> = (&'a Change<'a>, (&'a AppupEntry, &'a Source));
 
 /// All components of both releases, dependencies first.
-fn order(catalogue: &Catalogue, from: &Release, to: &Release, scripts: &[Script<'_>]) -> Vec<String> {
+fn order(
+    catalogue: &Catalogue,
+    from: &Release,
+    to: &Release,
+    scripts: &[Script<'_>],
+) -> Vec<String> {
     let parts = || to.components.iter().chain(&from.components);
     let mut graph = Dependencies::new(parts().map(|part| part.name.as_str()));
     for part in parts() {
-        for dependency in catalogue.component(&part.name, &part.version).iter().flat_map(|component| &component.depends_on) {
+        for dependency in catalogue
+            .component(&part.name, &part.version)
+            .iter()
+            .flat_map(|component| &component.depends_on)
+        {
             graph.add(&part.name, &dependency.component);
         }
     }
     for (number, (_, (entry, source))) in scripts.iter().enumerate() {
         for placed in placed(number, entry, source) {
             if let Some(member) = placed.member() {
-                for dependency in member.depends_on.iter().filter(|name| *name != member.component) {
+                for dependency in member
+                    .depends_on
+                    .iter()
+                    .filter(|name| *name != member.component)
+                {
                     graph.add(member.component, dependency);
                 }
             }
@@ -108,28 +161,55 @@ fn order(catalogue: &Catalogue, from: &Release, to: &Release, scripts: &[Script<
 
 /// The instructions of all scripts, those of dependencies first on the way up, and last on the way down.
 fn in_order<'a>(scripts: &[Script<'a>], order: &[String], direction: Direction) -> Vec<Placed<'a>> {
-    let rank: BTreeMap<&str, usize> = order.iter().enumerate().map(|(rank, name)| (name.as_str(), rank)).collect();
+    let rank: BTreeMap<&str, usize> = order
+        .iter()
+        .enumerate()
+        .map(|(rank, name)| (name.as_str(), rank))
+        .collect();
     let mut sorted: Vec<&Script<'a>> = scripts.iter().collect();
     sorted.sort_by_key(|(change, _)| rank.get(change.component));
     if direction == Direction::Down {
         sorted.reverse();
     }
-    sorted.into_iter().enumerate().flat_map(|(number, (_, (entry, source)))| placed(number, entry, source)).collect()
+    sorted
+        .into_iter()
+        .enumerate()
+        .flat_map(|(number, (_, (entry, source)))| placed(number, entry, source))
+        .collect()
 }
 
-fn placed<'a>(script: usize, entry: &'a AppupEntry, source: &'a Source) -> impl Iterator<Item = Placed<'a>> {
+fn placed<'a>(
+    script: usize,
+    entry: &'a AppupEntry,
+    source: &'a Source,
+) -> impl Iterator<Item = Placed<'a>> {
     let instructions = entry.instructions.iter();
-    instructions.map(move |one| Placed { script, instruction: &one.value, source, span: &one.span })
+    instructions.map(move |one| Placed {
+        script,
+        instruction: &one.value,
+        source,
+        span: &one.span,
+    })
 }
 
 /// The files that had a part in the plan, sorted by name, each once; and the schemas, where they are known.
-fn inputs(catalogue: &Catalogue, releases: [&Input<Release>; 2], changes: &[Change<'_>]) -> Vec<(String, String)> {
+fn inputs(
+    catalogue: &Catalogue,
+    releases: [&Input<Release>; 2],
+    changes: &[Change<'_>],
+) -> Vec<(String, String)> {
     let mut inputs = BTreeMap::new();
     for release in releases {
-        inputs.insert(release.value.source.file().to_string(), release.hash.clone());
+        inputs.insert(
+            release.value.source.file().to_string(),
+            release.hash.clone(),
+        );
         for part in &release.value.components {
             if let Some(component) = catalogue.component_input(&part.name, &part.version) {
-                inputs.insert(component.value.source.file().to_string(), component.hash.clone());
+                inputs.insert(
+                    component.value.source.file().to_string(),
+                    component.hash.clone(),
+                );
             }
         }
     }
@@ -139,7 +219,10 @@ fn inputs(catalogue: &Catalogue, releases: [&Input<Release>; 2], changes: &[Chan
         }
         for version in [change.from, change.to] {
             if let Some(facts) = catalogue.facts(change.component, version) {
-                inputs.insert(format!("schema of {} {version}", change.component), facts.state_fingerprint.clone());
+                inputs.insert(
+                    format!("schema of {} {version}", change.component),
+                    facts.state_fingerprint.clone(),
+                );
             }
         }
     }

@@ -10,7 +10,11 @@ use neurath_manifest::{Diagnostic, Diagnostics, Located, Relup, RelupEntry, Sour
 use semver::Version;
 
 /// Makes the relup of a release: a script up from every base release, and one back down to it.
-pub fn generate_relup(catalogue: &Catalogue, target: (&str, &Version), bases: &[Version]) -> Result<Relup, Diagnostics> {
+pub fn generate_relup(
+    catalogue: &Catalogue,
+    target: (&str, &Version),
+    bases: &[Version],
+) -> Result<Relup, Diagnostics> {
     let (name, version) = target;
     let mut problems: Vec<Diagnostic> = Vec::new();
     let mut relup = Relup {
@@ -22,19 +26,32 @@ pub fn generate_relup(catalogue: &Catalogue, target: (&str, &Version), bases: &[
         source: Source::default(),
     };
     for base in bases {
-        let mut keep = |found: Result<Plan, Diagnostics>, entries: &mut Vec<RelupEntry>| match found {
+        let mut keep = |found: Result<Plan, Diagnostics>, entries: &mut Vec<RelupEntry>| match found
+        {
             Ok(plan) => entries.push(entry(base, plan)),
             Err(found) => add_new(&mut problems, found),
         };
         keep(plan(catalogue, (name, base), target), &mut relup.up);
         keep(plan(catalogue, target, (name, base)), &mut relup.down);
     }
-    if problems.is_empty() { Ok(relup) } else { Err(problems.into()) }
+    if problems.is_empty() {
+        Ok(relup)
+    } else {
+        Err(problems.into())
+    }
 }
 
 fn entry(base: &Version, plan: Plan) -> RelupEntry {
-    let script = plan.steps.into_iter().map(|step| Located::new(step, 0..0)).collect();
-    RelupEntry { base: base.clone(), span: 0..0, script }
+    let script = plan
+        .steps
+        .into_iter()
+        .map(|step| Located::new(step, 0..0))
+        .collect();
+    RelupEntry {
+        base: base.clone(),
+        span: 0..0,
+        script,
+    }
 }
 
 /// Adds what is not there yet: up and down often find the same.
@@ -52,8 +69,14 @@ fn add_new(problems: &mut Vec<Diagnostic>, found: Diagnostics) {
 /// `handwritten = true` is only walked through: that it differs is a warning.
 pub fn check_relup(catalogue: &Catalogue, relup: &Relup) -> Result<Vec<Diagnostic>, Diagnostics> {
     let (mut findings, mut obstacles) = (Vec::new(), Vec::new());
-    let ups = relup.up.iter().map(|entry| (entry, &entry.base, &relup.version));
-    let downs = relup.down.iter().map(|entry| (entry, &relup.version, &entry.base));
+    let ups = relup
+        .up
+        .iter()
+        .map(|entry| (entry, &entry.base, &relup.version));
+    let downs = relup
+        .down
+        .iter()
+        .map(|entry| (entry, &relup.version, &entry.base));
     for (entry, from, to) in ups.chain(downs) {
         let planned = plan(catalogue, (&relup.name, from), (&relup.name, to));
         if let Ok(planned) = &planned
@@ -61,7 +84,10 @@ pub fn check_relup(catalogue: &Catalogue, relup: &Relup) -> Result<Vec<Diagnosti
         {
             continue;
         }
-        let (Some(old), Some(new)) = (catalogue.release(&relup.name, from), catalogue.release(&relup.name, to)) else {
+        let (Some(old), Some(new)) = (
+            catalogue.release(&relup.name, from),
+            catalogue.release(&relup.name, to),
+        ) else {
             add_new(&mut obstacles, planned.err().unwrap_or_default());
             continue;
         };
@@ -69,7 +95,13 @@ pub fn check_relup(catalogue: &Catalogue, relup: &Relup) -> Result<Vec<Diagnosti
         if relup.handwritten {
             check_releases(catalogue, old, new, &mut found);
         }
-        simulate(catalogue, old, new, &Origin::of_script(&relup.source, &entry.script), &mut found);
+        simulate(
+            catalogue,
+            old,
+            new,
+            &Origin::of_script(&relup.source, &entry.script),
+            &mut found,
+        );
         add_new(&mut findings, found.into());
         match planned {
             Ok(planned) => findings.push(difference(relup, entry, &planned)),
@@ -77,35 +109,61 @@ pub fn check_relup(catalogue: &Catalogue, relup: &Relup) -> Result<Vec<Diagnosti
             Err(found) => add_new(&mut obstacles, found),
         }
     }
-    if obstacles.is_empty() { Ok(findings) } else { Err(obstacles.into()) }
+    if obstacles.is_empty() {
+        Ok(findings)
+    } else {
+        Err(obstacles.into())
+    }
 }
 
 /// In what a script differs from the planner's.
 fn difference(relup: &Relup, entry: &RelupEntry, planned: &Plan) -> Diagnostic {
     let written: Vec<&Step> = entry.steps().collect();
-    let at = written.iter().zip(&planned.steps).take_while(|(written, planned)| **written == *planned).count();
-    let span = entry.script.get(at).map_or(entry.span.clone(), |step| step.span.clone());
-    let way = format!("the script {} from {} to {}", planned.direction.as_str(), planned.from, planned.to);
+    let at = written
+        .iter()
+        .zip(&planned.steps)
+        .take_while(|(written, planned)| **written == *planned)
+        .count();
+    let span = entry
+        .script
+        .get(at)
+        .map_or(entry.span.clone(), |step| step.span.clone());
+    let way = format!(
+        "the script {} from {} to {}",
+        planned.direction.as_str(),
+        planned.from,
+        planned.to
+    );
     let mut left = written.clone();
     let same_steps = written.len() == planned.steps.len()
-        && planned.steps.iter().all(|step| match left.iter().position(|other| *other == step) {
-            Some(found) => {
-                left.swap_remove(found);
-                true
-            }
-            None => false,
-        });
+        && planned
+            .steps
+            .iter()
+            .all(|step| match left.iter().position(|other| *other == step) {
+                Some(found) => {
+                    left.swap_remove(found);
+                    true
+                }
+                None => false,
+            });
     let label = match planned.steps.get(at) {
         Some(step) => format!("the planner has {step} here"),
         None => "the planner's script ends before this".to_string(),
     };
     let diagnostic = if same_steps {
-        Diagnostic::error(codes::WRONG_ORDER, format!("{way} has the planner's steps in another order"))
+        Diagnostic::error(
+            codes::WRONG_ORDER,
+            format!("{way} has the planner's steps in another order"),
+        )
     } else {
         Diagnostic::error(codes::STALE, format!("{way} is not what the planner makes"))
     };
     let diagnostic = diagnostic
         .at(&relup.source, span, label)
         .help("generate the relup again, or say `handwritten = true` if it is meant to differ");
-    if relup.handwritten { diagnostic.warning() } else { diagnostic }
+    if relup.handwritten {
+        diagnostic.warning()
+    } else {
+        diagnostic
+    }
 }

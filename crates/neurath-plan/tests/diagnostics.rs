@@ -1,0 +1,411 @@
+//! Every diagnostic of the planner, as it looks.
+
+mod common;
+
+use common::{add, appup, catalogue, manifest, release, version};
+use neurath_manifest::{Diagnostics, Relup};
+use neurath_plan::{Catalogue, ComponentFacts, check_relup, codes, plan};
+
+type Files = Vec<(String, String)>;
+
+/// gateway needs store; both change.
+fn good() -> Files {
+    vec![
+        manifest("gateway", "1.0.0", &[("store", "^1.0")]),
+        manifest("gateway", "1.1.0", &[("store", "^1.1")]),
+        manifest("store", "1.0.0", &[]),
+        manifest("store", "1.1.0", &[]),
+        appup("gateway", "1.1.0", "~1.0", "{ load = \"gateway\" }"),
+        appup(
+            "store",
+            "1.1.0",
+            "~1.0",
+            "{ update = \"store\", change = { advanced = {} } }",
+        ),
+        release("1.0.0", &[("gateway", "1.0.0"), ("store", "1.0.0")]),
+        release("1.1.0", &[("gateway", "1.1.0"), ("store", "1.1.0")]),
+    ]
+}
+
+fn without(file: &str) -> Files {
+    good()
+        .into_iter()
+        .filter(|(name, _)| name != file)
+        .collect()
+}
+
+fn with(new: (String, String)) -> Files {
+    let mut files = without(&new.0);
+    files.push(new);
+    files
+}
+
+fn refused(catalogue: &Catalogue, from: &str, to: &str) -> Diagnostics {
+    plan(catalogue, ("app", &version(from)), ("app", &version(to))).expect_err("must be refused")
+}
+
+fn up(files: &Files) -> Diagnostics {
+    refused(&catalogue(files), "1.0.0", "1.1.0")
+}
+
+fn with_instructions(instructions: &str) -> Diagnostics {
+    up(&with(appup("store", "1.1.0", "~1.0", instructions)))
+}
+
+fn facts(
+    catalogue: &mut Catalogue,
+    name: &str,
+    ver: &str,
+    fingerprint: &str,
+    migrations: &[(&str, &str)],
+) {
+    let migrations = migrations
+        .iter()
+        .map(|(from, to)| (from.to_string(), to.to_string()))
+        .collect();
+    catalogue.add_facts(
+        (name, &version(ver)),
+        ComponentFacts {
+            state_fingerprint: fingerprint.into(),
+            migrations,
+        },
+    );
+}
+
+fn relup_findings(steps: &[&str]) -> Diagnostics {
+    relup_text(steps, "")
+}
+
+fn relup_text(steps: &[&str], more: &str) -> Diagnostics {
+    let steps: String = steps
+        .iter()
+        .map(|step| format!("    {{ {step} }},\n"))
+        .collect();
+    let text = format!(
+        "name = \"app\"\nversion = \"1.1.0\"\n{more}\n[[up]]\nfrom = \"1.0.0\"\nscript = [\n{steps}]\n"
+    );
+    let relup = Relup::parse("releases/app/1.1.0.relup.toml", &text)
+        .unwrap_or_else(|found| panic!("{found}"));
+    check_relup(&catalogue(&good()), &relup)
+        .unwrap_or_else(|found| panic!("{found}"))
+        .into()
+}
+
+const PLANNED: [&str; 10] = [
+    "load_object_code = \"store\", version = \"1.1.0\"",
+    "load_object_code = \"gateway\", version = \"1.1.0\"",
+    "point_of_no_return = true",
+    "suspend = [\"gateway\", \"store\"]",
+    "load = \"store\", version = \"1.1.0\"",
+    "code_change = \"store\", from = \"1.0.0\", to = \"1.1.0\"",
+    "load = \"gateway\", version = \"1.1.0\"",
+    "resume = [\"store\", \"gateway\"]",
+    "purge = \"store\", version = \"1.0.0\", kind = \"soft\"",
+    "purge = \"gateway\", version = \"1.0.0\", kind = \"soft\"",
+];
+
+fn planned() -> Vec<&'static str> {
+    PLANNED.to_vec()
+}
+
+fn cases() -> Vec<(&'static str, Diagnostics)> {
+    let mismatch = {
+        let mut catalogue = catalogue(&good());
+        let (file, text) = manifest("store", "1.1.0", &[]);
+        add(&mut catalogue, &file.replace("store", "stores"), &text);
+        refused(&catalogue, "1.0.0", "1.1.0")
+    };
+    let duplicate = {
+        let mut catalogue = catalogue(&good());
+        let (file, text) = manifest("store", "1.1.0", &[]);
+        add(&mut catalogue, &file, &text);
+        refused(&catalogue, "1.0.0", "1.1.0")
+    };
+    let not_asked_for = {
+        let mut catalogue = catalogue(&good());
+        facts(&mut catalogue, "gateway", "1.0.0", "aaaa", &[]);
+        facts(&mut catalogue, "gateway", "1.1.0", "bbbb", &[]);
+        refused(&catalogue, "1.0.0", "1.1.0")
+    };
+    let no_migration = {
+        let mut catalogue = catalogue(&good());
+        facts(&mut catalogue, "store", "1.0.0", "aaaa", &[]);
+        facts(
+            &mut catalogue,
+            "store",
+            "1.1.0",
+            "bbbb",
+            &[("aaaa", "cccc"), ("bbbb", "aaaa")],
+        );
+        refused(&catalogue, "1.0.0", "1.1.0")
+    };
+    let (file, text) = release("1.1.0", &[("gateway", "1.1.0"), ("store", "1.1.0")]);
+    let new_node = (file, text.replace("0.1.0", "0.2.0"));
+    let mut added = with(release(
+        "1.1.0",
+        &[("gateway", "1.1.0"), ("store", "1.1.0"), ("stats", "1.0.0")],
+    ));
+    added.push(manifest("stats", "1.0.0", &[]));
+    let mut brutal = planned();
+    brutal[8] = "purge = \"store\", version = \"1.0.0\", kind = \"brutal\"";
+    let mut swapped = planned();
+    swapped.swap(4, 6);
+    let apart = {
+        let mut steps = planned();
+        steps[7] = "resume = [\"gateway\"]";
+        steps[4] = "load = \"gateway\", version = \"1.1.0\"";
+        steps[3] = "suspend = [\"gateway\"]";
+        steps[5] = "resume = [\"gateway\"]";
+        steps[6] = "suspend = [\"store\"]";
+        steps[7] = "load = \"store\", version = \"1.1.0\"";
+        steps.insert(8, "resume = [\"store\"]");
+        steps.insert(
+            8,
+            "code_change = \"store\", from = \"1.0.0\", to = \"1.1.0\"",
+        );
+        relup_findings(&steps)
+    };
+    let circle = with(manifest("store", "1.1.0", &[("gateway", "^1")]));
+    let hoisted = with_instructions(
+        "{ suspend = [\"store\"] },\n    { update = \"store\" },\n    { resume = [\"store\"] }",
+    );
+    let other = {
+        let mut catalogue = catalogue(&good());
+        let (file, text) = release("1.1.0", &[("gateway", "1.1.0"), ("store", "1.1.0")]);
+        add(
+            &mut catalogue,
+            &file.replace("app", "web"),
+            &text.replace("app", "web"),
+        );
+        plan(
+            &catalogue,
+            ("app", &version("1.0.0")),
+            ("web", &version("1.1.0")),
+        )
+        .expect_err("must be refused")
+    };
+    vec![
+        (
+            codes::NO_RELEASE,
+            refused(&catalogue(&good()), "1.0.0", "2.0.0"),
+        ),
+        (
+            codes::NO_MANIFEST,
+            up(&without("manifests/store/1.1.0.toml")),
+        ),
+        (
+            codes::NO_APPUP,
+            up(&without("manifests/store/1.1.0.appup.toml")),
+        ),
+        (
+            codes::NOT_COVERED,
+            up(&with(appup(
+                "store",
+                "1.1.0",
+                "=0.9.0",
+                "{ load = \"store\" }",
+            ))),
+        ),
+        (codes::NAME_MISMATCH, mismatch),
+        (codes::DUPLICATE, duplicate),
+        (codes::CYCLE, up(&circle)),
+        (
+            codes::NOT_IN_RELEASE,
+            up(&with(manifest("store", "1.1.0", &[("log", "^1")]))),
+        ),
+        (
+            codes::REQUIREMENT,
+            up(&with(manifest("gateway", "1.1.0", &[("store", "^2")]))),
+        ),
+        (codes::NO_INSTRUCTION, with_instructions("")),
+        (codes::UNCHANGED, {
+            let mut files = with(appup(
+                "store",
+                "1.1.0",
+                "~1.0",
+                "{ update = \"store\" },\n    { load = \"log\" }",
+            ));
+            files.retain(|(file, _)| !file.starts_with("releases"));
+            files
+                .extend(["1.0.0", "1.1.0"].map(|ver| {
+                    release(ver, &[("gateway", ver), ("store", ver), ("log", "1.0.0")])
+                }));
+            files.push(manifest("log", "1.0.0", &[]));
+            up(&files)
+        }),
+        (
+            codes::UNKNOWN_COMPONENT,
+            with_instructions("{ update = \"store\", depends_on = [\"stroe\"] }"),
+        ),
+        (
+            codes::SEVERAL_INSTRUCTIONS,
+            with_instructions("{ update = \"store\" },\n    { load = \"store\" }"),
+        ),
+        (codes::STATE_CHANGED, not_asked_for),
+        (codes::NO_MIGRATION, no_migration),
+        (codes::NODE_VERSION, up(&with(new_node))),
+        (codes::MIXED_VERSIONS, apart),
+        (codes::HOISTED, hoisted),
+        (codes::MISPLACED, relup_findings(&planned()[1..])),
+        (codes::UNSUPPORTED, up(&added)),
+        (codes::STALE, relup_findings(&brutal)),
+        (codes::WRONG_ORDER, relup_findings(&swapped)),
+        (
+            codes::WRONG_END,
+            relup_findings(&[&planned()[..6], &["resume = [\"store\", \"gateway\"]"]].concat()),
+        ),
+        (codes::OTHER_RELEASE, other),
+    ]
+}
+
+#[test]
+fn every_code_has_its_rendering() {
+    let cases = cases();
+    for (code, _) in codes::ALL {
+        assert!(
+            cases.iter().any(|(covered, _)| covered == code),
+            "{code} has no case"
+        );
+    }
+    for (code, found) in cases {
+        assert!(
+            found.codes().contains(&code),
+            "{code} is not among {:?}",
+            found.codes()
+        );
+        insta::assert_snapshot!(code, found.render());
+    }
+}
+
+#[test]
+fn the_good_catalogue_is_good() {
+    let catalogue = catalogue(&good());
+    for (from, to) in [("1.0.0", "1.1.0"), ("1.1.0", "1.0.0")] {
+        plan(&catalogue, ("app", &version(from)), ("app", &version(to)))
+            .unwrap_or_else(|found| panic!("{found}"));
+    }
+    assert_eq!(relup_findings(&planned()).codes(), Vec::<&str>::new());
+}
+
+#[test]
+fn several_problems_at_once() {
+    let mut files = without("manifests/store/1.1.0.appup.toml");
+    files.retain(|(file, _)| file != "manifests/gateway/1.1.0.toml");
+    files.retain(|(file, _)| file != "manifests/gateway/1.1.0.appup.toml");
+    files.push(appup(
+        "gateway",
+        "1.1.0",
+        "~1.0",
+        "{ restart_component = \"gateway\" },\n    { load = \"x\" }",
+    ));
+    assert_eq!(up(&files).codes(), ["P002", "P003", "P020", "P012"]);
+}
+
+#[test]
+fn what_is_not_supported_yet_is_named() {
+    for instruction in [
+        "{ add_component = \"store\" }",
+        "{ remove_component = \"store\" }",
+        "{ restart_component = \"store\" }",
+        "{ move_state = \"split\", from = [\"store\"], to = [\"store\"] }",
+        "{ restart_new_node = true }",
+        "{ restart_node = true }",
+        "{ reset_node = [\"store\"] }",
+        "{ apply = { component = \"store\", hook = \"warm\" } }",
+        "{ sync_nodes = \"here\", nodes = [\"b\"], deadline = \"5s\" }",
+        "{ stop = [\"store\"] }",
+        "{ start = [\"store\"] }",
+        "{ remove = \"store\", version = \"1.0.0\" }",
+        "{ update = \"store\", strategy = \"incremental\" }",
+        "{ update = \"store\", via = \"kv-store-changes\" }",
+        "{ update = \"store\", pre_purge = \"soft\" }",
+    ] {
+        let found = with_instructions(instruction);
+        assert!(
+            found.codes().contains(&"P020"),
+            "{instruction}: {:?}",
+            found.codes()
+        );
+    }
+}
+
+#[test]
+fn a_script_in_low_level_steps_passes_through() {
+    let mut files = with(appup(
+        "store",
+        "1.1.0",
+        "~1.0",
+        "{ load_object_code = \"store\", version = \"1.1.0\" },\n    { point_of_no_return = true },\n    \
+         { suspend = [\"store\"], timeout = \"2s\" },\n    { load = \"store\", version = \"1.1.0\" },\n    { resume = [\"store\"] }",
+    ));
+    files.retain(|(file, _)| !file.contains("gateway/1.1.0.toml"));
+    files.push(manifest("gateway", "1.1.0", &[("store", "^1.0")]));
+    let plan = plan(
+        &catalogue(&files),
+        ("app", &version("1.0.0")),
+        ("app", &version("1.1.0")),
+    )
+    .unwrap_or_else(|found| panic!("{found}"));
+    insta::assert_snapshot!(plan.to_text());
+}
+
+#[test]
+fn low_level_steps_that_cannot_stand_there() {
+    for (steps, code) in [
+        (
+            "{ suspend = [\"store\"] },\n    { point_of_no_return = true },\n    { update = \"store\" }",
+            "P019",
+        ),
+        (
+            "{ point_of_no_return = true },\n    { point_of_no_return = true },\n    { update = \"store\" }",
+            "P019",
+        ),
+        (
+            "{ update = \"store\" },\n    { suspend = [\"store\"] }",
+            "P018",
+        ),
+        ("{ load = \"store\", version = \"1.1.0\" }", "P019"),
+        (
+            "{ suspend = [\"store\"] },\n    { update = \"store\" }",
+            "P019",
+        ),
+    ] {
+        let found = with_instructions(steps);
+        assert!(found.codes().contains(&code), "{steps}: {found}");
+    }
+}
+
+#[test]
+fn a_handwritten_relup_is_walked_through() {
+    let mut steps = planned();
+    steps.insert(7, "suspend = [\"store\"]");
+    let found = relup_text(&steps, "handwritten = true\n");
+    assert_eq!(found.codes(), ["P019", "P021"]);
+    let found = relup_text(&["restart_new_node = true"], "handwritten = true\n");
+    assert!(found.codes().contains(&"P020"));
+}
+
+#[test]
+fn code_without_state_needs_no_facts_and_a_covered_change_passes() {
+    let mut catalogue = catalogue(&good());
+    facts(&mut catalogue, "store", "1.0.0", "aaaa", &[]);
+    facts(
+        &mut catalogue,
+        "store",
+        "1.1.0",
+        "bbbb",
+        &[("aaaa", "bbbb")],
+    );
+    let there = plan(
+        &catalogue,
+        ("app", &version("1.0.0")),
+        ("app", &version("1.1.0")),
+    )
+    .unwrap_or_else(|found| panic!("{found}"));
+    assert!(
+        there
+            .inputs
+            .contains(&("schema of store 1.1.0".into(), "bbbb".into()))
+    );
+    assert_eq!(refused(&catalogue, "1.1.0", "1.0.0").codes(), ["P015"]);
+}
