@@ -43,7 +43,10 @@ pub struct ReleaseId {
 impl ReleaseId {
     /// A release by name and version.
     pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
-        Self { name: name.into(), version: version.into() }
+        Self {
+            name: name.into(),
+            version: version.into(),
+        }
     }
 }
 
@@ -106,13 +109,21 @@ pub struct State {
 impl State {
     /// The entry of an instance in the current release.
     pub fn region(&self, component: &str, instance: u32) -> Option<&RegionEntry> {
-        self.regions.iter().find(|region| region.component == component && region.instance == instance)
+        self.regions
+            .iter()
+            .find(|region| region.component == component && region.instance == instance)
     }
 
     /// Whether a region file is named by the current release or by the way back; any other file is an orphan.
     pub fn names_region_file(&self, file: &str) -> bool {
-        let kept = self.previous.iter().flat_map(|previous| previous.regions.iter());
-        self.regions.iter().chain(kept).any(|region| region.file == file)
+        let kept = self
+            .previous
+            .iter()
+            .flat_map(|previous| previous.regions.iter());
+        self.regions
+            .iter()
+            .chain(kept)
+            .any(|region| region.file == file)
     }
 }
 
@@ -300,7 +311,13 @@ impl Catalog {
         let dir = dir.as_ref();
         let path = dir.join(FILE_NAME);
         let new = dir.join("catalog.new");
-        let failed = |step| move |source| CatalogError::Io { path: dir.join(FILE_NAME), step, source };
+        let failed = |step| {
+            move |source| CatalogError::Io {
+                path: dir.join(FILE_NAME),
+                step,
+                source,
+            }
+        };
         if path.symlink_metadata().is_ok() {
             return Err(CatalogError::Exists { path });
         }
@@ -312,7 +329,9 @@ impl Catalog {
         }
         // What an interrupted attempt left.
         match std::fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("clear catalog.new")(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("clear catalog.new")(error));
+            }
             _ => {}
         }
         let file = OpenOptions::new()
@@ -323,7 +342,8 @@ impl Catalog {
             .open(&new)
             .map_err(failed("make catalog.new"))?;
         fault::point("catalog.create.before-write");
-        file.write_all_at(&bytes, 0).map_err(failed("write catalog.new"))?;
+        file.write_all_at(&bytes, 0)
+            .map_err(failed("write catalog.new"))?;
         fault::point("catalog.create.before-sync");
         file.sync_all().map_err(failed("sync catalog.new"))?;
         fault::point("catalog.create.before-rename");
@@ -331,7 +351,15 @@ impl Catalog {
         fault::point("catalog.create.after-rename");
         crate::directory::fsync_dir(dir).map_err(failed("sync the directory"))?;
         fault::point("catalog.create.after-sync");
-        Ok(Self { path, file, state, slot: 1, generation: 2, damaged: Vec::new(), poisoned: false })
+        Ok(Self {
+            path,
+            file,
+            state,
+            slot: 1,
+            generation: 2,
+            damaged: Vec::new(),
+            poisoned: false,
+        })
     }
 
     /// Opens the catalog in the directory `dir`: the valid slot of the highest generation holds.
@@ -339,8 +367,16 @@ impl Catalog {
         let path = dir.as_ref().join(FILE_NAME);
         let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(CatalogError::Missing { path }),
-            Err(source) => return Err(CatalogError::Io { path, step: "open it", source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(CatalogError::Missing { path });
+            }
+            Err(source) => {
+                return Err(CatalogError::Io {
+                    path,
+                    step: "open it",
+                    source,
+                });
+            }
         };
         let mut bytes = vec![0; 2 * SLOT_BYTES];
         let mut filled = 0;
@@ -349,12 +385,26 @@ impl Catalog {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(CatalogError::Io { path, step: "read it", source }),
+                Err(source) => {
+                    return Err(CatalogError::Io {
+                        path,
+                        step: "read it",
+                        source,
+                    });
+                }
             }
         }
         bytes.truncate(filled);
         let (slot, generation, state, damaged) = choose(&path, &bytes)?;
-        Ok(Self { path, file, state, slot, generation, damaged, poisoned: false })
+        Ok(Self {
+            path,
+            file,
+            state,
+            slot,
+            generation,
+            damaged,
+            poisoned: false,
+        })
     }
 
     /// The committed state.
@@ -383,29 +433,48 @@ impl Catalog {
     /// that the state before holds, in memory and on disk.
     pub fn commit(&mut self, state: State) -> Result<(), CatalogError> {
         if self.poisoned {
-            return Err(CatalogError::Poisoned { path: self.path.clone() });
+            return Err(CatalogError::Poisoned {
+                path: self.path.clone(),
+            });
         }
-        let generation = self
-            .generation
-            .checked_add(1)
-            .ok_or_else(|| CatalogError::GenerationsUsedUp { path: self.path.clone(), generation: self.generation })?;
+        let generation =
+            self.generation
+                .checked_add(1)
+                .ok_or_else(|| CatalogError::GenerationsUsedUp {
+                    path: self.path.clone(),
+                    generation: self.generation,
+                })?;
         let bytes = encode(&self.path, generation, &state)?;
         let slot = 1 - self.slot;
         let offset = (slot * SLOT_BYTES) as u64;
         fault::point("catalog.flip.before-write");
-        let written = self.file.write_all_at(&bytes, offset).map_err(|error| ("write the slot", error)).and_then(|()| {
-            fault::point("catalog.flip.before-sync");
-            self.file.sync_data().map_err(|error| ("sync the slot", error))
-        });
+        let written = self
+            .file
+            .write_all_at(&bytes, offset)
+            .map_err(|error| ("write the slot", error))
+            .and_then(|()| {
+                fault::point("catalog.flip.before-sync");
+                self.file
+                    .sync_data()
+                    .map_err(|error| ("sync the slot", error))
+            });
         if let Err((step, source)) = written {
             // The slot may be whole on disk all the same. It must not be found there later: wipe its header.
             let path = self.path.clone();
-            let undone = self.file.write_all_at(&[0; HEADER_BYTES], offset).and_then(|()| self.file.sync_data());
+            let undone = self
+                .file
+                .write_all_at(&[0; HEADER_BYTES], offset)
+                .and_then(|()| self.file.sync_data());
             return Err(match undone {
                 Ok(()) => CatalogError::NotCommitted { path, step, source },
                 Err(undo) => {
                     self.poisoned = true;
-                    CatalogError::Undecided { path, step, source, undo }
+                    CatalogError::Undecided {
+                        path,
+                        step,
+                        source,
+                        undo,
+                    }
                 }
             });
         }
@@ -419,10 +488,15 @@ impl Catalog {
 }
 
 fn encode(path: &Path, generation: u64, state: &State) -> Result<Vec<u8>, CatalogError> {
-    let payload =
-        serde_json::to_vec(state).map_err(|source| CatalogError::Encode { path: path.to_owned(), source })?;
+    let payload = serde_json::to_vec(state).map_err(|source| CatalogError::Encode {
+        path: path.to_owned(),
+        source,
+    })?;
     if payload.len() > PAYLOAD_LIMIT {
-        return Err(CatalogError::TooLarge { path: path.to_owned(), bytes: payload.len() });
+        return Err(CatalogError::TooLarge {
+            path: path.to_owned(),
+            bytes: payload.len(),
+        });
     }
     let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len() + CHECKSUM_BYTES);
     bytes.extend_from_slice(&MAGIC);
@@ -446,23 +520,47 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 /// Reads slot number `slot` out of as many of its bytes as the file has.
 fn decode(slot: usize, bytes: &[u8]) -> Slot {
     let claimed_generation = u64_at(bytes, 16);
-    let damaged = |fault| Slot::Damaged(DamagedSlot { slot, claimed_generation, fault });
-    let short = |field, needed| damaged(SlotFault::Short { field, needed, found: bytes.len() });
+    let damaged = |fault| {
+        Slot::Damaged(DamagedSlot {
+            slot,
+            claimed_generation,
+            fault,
+        })
+    };
+    let short = |field, needed| {
+        damaged(SlotFault::Short {
+            field,
+            needed,
+            found: bytes.len(),
+        })
+    };
     match bytes.get(..MAGIC.len()) {
         None => return short("magic", MAGIC.len()),
         Some(magic) if magic != MAGIC => return damaged(SlotFault::Magic),
         Some(_) => {}
     }
-    let Some(format) = u32_at(bytes, 8) else { return short("format", 12) };
-    let Some(reserved) = u32_at(bytes, 12) else { return short("reserved", 16) };
-    let Some(generation) = claimed_generation else { return short("generation", 24) };
-    let Some(length) = u64_at(bytes, 24) else { return short("length", HEADER_BYTES) };
+    let Some(format) = u32_at(bytes, 8) else {
+        return short("format", 12);
+    };
+    let Some(reserved) = u32_at(bytes, 12) else {
+        return short("reserved", 16);
+    };
+    let Some(generation) = claimed_generation else {
+        return short("generation", 24);
+    };
+    let Some(length) = u64_at(bytes, 24) else {
+        return short("length", HEADER_BYTES);
+    };
     if length > PAYLOAD_LIMIT as u64 {
         return damaged(SlotFault::Length(length));
     }
     let end = HEADER_BYTES + length as usize;
-    let Some(payload) = bytes.get(HEADER_BYTES..end) else { return short("payload", end) };
-    let Some(stored) = u64_at(bytes, end) else { return short("checksum", end + CHECKSUM_BYTES) };
+    let Some(payload) = bytes.get(HEADER_BYTES..end) else {
+        return short("payload", end);
+    };
+    let Some(stored) = u64_at(bytes, end) else {
+        return short("checksum", end + CHECKSUM_BYTES);
+    };
     let computed = xxh3_64(&bytes[..end]);
     if stored != computed {
         return damaged(SlotFault::Checksum { stored, computed });
@@ -484,19 +582,42 @@ fn decode(slot: usize, bytes: &[u8]) -> Slot {
     }
 }
 
-fn choose(path: &Path, bytes: &[u8]) -> Result<(usize, u64, State, Vec<DamagedSlot>), CatalogError> {
+fn choose(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(usize, u64, State, Vec<DamagedSlot>), CatalogError> {
     let path = path.to_owned();
     let split = bytes.len().min(SLOT_BYTES);
     let (first, second) = bytes.split_at(split);
     match (decode(0, first), decode(1, second)) {
-        (Slot::Newer(found), _) => Err(CatalogError::NewerFormat { path, slot: 0, found }),
-        (_, Slot::Newer(found)) => Err(CatalogError::NewerFormat { path, slot: 1, found }),
-        (Slot::Damaged(first), Slot::Damaged(second)) => {
-            Err(CatalogError::BothSlots { path, first: first.fault, second: second.fault })
+        (Slot::Newer(found), _) => Err(CatalogError::NewerFormat {
+            path,
+            slot: 0,
+            found,
+        }),
+        (_, Slot::Newer(found)) => Err(CatalogError::NewerFormat {
+            path,
+            slot: 1,
+            found,
+        }),
+        (Slot::Damaged(first), Slot::Damaged(second)) => Err(CatalogError::BothSlots {
+            path,
+            first: first.fault,
+            second: second.fault,
+        }),
+        (Slot::Valid { generation, state }, Slot::Damaged(damaged)) => {
+            Ok((0, generation, state, vec![damaged]))
         }
-        (Slot::Valid { generation, state }, Slot::Damaged(damaged)) => Ok((0, generation, state, vec![damaged])),
-        (Slot::Damaged(damaged), Slot::Valid { generation, state }) => Ok((1, generation, state, vec![damaged])),
-        (Slot::Valid { generation, state }, Slot::Valid { generation: other, state: other_state }) => {
+        (Slot::Damaged(damaged), Slot::Valid { generation, state }) => {
+            Ok((1, generation, state, vec![damaged]))
+        }
+        (
+            Slot::Valid { generation, state },
+            Slot::Valid {
+                generation: other,
+                state: other_state,
+            },
+        ) => {
             if generation == other && state != other_state {
                 return Err(CatalogError::Ambiguous { path, generation });
             }
@@ -543,7 +664,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut catalog = Catalog::create(folder.path()).unwrap();
         assert_eq!(catalog.state(), &State::default());
-        assert!(matches!(Catalog::create(folder.path()), Err(CatalogError::Exists { .. })));
+        assert!(matches!(
+            Catalog::create(folder.path()),
+            Err(CatalogError::Exists { .. })
+        ));
         for sequence in 1..20 {
             catalog.commit(sample(sequence)).unwrap();
             let opened = Catalog::open(folder.path()).unwrap();
@@ -551,7 +675,10 @@ mod tests {
             assert_eq!(opened.generation(), catalog.generation());
             assert!(opened.damaged().is_empty());
         }
-        assert_eq!(std::fs::metadata(catalog.path()).unwrap().len(), 2 * SLOT_BYTES as u64);
+        assert_eq!(
+            std::fs::metadata(catalog.path()).unwrap().len(),
+            2 * SLOT_BYTES as u64
+        );
         assert!(catalog.state().names_region_file("store.1.3"));
         assert!(!catalog.state().names_region_file("store.1.1"));
         assert_eq!(catalog.state().region("store", 1).unwrap().generation, 5);
@@ -576,14 +703,26 @@ mod tests {
         let start = newest * SLOT_BYTES;
         for at in 0..bytes.len() {
             // All bits where something is stored; one pattern in the rest of the slots, which nothing reads.
-            let masks: &[u8] = if at % SLOT_BYTES < used { &[1, 2, 4, 8, 16, 32, 64, 128, 255] } else { &[255] };
+            let masks: &[u8] = if at % SLOT_BYTES < used {
+                &[1, 2, 4, 8, 16, 32, 64, 128, 255]
+            } else {
+                &[255]
+            };
             if at % SLOT_BYTES >= used && at % 997 != 0 {
                 continue;
             }
             for mask in masks {
                 bytes[at] ^= mask;
-                let expected = if (start..start + used).contains(&at) { sample(1) } else { sample(2) };
-                assert_eq!(choose_state(&bytes).unwrap(), expected, "byte {at} mask {mask}");
+                let expected = if (start..start + used).contains(&at) {
+                    sample(1)
+                } else {
+                    sample(2)
+                };
+                assert_eq!(
+                    choose_state(&bytes).unwrap(),
+                    expected,
+                    "byte {at} mask {mask}"
+                );
                 bytes[at] ^= mask;
             }
         }
@@ -599,7 +738,10 @@ mod tests {
             let error = choose_state(&bytes).unwrap_err();
             assert!(matches!(error, CatalogError::BothSlots { .. }), "{error}");
             let text = error.to_string();
-            assert!(text.contains("slot 0: `") && text.contains("slot 1: `"), "{text}");
+            assert!(
+                text.contains("slot 0: `") && text.contains("slot 1: `"),
+                "{text}"
+            );
         }
     }
 
@@ -619,10 +761,21 @@ mod tests {
                 }
                 let result = choose_state(&bytes[..length]);
                 if length < used {
-                    assert!(matches!(result, Err(CatalogError::BothSlots { .. })), "{length}");
+                    assert!(
+                        matches!(result, Err(CatalogError::BothSlots { .. })),
+                        "{length}"
+                    );
                 } else {
-                    let in_first = if catalog.slot == 0 { commits } else { commits - 1 };
-                    let expected = if length < SLOT_BYTES + used { in_first } else { commits };
+                    let in_first = if catalog.slot == 0 {
+                        commits
+                    } else {
+                        commits - 1
+                    };
+                    let expected = if length < SLOT_BYTES + used {
+                        in_first
+                    } else {
+                        commits
+                    };
                     assert_eq!(result.unwrap(), sample(expected), "{length}");
                 }
             }
@@ -655,7 +808,10 @@ mod tests {
         slot[8] = 2;
         let checksum = xxh3_64(&slot[..used - CHECKSUM_BYTES]);
         slot[used - CHECKSUM_BYTES..].copy_from_slice(&checksum.to_le_bytes());
-        assert!(matches!(choose_state(&bytes), Err(CatalogError::NewerFormat { found: 2, .. })));
+        assert!(matches!(
+            choose_state(&bytes),
+            Err(CatalogError::NewerFormat { found: 2, .. })
+        ));
     }
 
     #[test]
@@ -665,7 +821,10 @@ mod tests {
         catalog.commit(sample(1)).unwrap();
         let mut large = sample(2);
         large.regions = vec![large.regions[0].clone(); 2000];
-        assert!(matches!(catalog.commit(large), Err(CatalogError::TooLarge { .. })));
+        assert!(matches!(
+            catalog.commit(large),
+            Err(CatalogError::TooLarge { .. })
+        ));
         assert_eq!(catalog.state(), &sample(1));
         assert_eq!(Catalog::open(folder.path()).unwrap().state(), &sample(1));
     }
@@ -677,8 +836,14 @@ mod tests {
         catalog.commit(sample(1)).unwrap();
         // A handle that cannot write stands for a file system that refuses.
         catalog.file = File::open(catalog.path()).unwrap();
-        assert!(matches!(catalog.commit(sample(2)), Err(CatalogError::Undecided { .. })));
-        assert!(matches!(catalog.commit(sample(2)), Err(CatalogError::Poisoned { .. })));
+        assert!(matches!(
+            catalog.commit(sample(2)),
+            Err(CatalogError::Undecided { .. })
+        ));
+        assert!(matches!(
+            catalog.commit(sample(2)),
+            Err(CatalogError::Poisoned { .. })
+        ));
         assert_eq!(catalog.state(), &sample(1));
         assert_eq!(Catalog::open(folder.path()).unwrap().state(), &sample(1));
     }
@@ -686,7 +851,10 @@ mod tests {
     #[test]
     fn a_missing_catalog_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(Catalog::open(folder.path()), Err(CatalogError::Missing { .. })));
+        assert!(matches!(
+            Catalog::open(folder.path()),
+            Err(CatalogError::Missing { .. })
+        ));
     }
 
     /// Format 1 as committed: it must be read for ever. `NEURATH_WRITE_FIXTURES=1` made it, once.
@@ -707,7 +875,11 @@ mod tests {
         let opened = Catalog::open(copy.path()).unwrap();
         assert_eq!(opened.state(), &sample(2));
         assert_eq!(opened.generation(), 4);
-        assert_eq!(bytes, std::fs::read(catalog.path()).unwrap(), "format 1 is no longer written as it was");
+        assert_eq!(
+            bytes,
+            std::fs::read(catalog.path()).unwrap(),
+            "format 1 is no longer written as it was"
+        );
     }
 
     proptest! {

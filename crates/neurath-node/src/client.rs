@@ -8,7 +8,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::control::{SocketPath, SocketPathError};
-use crate::protocol::{Answer, FrameError, Progress, Request, Response, code, read_frame, write_frame};
+use crate::protocol::{
+    Answer, FrameError, Progress, Request, Response, code, read_frame, write_frame,
+};
 
 /// How long a request that changes nothing waits for each frame of its answer.
 pub const QUICK: Duration = Duration::from_secs(30);
@@ -66,7 +68,10 @@ impl ClientError {
     /// The exit code for the command line.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoAnswer { may_have_acted: true, .. } => code::INCONCLUSIVE,
+            Self::NoAnswer {
+                may_have_acted: true,
+                ..
+            } => code::INCONCLUSIVE,
             _ => code::OPERATOR,
         }
     }
@@ -86,7 +91,9 @@ impl Client {
         let directory = directory.as_ref().to_owned();
         let path = match SocketPath::in_directory(&directory) {
             Ok(path) => path,
-            Err(SocketPathError::Directory { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(SocketPathError::Directory { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
                 return Err(ClientError::NoNode { directory });
             }
             Err(error) => return Err(error.into()),
@@ -95,18 +102,25 @@ impl Client {
             Ok(stream) => stream,
             Err(source) => {
                 return Err(match source.kind() {
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
-                        ClientError::NoNode { directory }
-                    }
+                    io::ErrorKind::NotFound
+                    | io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::NotADirectory => ClientError::NoNode { directory },
                     io::ErrorKind::PermissionDenied => ClientError::NotAllowed { directory },
                     _ => ClientError::Connect { directory, source },
                 });
             }
         };
-        let client = Self { directory, stream, timeout: None };
+        let client = Self {
+            directory,
+            stream,
+            timeout: None,
+        };
         match client.stream.set_write_timeout(Some(SEND)) {
             Ok(()) => Ok(client),
-            Err(source) => Err(ClientError::Connect { directory: client.directory, source }),
+            Err(source) => Err(ClientError::Connect {
+                directory: client.directory,
+                source,
+            }),
         }
     }
 
@@ -130,15 +144,24 @@ impl Client {
         let send_error = match sent {
             Ok(()) => None,
             Err(FrameError::Closed) => Some(FrameError::Closed),
-            Err(source) => return Err(ClientError::Send { directory: self.directory.clone(), source }),
+            Err(source) => {
+                return Err(ClientError::Send {
+                    directory: self.directory.clone(),
+                    source,
+                });
+            }
         };
         let unanswered = |source| ClientError::NoAnswer {
             directory: self.directory.clone(),
             source,
             may_have_acted: send_error.is_none() && !request.is_read_only(),
         };
-        let timeout = self.timeout.or_else(|| request.is_read_only().then_some(QUICK));
-        self.stream.set_read_timeout(timeout).map_err(|error| unanswered(FrameError::Io(error)))?;
+        let timeout = self
+            .timeout
+            .or_else(|| request.is_read_only().then_some(QUICK));
+        self.stream
+            .set_read_timeout(timeout)
+            .map_err(|error| unanswered(FrameError::Io(error)))?;
         loop {
             match read_frame(&mut self.stream) {
                 Ok(Answer::Progress(progress)) => on_progress(progress),

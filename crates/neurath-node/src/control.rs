@@ -20,7 +20,9 @@ use thiserror::Error;
 
 use crate::directory::{CONTROL_SOCKET, NodeDirectory, fsync_dir};
 use crate::fault;
-use crate::protocol::{Answer, FrameError, Progress, Request, Response, code, read_frame, write_frame};
+use crate::protocol::{
+    Answer, FrameError, Progress, Request, Response, code, read_frame, write_frame,
+};
 
 /// How many clients are served at once; a further one is told that the node is busy.
 pub const CONNECTION_LIMIT: usize = 16;
@@ -64,15 +66,27 @@ impl SocketPath {
     pub(crate) fn in_directory(directory: &Path) -> Result<Self, SocketPathError> {
         let bytes = directory.as_os_str().as_bytes().len() + 1 + SOCKET_NEW.len();
         if bytes <= PATH_LIMIT {
-            return Ok(Self { base: directory.to_owned(), _directory: None });
+            return Ok(Self {
+                base: directory.to_owned(),
+                _directory: None,
+            });
         }
-        let failed = |source| SocketPathError::Directory { path: directory.to_owned(), source };
+        let failed = |source| SocketPathError::Directory {
+            path: directory.to_owned(),
+            source,
+        };
         let file = File::open(directory).map_err(failed)?;
         let base = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         if !base.is_dir() {
-            return Err(SocketPathError::TooLong { path: directory.join(CONTROL_SOCKET), bytes });
+            return Err(SocketPathError::TooLong {
+                path: directory.join(CONTROL_SOCKET),
+                bytes,
+            });
         }
-        Ok(Self { base, _directory: Some(file) })
+        Ok(Self {
+            base,
+            _directory: Some(file),
+        })
     }
 
     pub(crate) fn of(&self, name: &str) -> PathBuf {
@@ -110,7 +124,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { idle: Duration::from_secs(60), frame: Duration::from_secs(10) }
+        Self {
+            idle: Duration::from_secs(60),
+            frame: Duration::from_secs(10),
+        }
     }
 }
 
@@ -155,13 +172,20 @@ impl ControlServer {
         }
         // Bound beside and renamed: nobody meets it before it has its mode, and a stale one is replaced at once.
         let listener = UnixListener::bind(&new).map_err(failed("bind it"))?;
-        std::fs::set_permissions(&new, Permissions::from_mode(0o600)).map_err(failed("set its mode"))?;
-        listener.set_nonblocking(true).map_err(failed("set it up"))?;
+        std::fs::set_permissions(&new, Permissions::from_mode(0o600))
+            .map_err(failed("set its mode"))?;
+        listener
+            .set_nonblocking(true)
+            .map_err(failed("set it up"))?;
         fault::point("control.bind.before-rename");
         std::fs::rename(&new, &named).map_err(failed("name it"))?;
         fault::point("control.bind.after-rename");
         fsync_dir(directory.path()).map_err(failed("sync the directory"))?;
-        Ok(Self { listener, path, limits: Limits::default() })
+        Ok(Self {
+            listener,
+            path,
+            limits: Limits::default(),
+        })
     }
 
     /// Sets how long the server waits for a client.
@@ -194,7 +218,11 @@ impl ControlServer {
         };
         let poll = Poll::new().map_err(failed("make its poll"))?;
         poll.registry()
-            .register(&mut SourceFd(&self.listener.as_raw_fd()), LISTENER, Interest::READABLE)
+            .register(
+                &mut SourceFd(&self.listener.as_raw_fd()),
+                LISTENER,
+                Interest::READABLE,
+            )
             .map_err(failed("watch it"))?;
         let waker = Waker::new(poll.registry(), WAKER).map_err(failed("make its waker"))?;
         let shared = Arc::new(Shared {
@@ -209,7 +237,12 @@ impl ControlServer {
             .name("neurath-control".to_owned())
             .spawn(move || accept_loop(poll, &listener, &for_thread))
             .map_err(failed("start its thread"))?;
-        Ok(ControlHandle { shared, waker, thread: Some(thread), path: self.path })
+        Ok(ControlHandle {
+            shared,
+            waker,
+            thread: Some(thread),
+            path: self.path,
+        })
     }
 }
 
@@ -246,7 +279,9 @@ pub struct ControlHandle {
 
 impl std::fmt::Debug for ControlHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ControlHandle").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("ControlHandle")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -263,7 +298,9 @@ impl ControlHandle {
     }
 
     fn end(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
         self.shared.stopping.store(true, Ordering::SeqCst);
         if let Err(error) = self.waker.wake() {
             // Without the waker the accept loop sees the flag at its next turn.
@@ -273,7 +310,12 @@ impl ControlHandle {
         if panicked {
             tracing::error!("the control thread panicked");
         }
-        let serving: Vec<_> = self.shared.clients().values_mut().map(close_for_reading).collect();
+        let serving: Vec<_> = self
+            .shared
+            .clients()
+            .values_mut()
+            .map(close_for_reading)
+            .collect();
         for thread in serving.into_iter().flatten() {
             if thread.thread().id() != thread::current().id() && thread.join().is_err() {
                 tracing::error!("a control connection panicked");
@@ -336,26 +378,51 @@ fn admit(number: u64, mut stream: UnixStream, shared: &Arc<Shared>) -> Result<()
     let frame = shared.limits.frame.max(Duration::from_millis(1));
     stream.set_write_timeout(Some(frame))?;
     let credentials = rustix::net::sockopt::socket_peercred(&stream).map_err(io::Error::from)?;
-    let peer = Peer { uid: credentials.uid.as_raw(), pid: credentials.pid.as_raw_nonzero().get() };
+    let peer = Peer {
+        uid: credentials.uid.as_raw(),
+        pid: credentials.pid.as_raw_nonzero().get(),
+    };
     if !may_control(peer.uid, rustix::process::geteuid().as_raw()) {
         tracing::warn!(%peer, "a control client of another user was refused");
-        let message = format!("user {} may not control this node; ask as the user that runs it, or as root", peer.uid);
-        return write_frame(&mut stream, &Answer::from(Response::failed(code::OPERATOR, message)));
+        let message = format!(
+            "user {} may not control this node; ask as the user that runs it, or as root",
+            peer.uid
+        );
+        return write_frame(
+            &mut stream,
+            &Answer::from(Response::failed(code::OPERATOR, message)),
+        );
     }
     let mut clients = shared.clients();
     if clients.len() >= CONNECTION_LIMIT {
         drop(clients);
-        let message = format!("{CONNECTION_LIMIT} clients are connected to the control socket; try again in a moment");
-        return write_frame(&mut stream, &Answer::from(Response::failed(code::BUSY, message)));
+        let message = format!(
+            "{CONNECTION_LIMIT} clients are connected to the control socket; try again in a moment"
+        );
+        return write_frame(
+            &mut stream,
+            &Answer::from(Response::failed(code::BUSY, message)),
+        );
     }
     let for_thread = Arc::clone(shared);
     let served = stream.try_clone()?;
     // The thread takes itself off the list at its end, which waits for the lock held here.
-    let thread = thread::Builder::new().name("neurath-client".to_owned()).spawn(move || {
-        let _listed = Listed { shared: &for_thread, number };
-        serve_client(served, peer, &for_thread);
-    })?;
-    clients.insert(number, Serving { stream, thread: Some(thread) });
+    let thread = thread::Builder::new()
+        .name("neurath-client".to_owned())
+        .spawn(move || {
+            let _listed = Listed {
+                shared: &for_thread,
+                number,
+            };
+            serve_client(served, peer, &for_thread);
+        })?;
+    clients.insert(
+        number,
+        Serving {
+            stream,
+            thread: Some(thread),
+        },
+    );
     Ok(())
 }
 
@@ -390,7 +457,8 @@ impl Read for Deadline<'_> {
         if self.until.is_some() && left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        self.stream
+            .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         let mut stream = self.stream;
         let count = stream.read(buffer)?;
         if self.until.is_none() {
@@ -402,7 +470,11 @@ impl Read for Deadline<'_> {
 
 fn serve_client(stream: UnixStream, peer: Peer, shared: &Shared) {
     loop {
-        let request = read_frame(&mut Deadline { stream: &stream, limits: shared.limits, until: None });
+        let request = read_frame(&mut Deadline {
+            stream: &stream,
+            limits: shared.limits,
+            until: None,
+        });
         let mut writer = &stream;
         let request: Request = match request {
             Ok(request) => request,
@@ -416,7 +488,10 @@ fn serve_client(stream: UnixStream, peer: Peer, shared: &Shared) {
             }
         };
         if shared.stopping.load(Ordering::SeqCst) {
-            let answer = Answer::from(Response::failed(code::BUSY, "the node is stopping; start it again, then ask again"));
+            let answer = Answer::from(Response::failed(
+                code::BUSY,
+                "the node is stopping; start it again, then ask again",
+            ));
             let _ = write_frame(&mut writer, &answer);
             return;
         }
@@ -424,8 +499,12 @@ fn serve_client(stream: UnixStream, peer: Peer, shared: &Shared) {
         let answer = Answer::from(response);
         let sent = match write_frame(&mut writer, &answer) {
             Err(error @ FrameError::TooLong { .. }) => {
-                let message = format!("the request was carried out and its answer cannot be sent: {error}");
-                write_frame(&mut writer, &Answer::from(Response::failed(code::INCONCLUSIVE, message)))
+                let message =
+                    format!("the request was carried out and its answer cannot be sent: {error}");
+                write_frame(
+                    &mut writer,
+                    &Answer::from(Response::failed(code::INCONCLUSIVE, message)),
+                )
             }
             other => other,
         };
@@ -440,23 +519,27 @@ fn serve_client(stream: UnixStream, peer: Peer, shared: &Shared) {
 fn carry_out(stream: &UnixStream, peer: Peer, request: Request, shared: &Shared) -> Response {
     let (send, receive) = mpsc::sync_channel::<Progress>(PROGRESS_QUEUE);
     thread::scope(|scope| {
-        let sender = thread::Builder::new().name("neurath-progress".to_owned()).spawn_scoped(scope, move || {
-            let mut stream = stream;
-            for progress in receive {
-                if write_frame(&mut stream, &Answer::Progress(progress)).is_err() {
-                    // Half a frame may be out: nothing that follows could be understood.
-                    let _ = stream.shutdown(std::net::Shutdown::Both);
-                    return;
+        let sender = thread::Builder::new()
+            .name("neurath-progress".to_owned())
+            .spawn_scoped(scope, move || {
+                let mut stream = stream;
+                for progress in receive {
+                    if write_frame(&mut stream, &Answer::Progress(progress)).is_err() {
+                        // Half a frame may be out: nothing that follows could be understood.
+                        let _ = stream.shutdown(std::net::Shutdown::Both);
+                        return;
+                    }
                 }
-            }
-        });
+            });
         if let Err(error) = &sender {
             tracing::warn!(%error, "no thread for progress: the request runs without");
         }
         let mut progress = |progress: Progress| {
             let _ = send.try_send(progress);
         };
-        let result = catch_unwind(AssertUnwindSafe(|| (shared.handler)(peer, request, &mut progress)));
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            (shared.handler)(peer, request, &mut progress)
+        }));
         drop(send);
         result.unwrap_or_else(|panic| {
             let text = panic
@@ -465,7 +548,9 @@ fn carry_out(stream: &UnixStream, peer: Peer, request: Request, shared: &Shared)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("no text");
             tracing::error!(%peer, text, "a control request panicked");
-            let message = format!("the node panicked in this request ({text}); look at its journal before going on");
+            let message = format!(
+                "the node panicked in this request ({text}); look at its journal before going on"
+            );
             Response::failed(code::OPERATOR, message)
         })
     })
@@ -490,16 +575,28 @@ mod tests {
         match request {
             Request::Confirm => {
                 for index in 0..3 {
-                    progress(Progress { step: format!("step {index}"), index, of: 3, micros: 7 });
+                    progress(Progress {
+                        step: format!("step {index}"),
+                        index,
+                        of: 3,
+                        micros: 7,
+                    });
                 }
-                Response::done(Outcome::Confirmed { release: ReleaseId::new("shop", "1.1.0") })
+                Response::done(Outcome::Confirmed {
+                    release: ReleaseId::new("shop", "1.1.0"),
+                })
             }
             Request::Rollback { .. } => panic!("a rock"),
             Request::Stop => Response::done(Outcome::Stopping),
             Request::Apply { .. } => {
                 // More than any socket buffer takes from a client that does not read.
                 for index in 0..20_000 {
-                    progress(Progress { step: "x".repeat(200), index, of: 20_000, micros: 1 });
+                    progress(Progress {
+                        step: "x".repeat(200),
+                        index,
+                        of: 20_000,
+                        micros: 1,
+                    });
                 }
                 Response::failed(code::STALE, "the plan is stale")
             }
@@ -511,25 +608,44 @@ mod tests {
     fn a_request_is_answered_with_its_progress() {
         let (_folder, node) = node();
         let server = ControlServer::bind(&node).unwrap();
-        let mode = std::fs::metadata(node.control_socket()).unwrap().permissions().mode();
+        let mode = std::fs::metadata(node.control_socket())
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         let handle = server.serve(answer).unwrap();
         let mut client = Client::connect(node.path()).unwrap();
         for _ in 0..3 {
             let mut steps = Vec::new();
-            let response = client.request(&Request::Confirm, |progress| steps.push(progress.index)).unwrap();
-            assert_eq!(response, Response::done(Outcome::Confirmed { release: ReleaseId::new("shop", "1.1.0") }));
+            let response = client
+                .request(&Request::Confirm, |progress| steps.push(progress.index))
+                .unwrap();
+            assert_eq!(
+                response,
+                Response::done(Outcome::Confirmed {
+                    release: ReleaseId::new("shop", "1.1.0")
+                })
+            );
             assert_eq!(steps, [0, 1, 2]);
         }
-        assert_eq!(client.request(&Request::Status, |_| ()).unwrap(), Response::failed(code::BUSY, "busy"));
-        match client.request(&Request::Rollback { lose_writes: false }, |_| ()).unwrap() {
+        assert_eq!(
+            client.request(&Request::Status, |_| ()).unwrap(),
+            Response::failed(code::BUSY, "busy")
+        );
+        match client
+            .request(&Request::Rollback { lose_writes: false }, |_| ())
+            .unwrap()
+        {
             Response::Failed(failure) => {
                 assert_eq!(failure.code, code::OPERATOR);
                 assert!(failure.message.contains("a rock"), "{}", failure.message);
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(client.request(&Request::Stop, |_| ()).unwrap(), Response::done(Outcome::Stopping));
+        assert_eq!(
+            client.request(&Request::Stop, |_| ()).unwrap(),
+            Response::done(Outcome::Stopping)
+        );
         handle.stop();
         assert!(!node.control_socket().exists());
         match Client::connect(node.path()) {
@@ -538,7 +654,10 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
-        assert!(matches!(client.request(&Request::Confirm, |_| ()), Err(ClientError::NoAnswer { .. })));
+        assert!(matches!(
+            client.request(&Request::Confirm, |_| ()),
+            Err(ClientError::NoAnswer { .. })
+        ));
     }
 
     #[test]
@@ -546,9 +665,15 @@ mod tests {
         let (_folder, node) = node();
         drop(UnixListener::bind(node.control_socket()).unwrap());
         drop(UnixListener::bind(node.path().join(SOCKET_NEW)).unwrap());
-        assert!(matches!(Client::connect(node.path()), Err(ClientError::NoNode { .. })));
+        assert!(matches!(
+            Client::connect(node.path()),
+            Err(ClientError::NoNode { .. })
+        ));
         let _handle = ControlServer::bind(&node).unwrap().serve(answer).unwrap();
-        Client::connect(node.path()).unwrap().request(&Request::Confirm, |_| ()).unwrap();
+        Client::connect(node.path())
+            .unwrap()
+            .request(&Request::Confirm, |_| ())
+            .unwrap();
     }
 
     #[test]
@@ -558,12 +683,21 @@ mod tests {
         for _ in 0..4 {
             long.push("d".repeat(60));
         }
-        assert!(matches!(Client::connect(&long), Err(ClientError::NoNode { .. })));
+        assert!(matches!(
+            Client::connect(&long),
+            Err(ClientError::NoNode { .. })
+        ));
         std::fs::create_dir_all(&long).unwrap();
         let node = NodeDirectory::create(&long).unwrap();
-        assert!(matches!(Client::connect(&long), Err(ClientError::NoNode { .. })));
+        assert!(matches!(
+            Client::connect(&long),
+            Err(ClientError::NoNode { .. })
+        ));
         let handle = ControlServer::bind(&node).unwrap().serve(answer).unwrap();
-        Client::connect(&long).unwrap().request(&Request::Confirm, |_| ()).unwrap();
+        Client::connect(&long)
+            .unwrap()
+            .request(&Request::Confirm, |_| ())
+            .unwrap();
         handle.stop();
         assert!(!node.control_socket().exists());
     }
@@ -571,8 +705,15 @@ mod tests {
     #[test]
     fn hostile_clients_get_an_error_or_the_end_and_harm_nobody() {
         let (_folder, node) = node();
-        let limits = Limits { idle: Duration::from_millis(300), frame: Duration::from_millis(200) };
-        let handle = ControlServer::bind(&node).unwrap().with_limits(limits).serve(answer).unwrap();
+        let limits = Limits {
+            idle: Duration::from_millis(300),
+            frame: Duration::from_millis(200),
+        };
+        let handle = ControlServer::bind(&node)
+            .unwrap()
+            .with_limits(limits)
+            .serve(answer)
+            .unwrap();
         let framed = |json: &str| {
             let mut bytes = (json.len() as u32).to_le_bytes().to_vec();
             bytes.extend_from_slice(json.as_bytes());
@@ -582,15 +723,22 @@ mod tests {
             (vec![0xff; 100], "longer than"),
             (framed(&"\u{1}".repeat(50)), "cannot be understood"),
             (framed(r#"{"version":9,"body":"status"}"#), "version 9"),
-            (framed(r#"{"version":1,"body":"status"}"#)[..12].to_vec(), "in time"),
+            (
+                framed(r#"{"version":1,"body":"status"}"#)[..12].to_vec(),
+                "in time",
+            ),
             (Vec::new(), "in time"),
         ];
         for (bytes, expected) in cases {
             let mut stream = UnixStream::connect(node.control_socket()).unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream
+                .set_read_timeout(Some(Duration::from_secs(10)))
+                .unwrap();
             stream.write_all(&bytes).unwrap();
             match read_frame(&mut stream).unwrap() {
-                Answer::Failed(failure) => assert!(failure.message.contains(expected), "{}", failure.message),
+                Answer::Failed(failure) => {
+                    assert!(failure.message.contains(expected), "{}", failure.message)
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -604,14 +752,20 @@ mod tests {
             thread::sleep(Duration::from_millis(20));
         }
         assert!(begun.elapsed() < Duration::from_secs(5));
-        Client::connect(node.path()).unwrap().request(&Request::Confirm, |_| ()).unwrap();
+        Client::connect(node.path())
+            .unwrap()
+            .request(&Request::Confirm, |_| ())
+            .unwrap();
         handle.stop();
     }
 
     #[test]
     fn a_client_that_does_not_read_holds_up_no_upgrade() {
         let (_folder, node) = node();
-        let limits = Limits { idle: Duration::from_secs(5), frame: Duration::from_millis(300) };
+        let limits = Limits {
+            idle: Duration::from_secs(5),
+            frame: Duration::from_millis(300),
+        };
         let (send, receive) = mpsc::channel();
         let handler = move |request: Request, progress: &mut dyn FnMut(Progress)| {
             let begun = Instant::now();
@@ -619,9 +773,17 @@ mod tests {
             send.send(begun.elapsed()).unwrap();
             response
         };
-        let handle = ControlServer::bind(&node).unwrap().with_limits(limits).serve(handler).unwrap();
+        let handle = ControlServer::bind(&node)
+            .unwrap()
+            .with_limits(limits)
+            .serve(handler)
+            .unwrap();
         let mut stream = UnixStream::connect(node.control_socket()).unwrap();
-        let request = Request::Apply { release: ReleaseId::new("shop", "1.1.0"), plan_id: None, execute: true };
+        let request = Request::Apply {
+            release: ReleaseId::new("shop", "1.1.0"),
+            plan_id: None,
+            execute: true,
+        };
         write_frame(&mut stream, &request).unwrap();
         let took = receive.recv_timeout(Duration::from_secs(10)).unwrap();
         assert!(took < Duration::from_millis(300), "{took:?}");
@@ -632,12 +794,17 @@ mod tests {
     fn one_client_too_many_is_told_so_and_idle_ones_end_with_the_server() {
         let (_folder, node) = node();
         let handle = ControlServer::bind(&node).unwrap().serve(answer).unwrap();
-        let mut clients: Vec<_> = (0..CONNECTION_LIMIT).map(|_| Client::connect(node.path()).unwrap()).collect();
+        let mut clients: Vec<_> = (0..CONNECTION_LIMIT)
+            .map(|_| Client::connect(node.path()).unwrap())
+            .collect();
         for client in &mut clients {
             client.request(&Request::Confirm, |_| ()).unwrap();
         }
         assert_eq!(handle.clients(), CONNECTION_LIMIT);
-        match Client::connect(node.path()).unwrap().request(&Request::Confirm, |_| ()) {
+        match Client::connect(node.path())
+            .unwrap()
+            .request(&Request::Confirm, |_| ())
+        {
             Ok(Response::Failed(failure)) => assert_eq!(failure.code, code::BUSY),
             other => panic!("{other:?}"),
         }

@@ -20,7 +20,13 @@ pub const LOCK: &str = "lock";
 pub const CONTROL_SOCKET: &str = "control.sock";
 
 /// Files beside the folders that belong to a node.
-const FILES: [&str; 5] = [LOCK, crate::catalog::FILE_NAME, "catalog.new", CONTROL_SOCKET, "control.sock.new"];
+const FILES: [&str; 5] = [
+    LOCK,
+    crate::catalog::FILE_NAME,
+    "catalog.new",
+    CONTROL_SOCKET,
+    "control.sock.new",
+];
 
 /// Why a node directory cannot be used.
 #[derive(Debug, Error)]
@@ -79,7 +85,8 @@ pub enum DirectoryError {
 }
 
 fn of_pid(pid: Option<u32>) -> String {
-    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    pid.map(|pid| format!(" (process {pid})"))
+        .unwrap_or_default()
 }
 
 /// The directory of a node, held under its lock for as long as this lives.
@@ -104,7 +111,11 @@ impl NodeDirectory {
             return Err(DirectoryError::NotEmpty { path, found });
         }
         let lock = lock(&path)?;
-        if path.join(crate::catalog::FILE_NAME).symlink_metadata().is_ok() {
+        if path
+            .join(crate::catalog::FILE_NAME)
+            .symlink_metadata()
+            .is_ok()
+        {
             return Err(DirectoryError::Exists { path });
         }
         fault::point("directory.create.before");
@@ -116,8 +127,15 @@ impl NodeDirectory {
         for folder in [path.as_path(), parent] {
             match fsync_dir(folder) {
                 // The parent may be somebody else's: not to be read.
-                Err(error) if folder == parent && error.kind() == io::ErrorKind::PermissionDenied => {}
-                Err(source) => return Err(DirectoryError::Io { path: folder.to_owned(), step: "sync it", source }),
+                Err(error)
+                    if folder == parent && error.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(source) => {
+                    return Err(DirectoryError::Io {
+                        path: folder.to_owned(),
+                        step: "sync it",
+                        source,
+                    });
+                }
                 Ok(()) => {}
             }
         }
@@ -130,7 +148,10 @@ impl NodeDirectory {
         let path = absolute(path.as_ref())?;
         for folder in FOLDERS {
             if !path.join(folder).is_dir() {
-                return Err(DirectoryError::NotANode { path, missing: folder });
+                return Err(DirectoryError::NotANode {
+                    path,
+                    missing: folder,
+                });
             }
         }
         let lock = lock(&path)?;
@@ -140,7 +161,15 @@ impl NodeDirectory {
     /// Opens the node directory at `path`, or makes it where there is none (or only an interrupted beginning).
     pub fn open_or_create(path: impl AsRef<Path>) -> Result<Self, DirectoryError> {
         let path = path.as_ref();
-        if path.join(crate::catalog::FILE_NAME).symlink_metadata().is_ok() { Self::open(path) } else { Self::create(path) }
+        if path
+            .join(crate::catalog::FILE_NAME)
+            .symlink_metadata()
+            .is_ok()
+        {
+            Self::open(path)
+        } else {
+            Self::create(path)
+        }
     }
 
     /// The directory, absolute.
@@ -181,8 +210,15 @@ impl NodeDirectory {
     }
 
     /// `regions/COMPONENT.INSTANCE.GENERATION`
-    pub fn region_path(&self, component: &str, instance: u32, generation: u64) -> Result<PathBuf, DirectoryError> {
-        Ok(self.regions().join(region_file_name(component, instance, generation)?))
+    pub fn region_path(
+        &self,
+        component: &str,
+        instance: u32,
+        generation: u64,
+    ) -> Result<PathBuf, DirectoryError> {
+        Ok(self
+            .regions()
+            .join(region_file_name(component, instance, generation)?))
     }
 
     /// The path of a region by its file name, as the catalog has it.
@@ -200,7 +236,11 @@ impl NodeDirectory {
 }
 
 /// The file name of a region: `COMPONENT.INSTANCE.GENERATION`.
-pub fn region_file_name(component: &str, instance: u32, generation: u64) -> Result<String, DirectoryError> {
+pub fn region_file_name(
+    component: &str,
+    instance: u32,
+    generation: u64,
+) -> Result<String, DirectoryError> {
     check_name("component", component)?;
     Ok(format!("{component}.{instance}.{generation}"))
 }
@@ -220,7 +260,11 @@ pub fn check_name(what: &'static str, name: &str) -> Result<(), DirectoryError> 
     } else {
         return Ok(());
     };
-    Err(DirectoryError::Name { what, name: name.to_owned(), reason })
+    Err(DirectoryError::Name {
+        what,
+        name: name.to_owned(),
+        reason,
+    })
 }
 
 /// Makes the entries of a directory durable: what was created, renamed or removed in it.
@@ -231,10 +275,15 @@ pub fn fsync_dir(path: impl AsRef<Path>) -> io::Result<()> {
 fn absolute(path: &Path) -> Result<PathBuf, DirectoryError> {
     match path.canonicalize() {
         Ok(path) => Ok(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(DirectoryError::NotANode { path: path.to_owned(), missing: "the directory itself" })
-        }
-        Err(source) => Err(DirectoryError::Io { path: path.to_owned(), step: "find it", source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(DirectoryError::NotANode {
+            path: path.to_owned(),
+            missing: "the directory itself",
+        }),
+        Err(source) => Err(DirectoryError::Io {
+            path: path.to_owned(),
+            step: "find it",
+            source,
+        }),
     }
 }
 
@@ -242,12 +291,20 @@ fn make_folder(path: &Path) -> Result<(), DirectoryError> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(source) => Err(DirectoryError::Io { path: path.to_owned(), step: "make the folder", source }),
+        Err(source) => Err(DirectoryError::Io {
+            path: path.to_owned(),
+            step: "make the folder",
+            source,
+        }),
     }
 }
 
 fn foreign_entry(path: &Path) -> Result<Option<String>, DirectoryError> {
-    let failed = |source| DirectoryError::Io { path: path.to_owned(), step: "list it", source };
+    let failed = |source| DirectoryError::Io {
+        path: path.to_owned(),
+        step: "list it",
+        source,
+    };
     for entry in path.read_dir().map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         let known = FOLDERS.iter().chain(&FILES).any(|known| name == **known);
@@ -278,8 +335,15 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
                 let mut text = String::new();
-                let pid = (&mut file).take(32).read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-                return Err(DirectoryError::Busy { path: directory.to_owned(), pid });
+                let pid = (&mut file)
+                    .take(32)
+                    .read_to_string(&mut text)
+                    .ok()
+                    .and_then(|_| text.trim().parse().ok());
+                return Err(DirectoryError::Busy {
+                    path: directory.to_owned(),
+                    pid,
+                });
             }
             Err(Errno::INTR) => continue,
             Err(error) => return Err(failed("take the lock")(error.into())),
@@ -307,7 +371,10 @@ mod tests {
     fn a_directory_is_made_locked_and_given_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node");
-        assert!(matches!(NodeDirectory::open(&path), Err(DirectoryError::NotANode { .. })));
+        assert!(matches!(
+            NodeDirectory::open(&path),
+            Err(DirectoryError::NotANode { .. })
+        ));
         let node = NodeDirectory::create(&path).unwrap();
         for made in FOLDERS.map(|name| path.join(name)).iter().chain([&path]) {
             assert_eq!(made.metadata().unwrap().permissions().mode() & 0o777, 0o700);
@@ -320,7 +387,10 @@ mod tests {
         // Without a catalog the making has not ended: it may be repeated.
         drop(NodeDirectory::create(&path).unwrap());
         crate::catalog::Catalog::create(&path).unwrap();
-        assert!(matches!(NodeDirectory::create(&path), Err(DirectoryError::Exists { .. })));
+        assert!(matches!(
+            NodeDirectory::create(&path),
+            Err(DirectoryError::Exists { .. })
+        ));
         drop(NodeDirectory::open_or_create(&path).unwrap());
         drop(NodeDirectory::open(&path).unwrap());
     }
@@ -342,7 +412,10 @@ mod tests {
         while NodeDirectory::open(folder.path()).is_ok() && std::time::Instant::now() < until {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        assert!(matches!(NodeDirectory::open(folder.path()), Err(DirectoryError::Busy { .. })));
+        assert!(matches!(
+            NodeDirectory::open(folder.path()),
+            Err(DirectoryError::Busy { .. })
+        ));
         holder.kill().unwrap();
         holder.wait().unwrap();
         NodeDirectory::open(folder.path()).unwrap();
@@ -362,12 +435,36 @@ mod tests {
     fn names_that_lead_elsewhere_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let node = NodeDirectory::create(folder.path()).unwrap();
-        assert!(node.region_path("store", 1, 2).unwrap().ends_with("regions/store.1.2"));
-        assert!(node.release_path(&ReleaseId::new("shop", "1.0.0")).unwrap().ends_with("releases/shop-1.0.0"));
-        for name in ["", "..", "../x", "a/b", "/etc", "a\\b", "a\0b", ".hidden", &"x".repeat(200)] {
+        assert!(
+            node.region_path("store", 1, 2)
+                .unwrap()
+                .ends_with("regions/store.1.2")
+        );
+        assert!(
+            node.release_path(&ReleaseId::new("shop", "1.0.0"))
+                .unwrap()
+                .ends_with("releases/shop-1.0.0")
+        );
+        for name in [
+            "",
+            "..",
+            "../x",
+            "a/b",
+            "/etc",
+            "a\\b",
+            "a\0b",
+            ".hidden",
+            &"x".repeat(200),
+        ] {
             assert!(node.region_path(name, 0, 0).is_err(), "{name:?}");
-            assert!(node.release_path(&ReleaseId::new(name, "1")).is_err(), "{name:?}");
-            assert!(node.release_path(&ReleaseId::new("shop", name)).is_err(), "{name:?}");
+            assert!(
+                node.release_path(&ReleaseId::new(name, "1")).is_err(),
+                "{name:?}"
+            );
+            assert!(
+                node.release_path(&ReleaseId::new("shop", name)).is_err(),
+                "{name:?}"
+            );
             assert!(node.library_path(name, "00").is_err(), "{name:?}");
         }
     }

@@ -70,7 +70,10 @@ mod enabled {
             }
         }
         if settings.kill == Some(*passed) {
-            let killed = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            let killed = rustix::process::kill_process(
+                rustix::process::getpid(),
+                rustix::process::Signal::KILL,
+            );
             // A delivered SIGKILL lets nothing more of this process run.
             loop {
                 if killed.is_err() {
@@ -99,12 +102,101 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "fault::tests::three_points"]).env("NEURATH_FAULT_LOG", &log);
+        command
+            .args(["--exact", "fault::tests::three_points"])
+            .env("NEURATH_FAULT_LOG", &log);
         assert!(command.output().unwrap().status.success());
-        assert_eq!(std::fs::read_to_string(&log).unwrap(), "1 test.one\n2 test.two\n3 test.three\n");
+        assert_eq!(
+            std::fs::read_to_string(&log).unwrap(),
+            "1 test.one\n2 test.two\n3 test.three\n"
+        );
         std::fs::remove_file(&log).unwrap();
         let killed = command.env("NEURATH_FAULT_KILL", "2").output().unwrap();
         assert_eq!(killed.status.signal(), Some(9));
-        assert_eq!(std::fs::read_to_string(&log).unwrap(), "1 test.one\n2 test.two\n");
+        assert_eq!(
+            std::fs::read_to_string(&log).unwrap(),
+            "1 test.one\n2 test.two\n"
+        );
+    }
+
+    /// The work that [`killed_at_every_point_the_records_are_whole`] kills: nothing when run on its own.
+    #[test]
+    fn a_node_directory_is_made_and_used() {
+        use crate::catalog::{Catalog, State};
+        use crate::directory::NodeDirectory;
+        use crate::journal::{Journal, Kind, Verdict};
+        let Some(path) = std::env::var_os("NEURATH_TEST_DIRECTORY") else {
+            return;
+        };
+        let node = NodeDirectory::open_or_create(path).unwrap();
+        let mut catalog = match Catalog::open(node.path()) {
+            Ok(catalog) => catalog,
+            Err(_) => Catalog::create(node.path()).unwrap(),
+        };
+        let mut journal = Journal::open(node.journal()).unwrap();
+        let _server = crate::control::ControlServer::bind(&node).unwrap();
+        journal.end_interrupted(|_| String::new()).unwrap();
+        for _ in 0..2 {
+            let sequence = catalog.state().sequence + 1;
+            let id = format!("op-{sequence}");
+            let started = Kind::Started {
+                operation: "apply".to_owned(),
+                plan_id: None,
+                from: None,
+                to: None,
+            };
+            journal.append(&id, "test", started).unwrap();
+            let mut state = State {
+                sequence,
+                ..State::default()
+            };
+            state.next_generation = sequence * 10;
+            catalog.commit(state).unwrap();
+            let ended = Kind::Ended {
+                verdict: Verdict::Done,
+                text: String::new(),
+            };
+            journal.append(&id, "test", ended).unwrap();
+        }
+    }
+
+    #[cfg(feature = "fault-points")]
+    #[test]
+    fn killed_at_every_point_the_records_are_whole() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let run = |path: &std::path::Path, kill: Option<u32>| {
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            command
+                .args(["--exact", "fault::tests::a_node_directory_is_made_and_used"])
+                .env("NEURATH_TEST_DIRECTORY", path);
+            if let Some(kill) = kill {
+                command.env("NEURATH_FAULT_KILL", kill.to_string());
+            }
+            command.output().unwrap().status
+        };
+        let mut kills = 0;
+        loop {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("node");
+            let status = run(&path, Some(kills + 1));
+            if status.success() {
+                break;
+            }
+            assert_eq!(status.signal(), Some(9), "kill {}", kills + 1);
+            kills += 1;
+            let before = crate::catalog::Catalog::open(&path).map_or(0, |catalog| {
+                assert_eq!(
+                    catalog.state().next_generation,
+                    catalog.state().sequence * 10
+                );
+                catalog.state().sequence
+            });
+            assert!(run(&path, None).success(), "after kill {kills}");
+            let catalog = crate::catalog::Catalog::open(&path).unwrap();
+            assert_eq!(catalog.state().sequence, before + 2, "kill {kills}");
+            let journal = crate::journal::Journal::open(path.join("journal")).unwrap();
+            assert!(journal.unfinished().is_empty(), "kill {kills}");
+        }
+        assert!(kills > 20, "{kills} points");
     }
 }

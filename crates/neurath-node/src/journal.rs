@@ -125,7 +125,11 @@ pub struct Torn {
 impl std::fmt::Display for Torn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { file, line, bytes } = self;
-        write!(f, "{}: line {line} was torn: {bytes} bytes that were never synced are cut off", file.display())
+        write!(
+            f,
+            "{}: line {line} was torn: {bytes} bytes that were never synced are cut off",
+            file.display()
+        )
     }
 }
 
@@ -154,7 +158,9 @@ pub enum JournalError {
         found: u64,
     },
     /// A record is longer than a line may be. Nothing was written.
-    #[error("a record of {bytes} bytes is longer than the {LINE_LIMIT} of a line; shorten its text")]
+    #[error(
+        "a record of {bytes} bytes is longer than the {LINE_LIMIT} of a line; shorten its text"
+    )]
     TooLong {
         /// Bytes of the line.
         bytes: usize,
@@ -223,8 +229,11 @@ impl Journal {
         }
         let (number, path, file) = match files.into_iter().next_back() {
             Some((number, path)) => {
-                let file =
-                    OpenOptions::new().read(true).write(true).open(&path).map_err(io_error(&path, "open it"))?;
+                let file = OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .open(&path)
+                    .map_err(io_error(&path, "open it"))?;
                 (number, path, file)
             }
             None => {
@@ -236,7 +245,9 @@ impl Journal {
         let mut length = end as u64;
         if torn.is_some() {
             fault::point("journal.cut.before");
-            file.set_len(length).and_then(|()| file.sync_all()).map_err(io_error(&path, "cut off its torn end"))?;
+            file.set_len(length)
+                .and_then(|()| file.sync_all())
+                .map_err(io_error(&path, "cut off its torn end"))?;
             fault::point("journal.cut.after-sync");
         }
         if read.newline_missing {
@@ -281,10 +292,16 @@ impl Journal {
     /// Writes an `Ended` record with [`Verdict::Interrupted`] for each unfinished operation and gives them.
     ///
     /// `text` says for each what the node found: that the flip had happened, or not.
-    pub fn end_interrupted(&mut self, text: impl Fn(&Unfinished) -> String) -> Result<Vec<Unfinished>, JournalError> {
+    pub fn end_interrupted(
+        &mut self,
+        text: impl Fn(&Unfinished) -> String,
+    ) -> Result<Vec<Unfinished>, JournalError> {
         let unfinished = self.unfinished();
         for operation in &unfinished {
-            let kind = Kind::Ended { verdict: Verdict::Interrupted, text: text(operation) };
+            let kind = Kind::Ended {
+                verdict: Verdict::Interrupted,
+                text: text(operation),
+            };
             self.append(&operation.operation_id, &operation.started.who, kind)?;
         }
         Ok(unfinished)
@@ -294,15 +311,30 @@ impl Journal {
     ///
     /// `Started` and `Ended` are synced before this returns. A `Step` is not: it is written while the node is stopped,
     /// survives the end of the process, and is synced with what follows it.
-    pub fn append(&mut self, operation_id: &str, who: &str, kind: Kind) -> Result<u64, JournalError> {
-        let time_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
+    pub fn append(
+        &mut self,
+        operation_id: &str,
+        who: &str,
+        kind: Kind,
+    ) -> Result<u64, JournalError> {
+        let time_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_millis() as u64);
         self.append_at(time_ms, operation_id, who, kind)
     }
 
     /// As [`Journal::append`], with a time given.
-    pub fn append_at(&mut self, time_ms: u64, operation_id: &str, who: &str, kind: Kind) -> Result<u64, JournalError> {
+    pub fn append_at(
+        &mut self,
+        time_ms: u64,
+        operation_id: &str,
+        who: &str,
+        kind: Kind,
+    ) -> Result<u64, JournalError> {
         if self.poisoned {
-            return Err(JournalError::Poisoned { file: self.path.clone() });
+            return Err(JournalError::Poisoned {
+                file: self.path.clone(),
+            });
         }
         let sync = !matches!(kind, Kind::Step { .. });
         let record = Record {
@@ -328,19 +360,32 @@ impl Journal {
             self.next_file()?;
         }
         fault::point("journal.append.before");
-        let written = self.file.write_all_at(&line, self.length).map_err(|error| ("append to it", error)).and_then(|()| {
-            if sync {
-                fault::point("journal.append.before-sync");
-                self.file.sync_data().map_err(|error| ("sync it", error))?;
-            }
-            Ok(())
-        });
+        let written = self
+            .file
+            .write_all_at(&line, self.length)
+            .map_err(|error| ("append to it", error))
+            .and_then(|()| {
+                if sync {
+                    fault::point("journal.append.before-sync");
+                    self.file.sync_data().map_err(|error| ("sync it", error))?;
+                }
+                Ok(())
+            });
         if let Err((step, source)) = written {
             // Half a line must not stay under the next one.
-            if self.file.set_len(self.length).and_then(|()| self.file.sync_all()).is_err() {
+            if self
+                .file
+                .set_len(self.length)
+                .and_then(|()| self.file.sync_all())
+                .is_err()
+            {
                 self.poisoned = true;
             }
-            return Err(JournalError::Io { path: self.path.clone(), step, source });
+            return Err(JournalError::Io {
+                path: self.path.clone(),
+                step,
+                source,
+            });
         }
         fault::point("journal.append.after");
         self.length += line.len() as u64;
@@ -353,7 +398,9 @@ impl Journal {
     /// Syncs the steps appended since the last `Started` or `Ended`.
     pub fn sync(&self) -> Result<(), JournalError> {
         fault::point("journal.sync.before");
-        self.file.sync_data().map_err(io_error(&self.path, "sync it"))?;
+        self.file
+            .sync_data()
+            .map_err(io_error(&self.path, "sync it"))?;
         fault::point("journal.sync.after");
         Ok(())
     }
@@ -364,7 +411,9 @@ impl Journal {
     }
 
     fn next_file(&mut self) -> Result<(), JournalError> {
-        self.file.sync_data().map_err(io_error(&self.path, "sync it"))?;
+        self.file
+            .sync_data()
+            .map_err(io_error(&self.path, "sync it"))?;
         let number = self.number + 1;
         let path = self.folder.join(file_name(number));
         self.file = make_file(&self.folder, &path)?;
@@ -384,7 +433,9 @@ pub fn read_all(folder: impl AsRef<Path>) -> Result<Vec<Record>, JournalError> {
     let mut records = Vec::new();
     for (position, (_, path)) in files.iter().enumerate() {
         let bytes = std::fs::read(path).map_err(io_error(path, "read it"))?;
-        read.file(path, &bytes, position + 1 == files.len(), |record| records.push(record))?;
+        read.file(path, &bytes, position + 1 == files.len(), |record| {
+            records.push(record)
+        })?;
     }
     Ok(records)
 }
@@ -412,10 +463,16 @@ fn make_file(folder: &Path, path: &Path) -> Result<File, JournalError> {
 /// The journal files of a folder in order; other files are left alone.
 fn files(folder: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
     let mut files = Vec::new();
-    for entry in folder.read_dir().map_err(io_error(folder, "list the journal folder"))? {
+    for entry in folder
+        .read_dir()
+        .map_err(io_error(folder, "list the journal folder"))?
+    {
         let entry = entry.map_err(io_error(folder, "list the journal folder"))?;
         let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".jsonl")).and_then(|stem| stem.parse().ok());
+        let number = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".jsonl"))
+            .and_then(|stem| stem.parse().ok());
         if let Some(number) = number
             && name == *file_name(number)
         {
@@ -425,7 +482,11 @@ fn files(folder: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
     files.sort_unstable();
     for (expected, (found, _)) in (1..).zip(&files) {
         if expected != *found {
-            return Err(JournalError::MissingFile { folder: folder.to_owned(), expected, found: *found });
+            return Err(JournalError::MissingFile {
+                folder: folder.to_owned(),
+                expected,
+                found: *found,
+            });
         }
     }
     Ok(files)
@@ -439,11 +500,18 @@ fn link(previous: &blake3::Hash, json: &[u8]) -> blake3::Hash {
 }
 
 fn note(unfinished: &mut BTreeMap<u64, Unfinished>, record: &Record) {
-    let key = unfinished.iter().find(|(_, open)| open.operation_id == record.operation_id).map(|(key, _)| *key);
+    let key = unfinished
+        .iter()
+        .find(|(_, open)| open.operation_id == record.operation_id)
+        .map(|(key, _)| *key);
     match (&record.kind, key) {
         (Kind::Started { .. }, None) => {
             let operation_id = record.operation_id.clone();
-            let opened = Unfinished { operation_id, started: record.clone(), last_step: None };
+            let opened = Unfinished {
+                operation_id,
+                started: record.clone(),
+                last_step: None,
+            };
             unfinished.insert(record.sequence, opened);
         }
         (Kind::Step { .. }, Some(key)) => {
@@ -468,7 +536,12 @@ struct Reading {
 
 impl Default for Reading {
     fn default() -> Self {
-        Self { chain: blake3::hash(ROOT), sequence: 0, unfinished: BTreeMap::new(), newline_missing: false }
+        Self {
+            chain: blake3::hash(ROOT),
+            sequence: 0,
+            unfinished: BTreeMap::new(),
+            newline_missing: false,
+        }
     }
 }
 
@@ -498,9 +571,19 @@ impl Reading {
                 Err(_) if last && is_torn(bytes, start) => return Ok(start),
                 Ok(_) => {
                     let reason = "the line has no end, and another file follows".to_owned();
-                    return Err(JournalError::Broken { file: path.to_owned(), line, reason });
+                    return Err(JournalError::Broken {
+                        file: path.to_owned(),
+                        line,
+                        reason,
+                    });
                 }
-                Err(reason) => return Err(JournalError::Broken { file: path.to_owned(), line, reason }),
+                Err(reason) => {
+                    return Err(JournalError::Broken {
+                        file: path.to_owned(),
+                        line,
+                        reason,
+                    });
+                }
             }
             start = end + usize::from(newline.is_some());
         }
@@ -513,10 +596,15 @@ impl Reading {
         if chain != computed.to_hex().as_bytes() {
             return Err("`chain` does not continue the line before".to_owned());
         }
-        let record: Record = serde_json::from_slice(json)
-            .map_err(|error| format!("`record` cannot be read ({error}); a newer node may have written it"))?;
+        let record: Record = serde_json::from_slice(json).map_err(|error| {
+            format!("`record` cannot be read ({error}); a newer node may have written it")
+        })?;
         if record.sequence != self.sequence + 1 {
-            return Err(format!("`sequence` is {} where {} belongs", record.sequence, self.sequence + 1));
+            return Err(format!(
+                "`sequence` is {} where {} belongs",
+                record.sequence,
+                self.sequence + 1
+            ));
         }
         Ok((computed, record))
     }
@@ -541,11 +629,17 @@ fn is_torn(bytes: &[u8], start: usize) -> bool {
     if start + first.len() == bytes.len() {
         return true;
     }
-    let Some(hole) = first.iter().position(|byte| *byte == 0) else { return false };
-    let hole_end = bytes[start + hole..].iter().position(|byte| *byte != 0).map_or(bytes.len(), |at| start + hole + at);
+    let Some(hole) = first.iter().position(|byte| *byte == 0) else {
+        return false;
+    };
+    let hole_end = bytes[start + hole..]
+        .iter()
+        .position(|byte| *byte != 0)
+        .map_or(bytes.len(), |at| start + hole + at);
     hole_end.is_multiple_of(SECTOR)
         && lines.all(|line| {
-            let record = split(line).and_then(|(_, json)| serde_json::from_slice::<Record>(json).ok());
+            let record =
+                split(line).and_then(|(_, json)| serde_json::from_slice::<Record>(json).ok());
             record.is_none_or(|record| matches!(record.kind, Kind::Step { .. }))
         })
 }
@@ -565,18 +659,28 @@ mod tests {
     }
 
     fn step(index: u32) -> Kind {
-        Kind::Step { index, name: format!("suspend store/{index}\n"), micros: 12, verdict: Verdict::Done }
+        Kind::Step {
+            index,
+            name: format!("suspend store/{index}\n"),
+            micros: 12,
+            verdict: Verdict::Done,
+        }
     }
 
     fn ended(verdict: Verdict) -> Kind {
-        Kind::Ended { verdict, text: "ein Schiff auf offener See – \u{2713}".to_owned() }
+        Kind::Ended {
+            verdict,
+            text: "ein Schiff auf offener See – \u{2713}".to_owned(),
+        }
     }
 
     fn fill(journal: &mut Journal) {
         let mut time = 1_700_000_000_000;
         let mut append = |operation: &str, kind| {
             time += 5;
-            journal.append_at(time, operation, "uid 1000", kind).unwrap();
+            journal
+                .append_at(time, operation, "uid 1000", kind)
+                .unwrap();
         };
         append("op-1", started());
         append("op-1", step(0));
@@ -602,14 +706,19 @@ mod tests {
         assert_eq!(unfinished.len(), 1);
         assert_eq!(unfinished[0].operation_id, "op-2");
         assert_eq!(unfinished[0].last_step.as_ref().unwrap().sequence, 6);
-        journal.end_interrupted(|_| "the node ended before the flip".to_owned()).unwrap();
+        journal
+            .end_interrupted(|_| "the node ended before the flip".to_owned())
+            .unwrap();
         assert!(journal.unfinished().is_empty());
         drop(journal);
         let journal = Journal::open(folder.path()).unwrap();
         assert!(journal.unfinished().is_empty());
         assert!(matches!(
             journal.read_all().unwrap()[6].kind,
-            Kind::Ended { verdict: Verdict::Interrupted, .. }
+            Kind::Ended {
+                verdict: Verdict::Interrupted,
+                ..
+            }
         ));
     }
 
@@ -619,8 +728,12 @@ mod tests {
         let mut journal = Journal::open(folder.path()).unwrap();
         journal.file_limit = 300;
         for number in 0..10 {
-            journal.append(&format!("op-{number}"), "root", started()).unwrap();
-            journal.append(&format!("op-{number}"), "root", ended(Verdict::Undone)).unwrap();
+            journal
+                .append(&format!("op-{number}"), "root", started())
+                .unwrap();
+            journal
+                .append(&format!("op-{number}"), "root", ended(Verdict::Undone))
+                .unwrap();
         }
         drop(journal);
         let paths = files(folder.path()).unwrap();
@@ -629,17 +742,30 @@ mod tests {
         assert_eq!(journal.read_all().unwrap().len(), 20);
         // A crash directly after making the next file leaves it empty.
         std::fs::write(folder.path().join(file_name(11)), "").unwrap();
-        Journal::open(folder.path()).unwrap().append("op-11", "root", started()).unwrap();
+        Journal::open(folder.path())
+            .unwrap()
+            .append("op-11", "root", started())
+            .unwrap();
         assert_eq!(read_all(folder.path()).unwrap().len(), 21);
         // A file in the middle is never torn.
         let middle = std::fs::read(&paths[4].1).unwrap();
         std::fs::write(&paths[4].1, &middle[..middle.len() - 9]).unwrap();
-        assert!(matches!(Journal::open(folder.path()), Err(JournalError::Broken { line: 2, .. })));
+        assert!(matches!(
+            Journal::open(folder.path()),
+            Err(JournalError::Broken { line: 2, .. })
+        ));
         std::fs::write(&paths[4].1, &middle[..middle.len() - 1]).unwrap();
-        assert!(matches!(Journal::open(folder.path()), Err(JournalError::Broken { line: 2, .. })));
+        assert!(matches!(
+            Journal::open(folder.path()),
+            Err(JournalError::Broken { line: 2, .. })
+        ));
         std::fs::remove_file(&paths[4].1).unwrap();
         match Journal::open(folder.path()) {
-            Err(JournalError::MissingFile { expected: 5, found: 6, .. }) => {}
+            Err(JournalError::MissingFile {
+                expected: 5,
+                found: 6,
+                ..
+            }) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -669,7 +795,9 @@ mod tests {
                 edited[at] ^= mask;
                 match Reading::default().file(path, &edited, true, |_| ()) {
                     // A byte that became a line's end shifts the lines, not the place.
-                    Err(JournalError::Broken { line: found, .. }) => assert_eq!(found, line, "byte {at}"),
+                    Err(JournalError::Broken { line: found, .. }) => {
+                        assert_eq!(found, line, "byte {at}")
+                    }
                     other => panic!("byte {at} mask {mask}: {other:?}"),
                 }
             }
@@ -706,12 +834,22 @@ mod tests {
         std::fs::write(&path, &torn).unwrap();
         // A whole record whose line end alone is missing counts.
         let ends_whole = junk.is_empty() && bytes[length] == b'\n';
-        let whole = bytes[..length].iter().filter(|byte| **byte == b'\n').count() + usize::from(ends_whole);
+        let whole = bytes[..length]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + usize::from(ends_whole);
         let mut journal = Journal::open(folder.path()).unwrap();
         assert_eq!(journal.read_all().unwrap().len(), whole);
         let on_boundary = length == 0 || bytes[length - 1] == b'\n' || ends_whole;
-        assert_eq!(journal.torn().is_none(), on_boundary && junk.is_empty(), "{length}");
-        journal.append("op-9", "root", ended(Verdict::Done)).unwrap();
+        assert_eq!(
+            journal.torn().is_none(),
+            on_boundary && junk.is_empty(),
+            "{length}"
+        );
+        journal
+            .append("op-9", "root", ended(Verdict::Done))
+            .unwrap();
         drop(journal);
         let journal = Journal::open(folder.path()).unwrap();
         assert_eq!(journal.torn(), None);
@@ -761,8 +899,14 @@ mod tests {
     fn a_record_too_long_is_refused_and_nothing_written() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(folder.path()).unwrap();
-        let kind = Kind::Ended { verdict: Verdict::Failed, text: "x".repeat(LINE_LIMIT) };
-        assert!(matches!(journal.append("op", "root", kind), Err(JournalError::TooLong { .. })));
+        let kind = Kind::Ended {
+            verdict: Verdict::Failed,
+            text: "x".repeat(LINE_LIMIT),
+        };
+        assert!(matches!(
+            journal.append("op", "root", kind),
+            Err(JournalError::TooLong { .. })
+        ));
         assert!(journal.read_all().unwrap().is_empty());
     }
 
@@ -778,6 +922,10 @@ mod tests {
         let mut journal = Journal::open(folder.path()).unwrap();
         fill(&mut journal);
         assert_eq!(read_all(&fixture).unwrap(), journal.read_all().unwrap());
-        assert_eq!(std::fs::read(fixture.join(file_name(1))).unwrap(), filled_bytes(), "format 1 changed");
+        assert_eq!(
+            std::fs::read(fixture.join(file_name(1))).unwrap(),
+            filled_bytes(),
+            "format 1 changed"
+        );
     }
 }

@@ -74,7 +74,10 @@ pub enum Request {
 impl Request {
     /// Whether the request changes nothing.
     pub fn is_read_only(&self) -> bool {
-        matches!(self, Self::Status | Self::Plan { .. } | Self::Apply { execute: false, .. })
+        matches!(
+            self,
+            Self::Status | Self::Plan { .. } | Self::Apply { execute: false, .. }
+        )
     }
 }
 
@@ -109,7 +112,11 @@ impl Response {
 
     /// A request that failed with one of the codes of [`code`].
     pub fn failed(code: u8, message: impl Into<String>) -> Self {
-        Self::Failed(Failure { code, message: message.into(), step: None })
+        Self::Failed(Failure {
+            code,
+            message: message.into(),
+            step: None,
+        })
     }
 }
 
@@ -271,13 +278,17 @@ pub enum FrameError {
     #[error("the other side did not answer in time; ask again, or look whether it hangs")]
     TimedOut,
     /// The frame is longer than the limit.
-    #[error("a frame of {bytes} bytes is longer than the {FRAME_LIMIT} allowed; is this the control socket, and its protocol?")]
+    #[error(
+        "a frame of {bytes} bytes is longer than the {FRAME_LIMIT} allowed; is this the control socket, and its protocol?"
+    )]
     TooLong {
         /// Bytes of the frame.
         bytes: usize,
     },
     /// The frame speaks another version of the protocol.
-    #[error("the frame speaks version {found} of the protocol, this side {VERSION}; use the `neurath` that belongs to the node")]
+    #[error(
+        "the frame speaks version {found} of the protocol, this side {VERSION}; use the `neurath` that belongs to the node"
+    )]
     Version {
         /// The version found.
         found: u64,
@@ -322,8 +333,14 @@ struct Head {
 /// The bytes of a frame.
 pub fn encode<T: Serialize>(body: &T) -> Result<Vec<u8>, FrameError> {
     let mut bytes = vec![0; 4];
-    serde_json::to_writer(&mut bytes, &Outgoing { version: VERSION, body })
-        .map_err(|error| FrameError::Garbage(error.to_string()))?;
+    serde_json::to_writer(
+        &mut bytes,
+        &Outgoing {
+            version: VERSION,
+            body,
+        },
+    )
+    .map_err(|error| FrameError::Garbage(error.to_string()))?;
     let length = bytes.len() - 4;
     if length > FRAME_LIMIT {
         return Err(FrameError::TooLong { bytes: length });
@@ -337,9 +354,13 @@ pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, FrameError> {
     let garbage = |error: serde_json::Error| FrameError::Garbage(error.to_string());
     let head: Head = serde_json::from_slice(json).map_err(garbage)?;
     if head.version != u64::from(VERSION) {
-        return Err(FrameError::Version { found: head.version });
+        return Err(FrameError::Version {
+            found: head.version,
+        });
     }
-    serde_json::from_slice::<Incoming<T>>(json).map(|frame| frame.body).map_err(garbage)
+    serde_json::from_slice::<Incoming<T>>(json)
+        .map(|frame| frame.body)
+        .map_err(garbage)
 }
 
 /// Writes one frame.
@@ -383,9 +404,19 @@ mod tests {
         let release = ReleaseId::new("shop", "1.1.0");
         vec![
             Request::Status,
-            Request::Plan { release: release.clone() },
-            Request::Apply { release: release.clone(), plan_id: None, execute: false },
-            Request::Apply { release, plan_id: Some("3b1f".to_owned()), execute: true },
+            Request::Plan {
+                release: release.clone(),
+            },
+            Request::Apply {
+                release: release.clone(),
+                plan_id: None,
+                execute: false,
+            },
+            Request::Apply {
+                release,
+                plan_id: Some("3b1f".to_owned()),
+                execute: true,
+            },
             Request::Confirm,
             Request::Rollback { lose_writes: true },
             Request::Stop,
@@ -396,7 +427,10 @@ mod tests {
     fn frames_come_back_as_they_were() {
         for request in requests() {
             let bytes = encode(&request).unwrap();
-            assert_eq!(read_frame::<Request>(&mut bytes.as_slice()).unwrap(), request);
+            assert_eq!(
+                read_frame::<Request>(&mut bytes.as_slice()).unwrap(),
+                request
+            );
             for length in 0..bytes.len() {
                 match read_frame::<Request>(&mut &bytes[..length]) {
                     Err(FrameError::Closed) => assert_eq!(length, 0),
@@ -435,16 +469,37 @@ mod tests {
             bytes.extend_from_slice(json.as_bytes());
             read_frame::<Request>(&mut bytes.as_slice())
         };
-        assert!(matches!(frame(r#"{"version":2,"body":{"what":"ever"}}"#), Err(FrameError::Version { found: 2 })));
-        assert!(matches!(frame(r#"{"version":1,"body":"explode"}"#), Err(FrameError::Garbage(_))));
-        assert!(matches!(frame(r#"{"body":"status"}"#), Err(FrameError::Garbage(_))));
-        assert!(matches!(frame(r#"{"version":1}"#), Err(FrameError::Garbage(_))));
+        assert!(matches!(
+            frame(r#"{"version":2,"body":{"what":"ever"}}"#),
+            Err(FrameError::Version { found: 2 })
+        ));
+        assert!(matches!(
+            frame(r#"{"version":1,"body":"explode"}"#),
+            Err(FrameError::Garbage(_))
+        ));
+        assert!(matches!(
+            frame(r#"{"body":"status"}"#),
+            Err(FrameError::Garbage(_))
+        ));
+        assert!(matches!(
+            frame(r#"{"version":1}"#),
+            Err(FrameError::Garbage(_))
+        ));
         assert!(matches!(frame("\u{0}\u{1}"), Err(FrameError::Garbage(_))));
-        assert!(matches!(frame(&"[".repeat(100_000)), Err(FrameError::Garbage(_))));
+        assert!(matches!(
+            frame(&"[".repeat(100_000)),
+            Err(FrameError::Garbage(_))
+        ));
         let deep = format!(r#"{{"version":1,"body":{}}}"#, "[".repeat(100_000));
         assert!(matches!(frame(&deep), Err(FrameError::Garbage(_))));
-        assert!(matches!(read_frame::<Request>(&mut &[0xff; 64][..]), Err(FrameError::TooLong { .. })));
-        assert!(matches!(encode(&"x".repeat(FRAME_LIMIT)), Err(FrameError::TooLong { .. })));
+        assert!(matches!(
+            read_frame::<Request>(&mut &[0xff; 64][..]),
+            Err(FrameError::TooLong { .. })
+        ));
+        assert!(matches!(
+            encode(&"x".repeat(FRAME_LIMIT)),
+            Err(FrameError::TooLong { .. })
+        ));
     }
 
     proptest! {
