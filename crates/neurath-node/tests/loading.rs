@@ -1,6 +1,9 @@
 //! The loader on a real library. One test at a time: they count what the process has.
 
-#![allow(unsafe_code, reason = "counts the free thread keys, and lends a region slot")]
+#![allow(
+    unsafe_code,
+    reason = "counts the free thread keys, and lends a region slot"
+)]
 
 use std::{
     ffi::c_void,
@@ -9,13 +12,13 @@ use std::{
     process::Command,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use neurath_abi::{InfoKey, LogLevel, MessageKind, Ref, RegionOps, RegionSlot, Status, Token};
 use neurath_node::loader::{
-    Batch, Event, Function, Host, Invocation, Library, LoadError, RegionSource, Services, Unloading,
-    retained,
+    Batch, Event, Function, Host, Invocation, Library, LoadError, RegionSource, Services,
+    Unloading, retained,
 };
 
 fn fixture() -> &'static Path {
@@ -53,8 +56,14 @@ fn copy(dir: &tempfile::TempDir, edit: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
 /// Where the descriptor lies in the file: size, ABI version, panic strategy, zero.
 fn descriptor(bytes: &[u8]) -> usize {
     let size = size_of::<neurath_abi::ComponentDescriptor>() as u32;
-    let head: Vec<u8> = [size, 1, 1, 0].into_iter().flat_map(u32::to_le_bytes).collect();
-    let mut found = bytes.windows(16).enumerate().filter(|(_, window)| *window == head);
+    let head: Vec<u8> = [size, 1, 1, 0]
+        .into_iter()
+        .flat_map(u32::to_le_bytes)
+        .collect();
+    let mut found = bytes
+        .windows(16)
+        .enumerate()
+        .filter(|(_, window)| *window == head);
     let at = found.next().expect("the descriptor is in the file").0;
     assert!(found.next().is_none());
     at
@@ -129,11 +138,18 @@ fn handle(
         kind: MessageKind::DATA,
         source: 5,
         user: 0,
-        token: Token { target: 5, sequence: 9 },
+        token: Token {
+            target: 5,
+            sequence: 9,
+        },
         bytes,
     };
-    let invocation = Invocation::new(&region, Host::of(services)).now_ms(1).event(event);
-    library.call(Function::Handle, invocation).map(|outcome| outcome.consumed)
+    let invocation = Invocation::new(&region, Host::of(services))
+        .now_ms(1)
+        .event(event);
+    library
+        .call(Function::Handle, invocation)
+        .map(|outcome| outcome.consumed)
 }
 
 /// Calls on a thread that is joined, as the node does.
@@ -146,12 +162,18 @@ fn says_what_the_library_is() {
     let _alone = alone();
     let library = Library::open(fixture()).unwrap();
     let about = library.description();
-    assert_eq!((about.name.as_str(), about.version.as_str()), ("fixture", "1.2.3"));
+    assert_eq!(
+        (about.name.as_str(), about.version.as_str()),
+        ("fixture", "1.2.3")
+    );
     assert_eq!(about.compiler, "rustc for tests");
     assert_eq!(about.schema, b"SCHEMA-BYTES");
     assert_eq!(about.fingerprint, [7; 16]);
     assert_eq!(about.migrations.len(), 1);
-    assert_eq!((about.migrations[0].from_size, about.migrations[0].to_size), (8, 16));
+    assert_eq!(
+        (about.migrations[0].from_size, about.migrations[0].to_size),
+        (8, 16)
+    );
     assert_eq!(about.migrations[0].version, "1.0");
     assert!(library.facts().thread_locals);
     assert!(library.facts().retained().is_empty());
@@ -163,28 +185,54 @@ fn calls_and_hands_errors_over() {
     let _alone = alone();
     let opened = Library::open(fixture()).unwrap();
     let (library, region) = (&opened, &Region::new());
-    let mut services = Recorder { port: 3, ..Recorder::default() };
+    let mut services = Recorder {
+        port: 3,
+        ..Recorder::default()
+    };
     let host = Host::of(&mut services);
-    let made = library.call(Function::Create, Invocation::new(region, host)).unwrap();
+    let made = library
+        .call(Function::Create, Invocation::new(region, host))
+        .unwrap();
     assert_eq!(made.root, Ref::new(1, 2));
     let host = Host::of(&mut services);
-    let refused =
-        library.call(Function::Init, Invocation::new(region, host).config("bad")).unwrap_err();
+    let refused = library
+        .call(Function::Init, Invocation::new(region, host).config("bad"))
+        .unwrap_err();
     assert_eq!(refused.status, Status::FAILED);
     assert_eq!(refused.text, "no such thing as \u{fffd} bad");
     for function in [Function::Quiesce, Function::Terminate, Function::CheckState] {
         let host = Host::of(&mut services);
-        library.call(function, Invocation::new(region, host)).unwrap();
+        library
+            .call(function, Invocation::new(region, host))
+            .unwrap();
     }
     // More than there was is cut to what there was.
     assert_eq!(handle(library, &mut services, b"anything"), Ok(8));
     assert_eq!(handle(library, &mut services, b"port"), Ok(3));
     handle(library, &mut services, b"echo").unwrap();
-    assert_eq!(services.replies, [(Token { target: 5, sequence: 9 }, b"echo".to_vec())]);
-    assert_eq!(handle(library, &mut services, b"full").unwrap_err().text, "the region is full");
-    assert_eq!(handle(library, &mut services, b"fail").unwrap_err().text, "x".repeat(1024));
+    assert_eq!(
+        services.replies,
+        [(
+            Token {
+                target: 5,
+                sequence: 9
+            },
+            b"echo".to_vec()
+        )]
+    );
+    assert_eq!(
+        handle(library, &mut services, b"full").unwrap_err().text,
+        "the region is full"
+    );
+    assert_eq!(
+        handle(library, &mut services, b"fail").unwrap_err().text,
+        "x".repeat(1024)
+    );
     services.panics = true;
-    assert_eq!(handle(library, &mut services, b"echo").unwrap_err().status, Status::FAILED);
+    assert_eq!(
+        handle(library, &mut services, b"echo").unwrap_err().status,
+        Status::FAILED
+    );
     assert_eq!(opened.close(), Unloading::Unloaded);
 }
 
@@ -213,10 +261,28 @@ fn converts_the_live_values_of_a_row() {
             },
         )
     };
-    assert!(batch(1, 100, 16, "").unwrap_err().text.contains("no conversion 1"));
-    assert!(batch(0, 101, 16, "").unwrap_err().text.contains("old values"));
-    assert!(batch(0, 100, 8, "").unwrap_err().text.contains("new values"));
-    assert_eq!(batch(0, 100, 16, "fail").unwrap_err().status, Status::PANICKED);
+    assert!(
+        batch(1, 100, 16, "")
+            .unwrap_err()
+            .text
+            .contains("no conversion 1")
+    );
+    assert!(
+        batch(0, 101, 16, "")
+            .unwrap_err()
+            .text
+            .contains("old values")
+    );
+    assert!(
+        batch(0, 100, 8, "")
+            .unwrap_err()
+            .text
+            .contains("new values")
+    );
+    assert_eq!(
+        batch(0, 100, 16, "fail").unwrap_err().status,
+        Status::PANICKED
+    );
     batch(0, 100, 16, "").unwrap();
     assert_eq!(new[..4], [0, 0, 2, 4]);
     assert_eq!(new[198..], [100, 200]);
@@ -230,7 +296,10 @@ fn refuses_what_is_not_a_component() {
     let stayed = retained();
     let open = |path: &Path| Library::open(path).map(|_| ()).unwrap_err();
     assert!(matches!(open(Path::new("x.so")), LoadError::Relative(_)));
-    assert!(matches!(open(&dir.path().join("none.so")), LoadError::Read { .. }));
+    assert!(matches!(
+        open(&dir.path().join("none.so")),
+        LoadError::Read { .. }
+    ));
     let text = copy(&dir, |bytes| *bytes = b"hello".to_vec());
     assert!(open(&text).to_string().contains("cdylib"));
     let edits: [(usize, u32, &str); 4] = [
@@ -280,11 +349,17 @@ fn refuses_a_path_that_is_open() {
     let dir = tempfile::tempdir().unwrap();
     let path = copy(&dir, |_| {});
     let library = Library::open(&path).unwrap();
-    assert!(matches!(Library::open(&path), Err(LoadError::AlreadyOpen(_))));
+    assert!(matches!(
+        Library::open(&path),
+        Err(LoadError::AlreadyOpen(_))
+    ));
     // The system's loader takes a second link for the same library.
     let link = path.with_file_name("link.so");
     fs::hard_link(&path, &link).unwrap();
-    assert!(matches!(Library::open(&link), Err(LoadError::AlreadyOpen(_))));
+    assert!(matches!(
+        Library::open(&link),
+        Err(LoadError::AlreadyOpen(_))
+    ));
     assert_eq!(library.close(), Unloading::Unloaded);
     assert_eq!(Library::open(&link).unwrap().close(), Unloading::Unloaded);
 }
@@ -312,7 +387,10 @@ fn fifteen_hundred_loads_leave_no_thread_key_behind() {
     for round in 0..1500 {
         let library = Library::open(&path).unwrap();
         on_a_thread(|| handle(&library, &mut Recorder::default(), b"use")).unwrap();
-        assert!(library.thread_keys() >= 2, "it takes keys: the test is about something");
+        assert!(
+            library.thread_keys() >= 2,
+            "it takes keys: the test is about something"
+        );
         assert_eq!(library.close(), Unloading::Unloaded, "round {round}");
     }
     assert_eq!(free_keys(), before);
@@ -325,19 +403,30 @@ fn a_thread_that_lives_keeps_the_library_until_it_ends() {
     let path = copy(&dir, |_| {});
     let before = free_keys();
     let library = Library::open(&path).unwrap();
-    on_a_thread(|| handle(&library, &mut Recorder::default(), b"thread")).unwrap();
+    let flag = path.with_file_name("flag");
+    fs::write(&flag, "").unwrap();
+    let message = format!("thread:{}", flag.display());
+    on_a_thread(|| handle(&library, &mut Recorder::default(), message.as_bytes())).unwrap();
     let Unloading::Retained(reason) = library.close() else {
         panic!("a thread runs its code");
     };
     assert!(reason.contains("thread"), "{reason}");
     assert!(retained().contains(&path));
-    assert!(matches!(Library::open(&path), Err(LoadError::AlreadyOpen(_))));
-    thread::sleep(Duration::from_millis(800));
-    // It goes with the next library that does, and gives its keys back then.
-    let other = path.with_file_name("other.so");
-    fs::copy(fixture(), &other).unwrap();
-    assert_eq!(Library::open(&other).unwrap().close(), Unloading::Unloaded);
-    assert!(!retained().contains(&path));
+    assert!(matches!(
+        Library::open(&path),
+        Err(LoadError::AlreadyOpen(_))
+    ));
+    // Once the thread has ended, the library goes when it is next looked at.
+    fs::remove_file(&flag).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while retained().contains(&path) {
+        assert!(
+            Instant::now() < deadline,
+            "the thread has ended, but not the library"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(Library::open(&path).unwrap().close(), Unloading::Unloaded);
     assert_eq!(free_keys(), before);
 }
 
@@ -354,4 +443,5 @@ fn a_signal_handler_keeps_the_library() {
     assert!(reason.contains("signals [10]"), "{reason}");
     // SAFETY: as it was before the test.
     unsafe { libc::signal(10, libc::SIG_DFL) };
+    assert!(!retained().contains(&path));
 }

@@ -88,7 +88,10 @@ pub struct CallError {
 impl CallError {
     /// A refusal by the node itself.
     pub(super) fn refused(text: impl Into<String>) -> CallError {
-        CallError { status: Status::FAILED, text: text.into() }
+        CallError {
+            status: Status::FAILED,
+            text: text.into(),
+        }
     }
 }
 
@@ -96,7 +99,13 @@ impl<'a> Invocation<'a> {
     /// A call on a region, with the services it may use. The region and the services stay
     /// borrowed until the call is over.
     pub fn new(region: &'a impl RegionSource, host: Host<'a>) -> Invocation<'a> {
-        Invocation { region: region.slot(), host, config: "", now_ms: 0, event: None }
+        Invocation {
+            region: region.slot(),
+            host,
+            config: "",
+            now_ms: 0,
+            event: None,
+        }
     }
 
     /// With the instance's configuration, JSON.
@@ -160,7 +169,10 @@ impl<'a> Invocation<'a> {
         // stack. The pointer covers all of `whole`. No function of a component unwinds.
         let status = unsafe { function((&raw mut whole).cast()) };
         if status.is_ok() {
-            return Ok(Outcome { consumed: whole.call.consumed.min(available), root: whole.root });
+            return Ok(Outcome {
+                consumed: whole.call.consumed.min(available),
+                root: whole.root,
+            });
         }
         // SAFETY: `error` was made by `error_text` of `text`.
         Err(unsafe { failure(status, &whole.call.error, &text) })
@@ -169,7 +181,11 @@ impl<'a> Invocation<'a> {
 
 /// A buffer for the text of an error.
 pub(super) fn error_text(buffer: &mut MaybeUninit<[u8; TEXT]>) -> ErrorText {
-    ErrorText { ptr: buffer.as_mut_ptr().cast(), capacity: TEXT, len: 0 }
+    ErrorText {
+        ptr: buffer.as_mut_ptr().cast(),
+        capacity: TEXT,
+        len: 0,
+    }
 }
 
 /// What a failed call left behind.
@@ -229,16 +245,33 @@ impl Batch<'_> {
             stride >= size as usize
                 && stride.is_multiple_of(8)
                 && address.is_multiple_of(8)
-                && self.count.checked_mul(stride).is_some_and(|bytes| bytes <= len)
+                && self
+                    .count
+                    .checked_mul(stride)
+                    .is_some_and(|bytes| bytes <= len)
         };
         if self.count == 0 {
             return Ok(());
         }
-        if !fits(self.old.len(), self.old.as_ptr() as usize, self.old_stride, from_size) {
-            return Err(CallError::refused("the old values do not fit the conversion"));
+        if !fits(
+            self.old.len(),
+            self.old.as_ptr() as usize,
+            self.old_stride,
+            from_size,
+        ) {
+            return Err(CallError::refused(
+                "the old values do not fit the conversion",
+            ));
         }
-        if !fits(self.new.len(), self.new.as_ptr() as usize, self.new_stride, to_size) {
-            return Err(CallError::refused("the new values do not fit the conversion"));
+        if !fits(
+            self.new.len(),
+            self.new.as_ptr() as usize,
+            self.new_stride,
+            to_size,
+        ) {
+            return Err(CallError::refused(
+                "the new values do not fit the conversion",
+            ));
         }
         if self.live.len() < self.count.div_ceil(64) {
             return Err(CallError::refused("the map of live values is too short"));

@@ -5,9 +5,7 @@ use std::{
     path::Path,
 };
 
-use neurath_abi::{
-    ABI_VERSION, Bytes, ComponentDescriptor, Migration, PANIC_ABORT, PANIC_UNWIND,
-};
+use neurath_abi::{ABI_VERSION, Bytes, ComponentDescriptor, Migration, PANIC_ABORT, PANIC_UNWIND};
 
 use super::{LoadError, image::Image};
 
@@ -116,7 +114,10 @@ pub(super) fn read(path: &Path, image: &Image, address: usize) -> Result<Parts, 
     // SAFETY: readable memory of the library, as just checked, and aligned.
     let [size, abi] = unsafe { (address as *const [u32; 2]).read() };
     if abi != ABI_VERSION {
-        return Err(LoadError::Abi { path: path.to_owned(), found: abi });
+        return Err(LoadError::Abi {
+            path: path.to_owned(),
+            found: abi,
+        });
     }
     if size as usize != size_of::<RawDescriptor>() {
         return Err(reader.bad("size", "is not that of this ABI version"));
@@ -139,7 +140,14 @@ pub(super) fn read(path: &Path, image: &Image, address: usize) -> Result<Parts, 
     if version.is_empty() || version.chars().any(|c| !c.is_ascii_graphic() || c == '/') {
         return Err(reader.bad("version", "is not a version"));
     }
-    let names = ["create", "init", "handle", "quiesce", "terminate", "check_state"];
+    let names = [
+        "create",
+        "init",
+        "handle",
+        "quiesce",
+        "terminate",
+        "check_state",
+    ];
     for (name, function) in names.into_iter().zip(raw.functions) {
         reader.code(name, function)?;
     }
@@ -152,12 +160,20 @@ pub(super) fn read(path: &Path, image: &Image, address: usize) -> Result<Parts, 
         fingerprint: raw.fingerprint,
         migrations,
     };
-    Ok(Parts { description, functions: raw.functions, conversions })
+    Ok(Parts {
+        description,
+        functions: raw.functions,
+        conversions,
+    })
 }
 
 impl Reader<'_> {
     fn bad(&self, field: impl Into<String>, problem: &'static str) -> LoadError {
-        LoadError::Descriptor { path: self.path.to_owned(), field: field.into(), problem }
+        LoadError::Descriptor {
+            path: self.path.to_owned(),
+            field: field.into(),
+            problem,
+        }
     }
 
     fn bytes(&self, field: &str, bytes: Bytes, limit: usize) -> Result<Vec<u8>, LoadError> {
@@ -198,7 +214,9 @@ impl Reader<'_> {
         let start = raw.migrations as usize;
         if count > 0
             && (!start.is_multiple_of(8)
-                || !self.image.contains(start, count * size_of::<RawMigration>()))
+                || !self
+                    .image
+                    .contains(start, count * size_of::<RawMigration>()))
         {
             return Err(self.bad("migrations", "does not lie in the library"));
         }

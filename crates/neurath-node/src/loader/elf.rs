@@ -132,7 +132,12 @@ pub fn inspect(bytes: &[u8], symbol: &str) -> Result<ElfFacts, ElfError> {
         ..ElfFacts::default()
     };
     let dynamic = dynamic(&file, &segments).ok_or(ElfError::Damaged("dynamic section"))?;
-    let value = |tag| dynamic.iter().find(|entry| entry.0 == tag).map(|entry| entry.1);
+    let value = |tag| {
+        dynamic
+            .iter()
+            .find(|entry| entry.0 == tag)
+            .map(|entry| entry.1)
+    };
     facts.no_delete = value(DT_FLAGS_1).is_some_and(|flags| flags & DF_1_NODELETE != 0);
 
     let strings = value(DT_STRTAB)
@@ -227,7 +232,11 @@ fn file_offset(segments: &[Segment], address: u64) -> Option<usize> {
                 .checked_sub(segment.address)
                 .is_some_and(|distance| distance < segment.file_size)
     })?;
-    segment.offset.checked_add(address - segment.address)?.try_into().ok()
+    segment
+        .offset
+        .checked_add(address - segment.address)?
+        .try_into()
+        .ok()
 }
 
 /// A GNU hash table does not say how many symbols there are: the longest chain's end does.
@@ -291,7 +300,10 @@ mod tests {
     fn says_what_a_file_is_not() {
         assert_eq!(inspect(b"", "x"), Err(ElfError::NotElf));
         assert_eq!(inspect(b"#!/bin/sh\n", "x"), Err(ElfError::NotElf));
-        assert_eq!(inspect(b"\x7fELF\x02\x01", "x"), Err(ElfError::NotSharedObject));
+        assert_eq!(
+            inspect(b"\x7fELF\x02\x01", "x"),
+            Err(ElfError::NotSharedObject)
+        );
         let mut other = libc_bytes().unwrap();
         other[18] = 183;
         assert_eq!(inspect(&other, "x"), Err(ElfError::WrongMachine(183)));

@@ -100,8 +100,12 @@ impl Image {
             unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) }
         };
         let base = info.dlpi_addr as usize;
-        let mut image =
-            Image { base, dynamic: 0, segments: Vec::new(), read_only_after_relocation: None };
+        let mut image = Image {
+            base,
+            dynamic: 0,
+            segments: Vec::new(),
+            read_only_after_relocation: None,
+        };
         for header in headers {
             let start = base.wrapping_add(header.p_vaddr as usize);
             let range = Range {
@@ -166,7 +170,13 @@ impl Image {
             at += 16;
         }
         // glibc has turned the addresses in this table into absolute ones; musl has not.
-        let absolute = |value: usize| if value < self.base { self.base + value } else { value };
+        let absolute = |value: usize| {
+            if value < self.base {
+                self.base + value
+            } else {
+                value
+            }
+        };
         let [strings, symbols, rela, rela_size, jump, jump_size] =
             std::array::from_fn(|index| tags[index].1);
         let mut changed = 0;
@@ -190,8 +200,9 @@ impl Image {
                 }
                 // SAFETY: within a readable segment.
                 let name = unsafe { (symbol as *const u32).read_unaligned() } as usize;
-                let Some(target) =
-                    targets.iter().find(|target| self.text_is(absolute(strings) + name, target.0))
+                let Some(target) = targets
+                    .iter()
+                    .find(|target| self.text_is(absolute(strings) + name, target.0))
                 else {
                     continue;
                 };
@@ -205,8 +216,7 @@ impl Image {
     fn text_is(&self, address: usize, name: &str) -> bool {
         self.contains(address, name.len() + 1) && {
             // SAFETY: within a readable segment, which is not written meanwhile.
-            let text =
-                unsafe { std::slice::from_raw_parts(address as *const u8, name.len() + 1) };
+            let text = unsafe { std::slice::from_raw_parts(address as *const u8, name.len() + 1) };
             text.split_last() == Some((&0, name.as_bytes()))
         }
     }
@@ -216,9 +226,9 @@ impl Image {
             return Err(io::Error::other("an import lies outside the library"));
         }
         let page = place & !0xfff;
-        let read_only = self.read_only_after_relocation.is_some_and(|range| {
-            page >= range.start & !0xfff && page < range.end & !0xfff
-        });
+        let read_only = self
+            .read_only_after_relocation
+            .is_some_and(|range| page >= range.start & !0xfff && page < range.end & !0xfff);
         let protect = |protection| {
             // SAFETY: a page of this library's own data, which stays readable.
             match unsafe { libc::mprotect(page as *mut c_void, 4096, protection) } {

@@ -2,16 +2,15 @@
 //!
 //! A file is read and judged before it is loaded ([`elf`]), its descriptor is copied out and
 //! every address in it checked ([`Description`]), the thread keys it makes are watched
-//! ([`thread_keys`]), and its end is verified ([`Unloading`]). `docs/loading.md` has the reasons.
-
-pub mod elf;
-pub mod thread_keys;
+//! (`thread_keys`), and its end is verified ([`Unloading`]). `docs/loading.md` has the reasons.
 
 mod call;
 mod description;
+pub mod elf;
 mod error;
 mod image;
 mod services;
+mod thread_keys;
 
 use std::{
     ffi::CString,
@@ -20,6 +19,7 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use libloading::os::unix;
@@ -62,27 +62,81 @@ pub enum Unloading {
     Retained(String),
 }
 
-/// Libraries that stayed: the system may drop one at a later `dlclose`.
-static RETAINED: Mutex<Vec<(PathBuf, Slot)>> = Mutex::new(Vec::new());
+/// How long a closed library's threads are waited for. They have been joined, if at all.
+const THREAD_END: Duration = Duration::from_millis(50);
 
-/// Held while libraries come and go, so that "is it open" stays true until it is.
-fn registry() -> MutexGuard<'static, Vec<(PathBuf, Slot)>> {
-    RETAINED.lock().unwrap_or_else(PoisonError::into_inner)
+/// A library that was closed, and is still in memory.
+#[derive(Debug)]
+struct Leftover {
+    path: PathBuf,
+    image: Image,
+    slot: Slot,
+    /// There until `dlclose` was called.
+    handle: Option<unix::Library>,
 }
 
-/// Gives back what belonged to retained libraries that are gone by now.
-fn sweep(retained: &mut Vec<(PathBuf, Slot)>) {
-    let gone = |entry: &mut (PathBuf, Slot)| !image::is_loaded(&entry.0);
-    for (_, slot) in retained.extract_if(.., gone) {
-        slot.release();
+impl Leftover {
+    /// Unloads it if nothing forbids that, or says what does.
+    fn unload(&mut self, facts: Option<&ElfFacts>) -> Result<(), String> {
+        let first_time = facts.is_some();
+        let patience = if first_time {
+            THREAD_END
+        } else {
+            Duration::ZERO
+        };
+        let threads = self.slot.live_threads(patience);
+        if !threads.is_empty() {
+            return Err(format!(
+                "threads it has made are alive ({}): components must keep none",
+                threads.join(", ")
+            ));
+        }
+        let signals = self.image.signal_handlers();
+        if !signals.is_empty() {
+            return Err(format!(
+                "it handles signals {signals:?}: components must install no signal handlers"
+            ));
+        }
+        let closed = self.handle.take().map_or(Ok(()), unix::Library::close);
+        if !image::is_loaded(&self.path) {
+            return Ok(());
+        }
+        let mut reasons = facts.map(ElfFacts::retained).unwrap_or_default();
+        reasons.extend(closed.err().map(|error| system_text(&error)));
+        if reasons.is_empty() {
+            reasons.push(format!(
+                "a live thread holds thread-local values of it (threads: {})",
+                thread_names().join(", ")
+            ));
+        }
+        Err(reasons.join("; "))
+    }
+}
+
+/// Libraries that stayed. Each is tried again whenever another comes or goes; the system
+/// drops some by itself at a later `dlclose`.
+static LEFTOVERS: Mutex<Vec<Leftover>> = Mutex::new(Vec::new());
+
+/// Held while libraries come and go, so that "is it open" stays true until it is.
+fn registry() -> MutexGuard<'static, Vec<Leftover>> {
+    LEFTOVERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives back what belonged to libraries that are gone by now.
+fn sweep(leftovers: &mut Vec<Leftover>) {
+    for leftover in leftovers.extract_if(.., |leftover| leftover.unload(None).is_ok()) {
+        leftover.slot.release();
     }
 }
 
 /// The libraries that were closed and are still in memory.
 pub fn retained() -> Vec<PathBuf> {
-    let mut retained = registry();
-    sweep(&mut retained);
-    retained.iter().map(|entry| entry.0.clone()).collect()
+    let mut leftovers = registry();
+    sweep(&mut leftovers);
+    leftovers
+        .iter()
+        .map(|leftover| leftover.path.clone())
+        .collect()
 }
 
 /// Judges a file without loading it.
@@ -91,11 +145,19 @@ pub fn retained() -> Vec<PathBuf> {
 ///
 /// As for [`Library::open`], as far as the file alone shows it.
 pub fn inspect(path: &Path) -> Result<ElfFacts, LoadError> {
-    let bytes =
-        fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-    let symbol = DESCRIPTOR_SYMBOL.strip_suffix(b"\0").unwrap_or(DESCRIPTOR_SYMBOL);
-    let facts = elf::inspect(&bytes, &String::from_utf8_lossy(symbol))
-        .map_err(|source| LoadError::Elf { path: path.to_owned(), source })?;
+    let bytes = fs::read(path).map_err(|source| LoadError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let symbol = DESCRIPTOR_SYMBOL
+        .strip_suffix(b"\0")
+        .unwrap_or(DESCRIPTOR_SYMBOL);
+    let facts = elf::inspect(&bytes, &String::from_utf8_lossy(symbol)).map_err(|source| {
+        LoadError::Elf {
+            path: path.to_owned(),
+            source,
+        }
+    })?;
     match facts.defines_symbol {
         true => Ok(facts),
         false => Err(LoadError::MissingSymbol(path.to_owned())),
@@ -115,8 +177,8 @@ impl Library {
             return Err(LoadError::Relative(path.to_owned()));
         }
         let facts = inspect(path)?;
-        let mut retained = registry();
-        sweep(&mut retained);
+        let mut leftovers = registry();
+        sweep(&mut leftovers);
         let c_path = CString::new(path.as_os_str().as_bytes())
             .map_err(|_| LoadError::Relative(path.to_owned()))?;
         if is_open(&c_path) {
@@ -129,11 +191,19 @@ impl Library {
             Ok(handle) => handle,
             Err(error) => {
                 slot.release();
-                return Err(LoadError::System { path: path.to_owned(), text: system_text(&error) });
+                return Err(LoadError::System {
+                    path: path.to_owned(),
+                    text: system_text(&error),
+                });
             }
         };
-        match read_loaded(path, &handle, &slot) {
-            Ok((image, parts)) => Ok(Library {
+        let Some(image) = Image::find(path) else {
+            let _ = handle.close();
+            slot.release();
+            return Err(LoadError::AlreadyOpen(path.to_owned()));
+        };
+        match read_loaded(path, &handle, &slot, &image) {
+            Ok(parts) => Ok(Library {
                 handle: ManuallyDrop::new(handle),
                 slot,
                 image,
@@ -142,9 +212,9 @@ impl Library {
                 description: parts.description,
                 // SAFETY: addresses in the library's code, where its descriptor says
                 // functions of these types are; the ABI version vouches for the types.
-                functions: parts.functions.map(|address| unsafe {
-                    std::mem::transmute::<usize, CallFn>(address)
-                }),
+                functions: parts
+                    .functions
+                    .map(|address| unsafe { std::mem::transmute::<usize, CallFn>(address) }),
                 conversions: parts
                     .conversions
                     .into_iter()
@@ -153,8 +223,14 @@ impl Library {
                     .collect(),
             }),
             Err(error) => {
-                let _ = handle.close();
-                finish(&mut retained, path, slot);
+                let path = path.to_owned();
+                leftovers.push(Leftover {
+                    path,
+                    image,
+                    slot,
+                    handle: Some(handle),
+                });
+                sweep(&mut leftovers);
                 Err(error)
             }
         }
@@ -204,10 +280,13 @@ impl Library {
     ///
     /// No such conversion, a batch that does not fit it, or what the component answered.
     pub fn convert(&self, index: usize, batch: Batch<'_>) -> Result<(), CallError> {
-        let (Some(info), Some(convert)) =
-            (self.description.migrations.get(index), self.conversions.get(index))
-        else {
-            return Err(CallError::refused(format!("there is no conversion {index}")));
+        let (Some(info), Some(convert)) = (
+            self.description.migrations.get(index),
+            self.conversions.get(index),
+        ) else {
+            return Err(CallError::refused(format!(
+                "there is no conversion {index}"
+            )));
         };
         batch.check(info.from_size, info.to_size)?;
         let mut text = MaybeUninit::uninit();
@@ -235,62 +314,46 @@ impl Library {
     }
 
     /// Unloads it, and looks whether it is gone. Every thread that has run its code must
-    /// have been joined: one that is alive and holds thread-local values of the library keeps it.
+    /// have been joined: one that is alive and holds thread-local values of the library
+    /// keeps it. So do threads that the library has made, and signal handlers in it. What
+    /// stays is tried again whenever another library comes or goes; see [`retained`].
     pub fn close(self) -> Unloading {
-        let mut retained = registry();
-        let signals = self.image.signal_handlers();
-        if !signals.is_empty() {
-            retained.push((self.path, self.slot));
-            return Unloading::Retained(format!(
-                "it handles signals {signals:?}: components must not install signal handlers"
-            ));
-        }
-        let closed = ManuallyDrop::into_inner(self.handle).close();
-        let gone = finish(&mut retained, &self.path, self.slot);
-        if gone {
-            return Unloading::Unloaded;
-        }
-        let mut reasons = self.facts.retained();
-        if let Err(error) = closed {
-            reasons.push(system_text(&error));
-        }
-        if reasons.is_empty() {
-            reasons.push(format!(
-                "a live thread holds thread-local values of it (threads: {})",
-                thread_names().join(", ")
-            ));
-        }
-        Unloading::Retained(reasons.join("; "))
+        let mut leftovers = registry();
+        let mut leftover = Leftover {
+            path: self.path,
+            image: self.image,
+            slot: self.slot,
+            handle: Some(ManuallyDrop::into_inner(self.handle)),
+        };
+        let outcome = match leftover.unload(Some(&self.facts)) {
+            Ok(()) => {
+                leftover.slot.release();
+                Unloading::Unloaded
+            }
+            Err(reason) => {
+                leftovers.push(leftover);
+                return Unloading::Retained(reason);
+            }
+        };
+        sweep(&mut leftovers);
+        outcome
     }
-}
-
-/// After a `dlclose`: gives back the keys if the library is gone, and remembers it otherwise.
-fn finish(retained: &mut Vec<(PathBuf, Slot)>, path: &Path, slot: Slot) -> bool {
-    let gone = !image::is_loaded(path);
-    match gone {
-        true => {
-            slot.release();
-        }
-        false => retained.push((path.to_owned(), slot)),
-    }
-    sweep(retained);
-    gone
 }
 
 fn read_loaded(
     path: &Path,
     handle: &unix::Library,
     slot: &Slot,
-) -> Result<(Image, description::Parts), LoadError> {
-    let image = Image::find(path).ok_or_else(|| LoadError::AlreadyOpen(path.to_owned()))?;
-    slot.attach(&image)
-        .map_err(|source| LoadError::ThreadKeys { path: path.to_owned(), source })?;
+    image: &Image,
+) -> Result<description::Parts, LoadError> {
+    slot.attach(image).map_err(|source| LoadError::ThreadKeys {
+        path: path.to_owned(),
+        source,
+    })?;
     // SAFETY: only the address is used, whatever lies there.
     let symbol = unsafe { handle.get::<*const u8>(DESCRIPTOR_SYMBOL) }
         .map_err(|_| LoadError::MissingSymbol(path.to_owned()))?;
-    let address = symbol.into_raw() as usize;
-    let parts = description::read(path, &image, address)?;
-    Ok((image, parts))
+    description::read(path, image, symbol.into_raw() as usize)
 }
 
 /// Whether the system's loader would answer `path` with something that is loaded already.
@@ -307,7 +370,9 @@ fn is_open(path: &CString) -> bool {
 
 fn system_text(error: &libloading::Error) -> String {
     use std::error::Error as _;
-    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+    error
+        .source()
+        .map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// The names of this process's threads, the first few of them.
@@ -320,7 +385,11 @@ fn thread_names() -> Vec<String> {
         .take(16)
         .filter_map(|task| {
             let name = fs::read_to_string(task.path().join("comm")).ok()?;
-            Some(format!("{} {:?}", task.file_name().to_string_lossy(), name.trim()))
+            Some(format!(
+                "{} {:?}",
+                task.file_name().to_string_lossy(),
+                name.trim()
+            ))
         })
         .collect()
 }

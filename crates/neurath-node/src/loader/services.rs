@@ -56,7 +56,11 @@ impl<'a> Host<'a> {
     ///
     /// Each function may be called with `data` for as long as this lives.
     pub unsafe fn from_table(ops: &'a HostOps, data: *mut c_void) -> Host<'a> {
-        Host { ops, data, life: PhantomData }
+        Host {
+            ops,
+            data,
+            life: PhantomData,
+        }
     }
 }
 
@@ -80,7 +84,11 @@ const fn table<S: Services>() -> HostOps {
 /// # Safety
 ///
 /// `host` is the `data` of a [`Host`] made of an `S`, during the call it was made for.
-unsafe fn with<S: Services, T>(host: *mut c_void, on_panic: T, work: impl FnOnce(&mut S) -> T) -> T {
+unsafe fn with<S: Services, T>(
+    host: *mut c_void,
+    on_panic: T,
+    work: impl FnOnce(&mut S) -> T,
+) -> T {
     // SAFETY: the caller vouches for it. The `Host` has borrowed the services exclusively,
     // and a component uses its host pointer from the one thread that runs the call.
     let services = unsafe { &mut *host.cast::<S>() };
@@ -114,7 +122,9 @@ unsafe extern "C" fn send<S: Services>(
     // SAFETY: the ABI's contract for the host pointer and for bytes that are passed.
     unsafe {
         with::<S, _>(host, Status::FAILED, |s| {
-            utf8(component, |component| s.send(component, token, bytes.as_slice()))
+            utf8(component, |component| {
+                s.send(component, token, bytes.as_slice())
+            })
         })
     }
 }
@@ -140,7 +150,11 @@ unsafe extern "C" fn connection_close<S: Services>(host: *mut c_void, connection
 
 unsafe extern "C" fn listen<S: Services>(host: *mut c_void, address: Bytes) -> Status {
     // SAFETY: the ABI's contract for the host pointer and for bytes that are passed.
-    unsafe { with::<S, _>(host, Status::FAILED, |s| utf8(address, |address| s.listen(address))) }
+    unsafe {
+        with::<S, _>(host, Status::FAILED, |s| {
+            utf8(address, |address| s.listen(address))
+        })
+    }
 }
 
 unsafe extern "C" fn timer<S: Services>(host: *mut c_void, id: u64, after_ms: u64) -> Status {
@@ -151,7 +165,9 @@ unsafe extern "C" fn timer<S: Services>(host: *mut c_void, id: u64, after_ms: u6
 unsafe extern "C" fn log<S: Services>(host: *mut c_void, level: LogLevel, text: Bytes) {
     // SAFETY: the ABI's contract for the host pointer and for bytes that are passed.
     unsafe {
-        with::<S, _>(host, (), |s| s.log(level, &String::from_utf8_lossy(text.as_slice())));
+        with::<S, _>(host, (), |s| {
+            s.log(level, &String::from_utf8_lossy(text.as_slice()))
+        });
     }
 }
 

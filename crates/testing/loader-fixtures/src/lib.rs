@@ -32,7 +32,14 @@ static NEURATH_COMPONENT: ComponentDescriptor = ComponentDescriptor {
     compiler: Bytes::new(b"rustc for tests"),
     schema: Bytes::new(b"SCHEMA-BYTES"),
     fingerprint: [7; 16],
-    functions: Functions { create, init, handle, quiesce: idle, terminate: idle, check_state: idle },
+    functions: Functions {
+        create,
+        init,
+        handle,
+        quiesce: idle,
+        terminate: idle,
+        check_state: idle,
+    },
     migrations: MIGRATIONS.as_ptr(),
     migration_count: MIGRATIONS.len(),
 };
@@ -100,10 +107,14 @@ unsafe extern "C" fn handle(call: *mut Call) -> Status {
                 return fail(call, b"out of keys");
             }
         }
-        b"thread" => {
-            thread::spawn(|| {
+        _ if bytes.starts_with(b"thread:") => {
+            // Lives for as long as the file does.
+            let path = String::from_utf8_lossy(&bytes[7..]).into_owned();
+            thread::spawn(move || {
                 LOCAL.with_borrow_mut(|local| local.0.push(1));
-                thread::sleep(Duration::from_millis(400));
+                while std::fs::exists(&path).unwrap_or(false) {
+                    thread::sleep(Duration::from_millis(2));
+                }
             });
         }
         b"signal" => unsafe {
