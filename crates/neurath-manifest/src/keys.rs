@@ -288,6 +288,9 @@ const RELUP_DOWN: &[Key] = &[
     must("script", SCRIPT, "The low-level steps, in order."),
 ];
 
+/// A script alone, as in a plan.
+pub(crate) const SCRIPT_ALONE: &[Key] = &[must("script", SCRIPT, "The low-level steps, in order.")];
+
 const CHANGE: Kind = Kind::Either(&Kind::OneOf(&["soft"]), &Kind::Table(CHANGE_TABLE));
 const CHANGE_TABLE: &[Key] = &[must(
     "advanced",

@@ -14,6 +14,9 @@ use toml::de::{DeInteger, DeTable, DeValue};
 /// No manifest is larger than this.
 const TEXT_LIMIT: usize = 4 << 20;
 
+/// More problems than this are only counted: such a file is not a manifest.
+const PROBLEM_LIMIT: usize = 1000;
+
 /// Reads a whole document. `build` makes the type of the checked keys, and may find more problems;
 /// it returns `None` only when something is missing that was already reported.
 pub(crate) fn read<T>(
@@ -25,6 +28,7 @@ pub(crate) fn read<T>(
     let mut reader = Reader {
         source: Source::new(file, text),
         problems: Vec::new(),
+        more: 0,
     };
     let built = reader
         .document(keys)
@@ -41,6 +45,12 @@ pub(crate) fn read<T>(
             reader
                 .problems
                 .sort_by_key(|one| one.span().map_or(0, |span| span.start));
+            if reader.more > 0 {
+                let message = format!("there are {} more problems in this file", reader.more);
+                let more = Diagnostic::error(codes::TOO_LARGE, message).in_file(&reader.source);
+                let help = "check that this is the file that was meant";
+                reader.problems.push(more.help(help));
+            }
             Err(reader.problems.into())
         }
     }
@@ -50,6 +60,7 @@ pub(crate) fn read<T>(
 pub(crate) struct Reader {
     pub(crate) source: Source,
     problems: Vec<Diagnostic>,
+    more: usize,
 }
 
 impl Reader {
@@ -62,6 +73,10 @@ impl Reader {
         label: &str,
         help: &str,
     ) {
+        if self.problems.len() >= PROBLEM_LIMIT {
+            self.more += 1;
+            return;
+        }
         let mut diagnostic = Diagnostic::error(code, message).at(&self.source, span.clone(), label);
         if !help.is_empty() {
             diagnostic = diagnostic.help(help);

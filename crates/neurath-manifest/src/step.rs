@@ -1,7 +1,9 @@
 //! The low-level steps of a relup and of a plan.
 
 use crate::codes;
-use crate::reader::Reader;
+use crate::diagnostic::Diagnostics;
+use crate::keys::SCRIPT_ALONE;
+use crate::reader::{Reader, read};
 use crate::record::Record;
 use crate::scalar::format_duration;
 use crate::source::Span;
@@ -310,6 +312,24 @@ impl Step {
                 .map(|(key, value)| (key.to_string(), crate::toml_text::to_json(&value)))
                 .collect(),
         )
+    }
+
+    /// Reads steps from the JSON that [`Step::to_json`] gives, by the rules of a relup. What JSON has no word for
+    /// (dates, infinite numbers) comes back as a string.
+    pub fn script_from_json(steps: &[Json]) -> Result<Vec<Self>, Diagnostics> {
+        let mut text = String::from("script = [\n");
+        for step in steps {
+            text.push_str(&format!("    {},\n", crate::toml_text::inline_json(step)));
+        }
+        text.push_str("]\n");
+        read("script", &text, SCRIPT_ALONE, |record, reader| {
+            let steps = record.tables("script");
+            Some(
+                steps
+                    .filter_map(|(step, span)| Self::build(step, span, reader))
+                    .collect(),
+            )
+        })
     }
 
     pub(crate) fn build(record: &Record, span: &Span, reader: &mut Reader) -> Option<Self> {

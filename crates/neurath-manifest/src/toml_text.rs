@@ -26,6 +26,30 @@ fn inline(value: &Value) -> String {
     }
 }
 
+/// A JSON value as TOML on one line; `null`, which TOML has not, as an empty array, which no key of a step takes.
+pub(crate) fn inline_json(value: &serde_json::Value) -> String {
+    use serde_json::Value as Json;
+    match value {
+        Json::Null => "[]".into(),
+        Json::Bool(value) => value.to_string(),
+        Json::Number(number) if number.is_f64() => {
+            Value::Float(number.as_f64().unwrap_or_default()).to_string()
+        }
+        Json::Number(number) => number.to_string(),
+        Json::String(text) => quoted(text),
+        Json::Array(array) => {
+            let elements: Vec<String> = array.iter().map(inline_json).collect();
+            format!("[{}]", elements.join(", "))
+        }
+        Json::Object(map) => {
+            let pairs = map
+                .iter()
+                .map(|(key, value)| format!("{} = {}", bare_or_quoted(key), inline_json(value)));
+            format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
 /// Sorted by key, whichever map the toml crate was built with.
 fn by_key(table: &toml::Table) -> Vec<(&str, &Value)> {
     let mut entries: Vec<(&str, &Value)> = table

@@ -165,6 +165,14 @@ fn hostile_texts_are_refused_without_a_panic() {
     }
 }
 
+#[test]
+fn a_flood_of_problems_is_counted() {
+    let text: String = (0..5000).map(|n| format!("k{n} = 1\n")).collect();
+    let found = component(&text);
+    assert_eq!(found.len(), 1001);
+    assert_eq!(found.codes().last(), Some(&codes::TOO_LARGE));
+}
+
 /// A cheap fuzz: good files with bytes changed, dropped and doubled, always the same way.
 #[test]
 fn damaged_files_never_panic() {

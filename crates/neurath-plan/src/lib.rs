@@ -42,7 +42,7 @@ mod simulate;
 mod translate;
 
 pub use catalogue::{Catalogue, ComponentFacts};
-pub use plan::{Direction, Plan};
+pub use plan::{Direction, Plan, PlanError};
 pub use planner::plan;
 pub use relup::{check_relup, generate_relup};
 

@@ -1,6 +1,6 @@
 //! A plan: a value, bound to what it was made from.
 
-use neurath_manifest::{ApplyTarget, Step};
+use neurath_manifest::{ApplyTarget, Diagnostics, Step};
 use semver::Version;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -105,6 +105,34 @@ impl Plan {
         })
     }
 
+    /// Reads what [`Plan::to_json`] gave. A plan that no longer has the id that it says is refused.
+    pub fn from_json(value: &Value) -> Result<Self, PlanError> {
+        let text = |key: &'static str| value[key].as_str().ok_or(PlanError::Missing(key));
+        let version =
+            |key: &'static str| Version::parse(text(key)?).map_err(|_| PlanError::Missing(key));
+        let array = |key: &'static str| value[key].as_array().ok_or(PlanError::Missing(key));
+        let (from, to) = (version("from")?, version("to")?);
+        let mut inputs = Vec::new();
+        for input in array("inputs")? {
+            match (input["file"].as_str(), input["hash"].as_str()) {
+                (Some(file), Some(hash)) => inputs.push((file.to_string(), hash.to_string())),
+                _ => return Err(PlanError::Missing("inputs")),
+            }
+        }
+        let plan = Self {
+            name: text("name")?.to_string(),
+            direction: Direction::between(&from, &to),
+            from,
+            to,
+            steps: Step::script_from_json(array("steps")?)?,
+            inputs,
+        };
+        if plan.id() != text("id")? {
+            return Err(PlanError::Altered);
+        }
+        Ok(plan)
+    }
+
     /// The inputs whose hash is not the one that `current` gives for the file (`None`: the file is gone).
     /// A plan with such inputs is stale, and must not be applied.
     pub fn moved_inputs(&self, current: impl Fn(&str) -> Option<String>) -> Vec<&str> {
@@ -114,6 +142,20 @@ impl Plan {
             .filter(|(file, hash)| current(file).as_ref() != Some(hash));
         moved.map(|(file, _)| file.as_str()).collect()
     }
+}
+
+/// Why a text is not a plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A key is missing, or is not what it must be.
+    #[error("the plan has no good `{0}`: make it again")]
+    Missing(&'static str),
+    /// Its steps cannot be read.
+    #[error("the steps of the plan cannot be read:\n{0}")]
+    Steps(#[from] Diagnostics),
+    /// It does not have the id that it says.
+    #[error("the plan was altered after it was made: make it again")]
+    Altered,
 }
 
 /// What a step acts on, for people.

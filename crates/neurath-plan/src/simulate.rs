@@ -169,17 +169,7 @@ impl<'a> Walk<'a> {
             } => self.code_change(index, origin, component, from, to),
             Step::Purge {
                 component, version, ..
-            } => {
-                if self.running.get(component.as_str()) == Some(&version) {
-                    let message = format!("{component} {version} is what runs");
-                    self.misplaced(
-                        index,
-                        origin,
-                        &message,
-                        "purge the old version, after the new one was loaded",
-                    );
-                }
-            }
+            } => self.purge(index, origin, component, version),
             Step::Resume { components } => {
                 for name in components {
                     if !self.suspended.remove(name.as_str()) {
@@ -194,6 +184,14 @@ impl<'a> Walk<'a> {
                 self.fits(index, origin);
             }
             _ => {}
+        }
+    }
+
+    fn purge(&mut self, index: usize, origin: &Origin, component: &str, version: &Version) {
+        if self.running.get(component) == Some(&version) {
+            let message = format!("{component} {version} is what runs");
+            let help = "purge the old version, after the new one was loaded";
+            self.misplaced(index, origin, &message, help);
         }
     }
 

@@ -4,7 +4,7 @@ mod common;
 
 use common::{demo, root, version};
 use neurath_manifest::{Relup, Severity};
-use neurath_plan::{Direction, check_relup, generate_relup, plan};
+use neurath_plan::{Direction, Plan, PlanError, check_relup, generate_relup, plan};
 
 #[test]
 fn up_and_down() {
@@ -33,6 +33,19 @@ fn json_has_every_step() {
     insta::assert_snapshot!(serde_json::to_string_pretty(&plan.to_json()["steps"]).expect("json"));
     assert_eq!(plan.to_json()["id"], plan.id());
     assert_eq!(plan.direction, Direction::Up);
+    assert_eq!(Plan::from_json(&plan.to_json()), Ok(plan.clone()));
+    let mut altered = plan.to_json();
+    altered["steps"][8]["kind"] = "brutal".into();
+    assert_eq!(Plan::from_json(&altered), Err(PlanError::Altered));
+    altered["steps"][8] = serde_json::json!({ "update": "store", "n": null });
+    assert!(matches!(
+        Plan::from_json(&altered),
+        Err(PlanError::Steps(_))
+    ));
+    assert_eq!(
+        Plan::from_json(&serde_json::json!([])),
+        Err(PlanError::Missing("from"))
+    );
 }
 
 #[test]
