@@ -11,6 +11,8 @@ pub(crate) struct Dependencies {
     graph: DiGraph<usize, ()>,
     nodes: Vec<NodeIndex>,
     names: BTreeMap<String, usize>,
+    /// The order within a circle, once it is settled; listing order until then.
+    within: Vec<usize>,
 }
 
 impl Dependencies {
@@ -22,6 +24,7 @@ impl Dependencies {
                 let index = this.nodes.len();
                 this.names.insert(name.to_string(), index);
                 this.nodes.push(this.graph.add_node(index));
+                this.within.push(index);
             }
         }
         this
@@ -31,6 +34,15 @@ impl Dependencies {
     pub(crate) fn add(&mut self, dependant: &str, dependency: &str) {
         if let (Some(a), Some(b)) = (self.names.get(dependant), self.names.get(dependency)) {
             self.graph.update_edge(self.nodes[*a], self.nodes[*b], ());
+        }
+    }
+
+    /// Settles the order within circles that edges added later make: that of the edges there are now.
+    pub(crate) fn settle(&mut self) {
+        for (rank, name) in self.dependencies_first().iter().enumerate() {
+            if let Some(index) = self.names.get(name) {
+                self.within[*index] = rank;
+            }
         }
     }
 
@@ -79,7 +91,7 @@ impl Dependencies {
             waiting[dependant] += 1;
             dependants[dependency].push(dependant);
         }
-        let first = |group: usize| Reverse((groups[group].first().copied().unwrap_or(0), group));
+        let first = |group: usize| Reverse((groups[group].iter().min(), group));
         let mut ready: BinaryHeap<_> = (0..groups.len())
             .filter(|group| waiting[*group] == 0)
             .map(first)
@@ -97,14 +109,14 @@ impl Dependencies {
         order
     }
 
-    /// The strongly connected groups, each in listing order.
+    /// The strongly connected groups, each in the settled order.
     fn groups(&self) -> Vec<Vec<usize>> {
         let groups = kosaraju_scc(&self.graph).into_iter();
         groups
             .map(|group| {
                 let mut members: Vec<usize> =
                     group.into_iter().map(|node| self.graph[node]).collect();
-                members.sort_unstable();
+                members.sort_by_key(|member| self.within[*member]);
                 members
             })
             .collect()
@@ -147,6 +159,14 @@ mod tests {
         let graph = graph(5, &[(0, 3), (3, 0), (1, 0), (3, 4)]);
         assert_eq!(graph.circles(), [["c0", "c3"]]);
         assert_eq!(graph.dependencies_first(), ["c2", "c4", "c0", "c3", "c1"]);
+    }
+
+    #[test]
+    fn within_a_circle_the_settled_order_holds() {
+        let mut graph = graph(3, &[(0, 1)]);
+        graph.settle();
+        graph.add("c1", "c0");
+        assert_eq!(graph.dependencies_first(), ["c1", "c0", "c2"]);
     }
 
     proptest! {

@@ -8,7 +8,8 @@
 //! Let *P* be the changed components with dependencies first, and *D* its reverse, dependants first. The graph has an
 //! edge for every `depends_on` of a component manifest, in its old and its new version, and for every `depends_on` of an
 //! instruction. Unchanged components are part of it, so that what depends through them is ordered, too. Ties are settled
-//! by the listing order of the target release; components that instructions tie into a circle stay together.
+//! by the listing order of the target release; components that instructions tie into a circle stay together,
+//! in the order that the manifests want.
 //!
 //! | step | up | down |
 //! |---|---|---|

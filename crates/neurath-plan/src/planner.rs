@@ -143,6 +143,8 @@ fn order(
             graph.add(&part.name, &dependency.component);
         }
     }
+    // What manifests say holds also where instructions say the opposite.
+    graph.settle();
     for (number, (_, (entry, source))) in scripts.iter().enumerate() {
         for placed in placed(number, entry, source) {
             if let Some(member) = placed.member() {

@@ -25,7 +25,10 @@ pub fn generate_relup(
         down: Vec::new(),
         source: Source::default(),
     };
-    for base in bases {
+    for (number, base) in bases.iter().enumerate() {
+        if bases[..number].contains(base) {
+            continue;
+        }
         let mut keep = |found: Result<Plan, Diagnostics>, entries: &mut Vec<RelupEntry>| match found
         {
             Ok(plan) => entries.push(entry(base, plan)),

@@ -150,3 +150,29 @@ fn instructions_that_depend_on_each_other_stay_together() {
     .unwrap_or_else(|found| panic!("{found}"));
     assert_eq!(loads(&plan), ["a", "c", "b"]);
 }
+
+#[test]
+fn an_instruction_cannot_turn_the_manifests_round() {
+    // gateway needs store by its manifest; store's instruction says the opposite. Dependants are suspended first all the same.
+    let mut files = Vec::new();
+    for ver in ["1.0.0", "1.1.0"] {
+        files.push(manifest("gateway", ver, &[("store", "^1")]));
+        files.push(manifest("store", ver, &[]));
+        files.push(release(ver, &[("gateway", ver), ("store", ver)]));
+    }
+    files.push(appup("gateway", "1.1.0", "^1", "{ load = \"gateway\" }"));
+    files.push(appup(
+        "store",
+        "1.1.0",
+        "^1",
+        "{ update = \"store\", depends_on = [\"gateway\"] }",
+    ));
+    let plan = plan(
+        &catalogue(&files),
+        ("app", &version("1.0.0")),
+        ("app", &version("1.1.0")),
+    )
+    .unwrap_or_else(|found| panic!("{found}"));
+    assert_eq!(listed(&plan, true), ["gateway", "store"]);
+    assert_eq!(loads(&plan), ["store", "gateway"]);
+}
