@@ -1,1 +1,404 @@
-//! release.
+//! A built release on disk: a folder whose every byte is accounted for. `docs/package-format.md`
+//! describes it.
+
+mod disk;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use neurath_manifest::{Appup, Component, Diagnostics, Release, Relup};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use disk::{
+    Body, RELEASE, RELUP, damaged, entries, fill, io_error, read_manifest, read_verified,
+    refuse_unknown, sync_folder,
+};
+
+/// The format that this node writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// Why a folder is not a release that can be used.
+#[derive(Debug, Error)]
+pub enum ReleaseError {
+    /// The system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What is on disk is not what `MANIFEST.json` says, or that is damaged itself.
+    #[error("{path}: {problem}. Build the release again, or copy it again as a whole", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The release was packed in a format of another time.
+    #[error(
+        "{path} is a release in format {found}, and this version of Neurath reads format {FORMAT}: \
+         build it with the `neurath` command of this version",
+        path = path.display()
+    )]
+    Format {
+        /// The manifest.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// A file that does not say what it must.
+    #[error(transparent)]
+    Content(#[from] Diagnostics),
+    /// Files that do not fit each other.
+    #[error("release {release}: {problem}")]
+    Unfit {
+        /// The release.
+        release: String,
+        /// What does not fit.
+        problem: String,
+    },
+    /// There is another release in the place.
+    #[error(
+        "{path} exists, with other contents: a release never changes; give the new one a new \
+         version, or remove the folder if it was never in use",
+        path = .0.display()
+    )]
+    Exists(PathBuf),
+}
+
+/// A file of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileEntry {
+    /// Its path in the release's folder.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its BLAKE3 hash, 64 lower-case hex digits.
+    pub blake3: String,
+}
+
+/// What a release is made of, for [`ReleasePackage::assemble`].
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The release file, and the name to use for it in diagnostics.
+    pub release: (String, String),
+    /// The relup, likewise.
+    pub relup: Option<(String, String)>,
+    /// The components, in any order.
+    pub components: Vec<ComponentSources>,
+}
+
+/// What a component of a release is made of.
+#[derive(Debug, Clone)]
+pub struct ComponentSources {
+    /// The component's manifest, and the name to use for it in diagnostics.
+    pub manifest: (String, String),
+    /// The component's appup, likewise.
+    pub appup: Option<(String, String)>,
+    /// The library's file.
+    pub library: PathBuf,
+}
+
+/// A verified release.
+#[derive(Debug, Clone)]
+pub struct ReleasePackage {
+    dir: PathBuf,
+    hash: blake3::Hash,
+    files: BTreeMap<String, FileEntry>,
+    texts: BTreeMap<String, String>,
+    release: Release,
+    components: BTreeMap<String, Component>,
+    appups: BTreeMap<String, Appup>,
+    relup: Option<Relup>,
+}
+
+impl ReleasePackage {
+    /// Writes the release `NAME-VERSION` into the folder `dest`, in one step: it is there as a
+    /// whole or not at all. The same release in the place is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// A source is wrong or missing, another release is in the place, or the system refused.
+    pub fn assemble(dest: &Path, sources: &Sources) -> Result<ReleasePackage, ReleaseError> {
+        let release = Release::parse(&sources.release.0, &sources.release.1)?;
+        let mut bodies = BTreeMap::new();
+        let mut put = |path: String, body| match bodies.insert(path.clone(), body) {
+            Some(_) => Err(ReleaseError::Unfit {
+                release: full_name(&release.name, &release.version),
+                problem: format!("{path} is given twice"),
+            }),
+            None => Ok(()),
+        };
+        put(RELEASE.to_owned(), Body::Text(sources.release.1.clone()))?;
+        if let Some((file, text)) = &sources.relup {
+            Relup::parse(file, text)?;
+            put(RELUP.to_owned(), Body::Text(text.clone()))?;
+        }
+        for source in &sources.components {
+            let (file, text) = &source.manifest;
+            let component = Component::parse(file, text)?;
+            let stem = full_name(&component.name, &component.version);
+            put(format!("components/{stem}.toml"), Body::Text(text.clone()))?;
+            put(
+                format!("lib/{stem}.so"),
+                Body::Library(source.library.clone()),
+            )?;
+            if let Some((file, text)) = &source.appup {
+                Appup::parse(file, text)?;
+                put(
+                    format!("appups/{stem}.appup.toml"),
+                    Body::Text(text.clone()),
+                )?;
+            }
+        }
+        write(dest, &release.name, &release.version.to_string(), &bodies)
+    }
+
+    /// Opens the release in `dir`, and verifies every file of it.
+    ///
+    /// # Errors
+    ///
+    /// Anything missing, changed, added or linked, and what does not parse or fit.
+    pub fn open(dir: &Path) -> Result<ReleasePackage, ReleaseError> {
+        let (manifest, hash) = read_manifest(dir)?;
+        let files = entries(dir, manifest.files)?;
+        refuse_unknown(dir, &files)?;
+        let mut texts = BTreeMap::new();
+        for entry in files.values() {
+            let path = dir.join(&entry.path);
+            if entry.path.starts_with("lib/") {
+                read_verified(&path, entry, &mut io::sink())?;
+            } else {
+                let mut bytes = Vec::new();
+                read_verified(&path, entry, &mut bytes)?;
+                let text =
+                    String::from_utf8(bytes).map_err(|_| damaged(&path, "it is not UTF-8"))?;
+                texts.insert(entry.path.clone(), text);
+            }
+        }
+        let text = |path: &str| {
+            texts
+                .get(path)
+                .ok_or_else(|| damaged(&dir.join(path), "it is missing"))
+        };
+        let shown = |path: &str| dir.join(path).display().to_string();
+        let release = Release::parse(&shown(RELEASE), text(RELEASE)?)?;
+        let relup = match texts.get(RELUP) {
+            Some(text) => Some(Relup::parse(&shown(RELUP), text)?),
+            None => None,
+        };
+        let mut package = ReleasePackage {
+            dir: dir.to_owned(),
+            hash,
+            files,
+            release,
+            relup,
+            components: BTreeMap::new(),
+            appups: BTreeMap::new(),
+            texts: BTreeMap::new(),
+        };
+        let unfit = |problem: String| ReleaseError::Unfit {
+            release: full_name(&manifest.name, &manifest.version),
+            problem,
+        };
+        let own = (&package.release.name, package.release.version.to_string());
+        if own != (&manifest.name, manifest.version.clone()) {
+            return Err(unfit(format!(
+                "{RELEASE} is that of {}",
+                full_name(own.0, &own.1)
+            )));
+        }
+        let mut expected = BTreeSet::from([RELEASE.to_owned(), RELUP.to_owned()]);
+        for wanted in &package.release.components {
+            let stem = full_name(&wanted.name, &wanted.version);
+            let file = format!("components/{stem}.toml");
+            let library = format!("lib/{stem}.so");
+            let appup = format!("appups/{stem}.appup.toml");
+            if !package.files.contains_key(&file) || !package.files.contains_key(&library) {
+                return Err(unfit(format!(
+                    "it lists {stem}, but has no {file} with {library}: give that component to \
+                     the build"
+                )));
+            }
+            let component = Component::parse(&shown(&file), text(&file)?)?;
+            if component.name != wanted.name || component.version != wanted.version {
+                let other = full_name(&component.name, &component.version);
+                return Err(unfit(format!("{file} is that of {other}")));
+            }
+            if let Some(text) = texts.get(&appup) {
+                let parsed = Appup::parse(&shown(&appup), text)?;
+                package.appups.insert(component.name.clone(), parsed);
+            }
+            package.components.insert(component.name.clone(), component);
+            expected.extend([file, library, appup]);
+        }
+        if let Some(extra) = package.files.keys().find(|path| !expected.contains(*path)) {
+            return Err(unfit(format!(
+                "{extra} belongs to no component that it lists"
+            )));
+        }
+        package.texts = texts;
+        Ok(package)
+    }
+
+    /// Copies the release into the folder `dest`, verified on the way, in one step. The same
+    /// release in the place is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// A file was changed meanwhile, another release is in the place, or the system refused.
+    pub fn install(&self, dest: &Path) -> Result<ReleasePackage, ReleaseError> {
+        let body = |path: &String| match self.texts.get(path) {
+            Some(text) => Body::Text(text.clone()),
+            None => Body::Library(self.dir.join(path)),
+        };
+        let bodies = self
+            .files
+            .keys()
+            .map(|path| (path.clone(), body(path)))
+            .collect();
+        let copy = write(dest, self.name(), &self.version(), &bodies)?;
+        if copy.hash != self.hash {
+            let _ = fs::remove_dir_all(&copy.dir);
+            return Err(damaged(&self.dir, "it was changed while it was copied"));
+        }
+        Ok(copy)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.release.name
+    }
+
+    /// Its version.
+    pub fn version(&self) -> String {
+        self.release.version.to_string()
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The hash of `MANIFEST.json`, and so of everything in it.
+    pub fn hash(&self) -> blake3::Hash {
+        self.hash
+    }
+
+    /// Its files, by path.
+    pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
+        self.files.values()
+    }
+
+    /// The release file.
+    pub fn release(&self) -> &Release {
+        &self.release
+    }
+
+    /// The manifest of a component.
+    pub fn component(&self, name: &str) -> Option<&Component> {
+        self.components.get(name)
+    }
+
+    /// The manifests of all components, by name.
+    pub fn components(&self) -> &BTreeMap<String, Component> {
+        &self.components
+    }
+
+    /// The appup of a component.
+    pub fn appup(&self, component: &str) -> Option<&Appup> {
+        self.appups.get(component)
+    }
+
+    /// The appups, by component.
+    pub fn appups(&self) -> &BTreeMap<String, Appup> {
+        &self.appups
+    }
+
+    /// The relup.
+    pub fn relup(&self) -> Option<&Relup> {
+        self.relup.as_ref()
+    }
+
+    /// The text of a file, by its path in the folder.
+    pub fn text(&self, path: &str) -> Option<&str> {
+        self.texts.get(path).map(String::as_str)
+    }
+
+    /// The hash that the library of a component has.
+    pub fn library_hash(&self, component: &str) -> Option<blake3::Hash> {
+        blake3::Hash::from_hex(&self.library_entry(component)?.blake3).ok()
+    }
+
+    /// The library of a component, verified again.
+    ///
+    /// # Errors
+    ///
+    /// No such component, or the file was changed since the release was opened.
+    pub fn library_bytes(&self, component: &str) -> Result<Vec<u8>, ReleaseError> {
+        let entry = self
+            .library_entry(component)
+            .ok_or_else(|| ReleaseError::Unfit {
+                release: full_name(self.name(), &self.version()),
+                problem: format!("it has no component {component}"),
+            })?;
+        let mut bytes = Vec::with_capacity(usize::try_from(entry.size).unwrap_or(0));
+        read_verified(&self.dir.join(&entry.path), entry, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn library_entry(&self, component: &str) -> Option<&FileEntry> {
+        let component = self.components.get(component)?;
+        let stem = full_name(&component.name, &component.version);
+        self.files.get(&format!("lib/{stem}.so"))
+    }
+}
+
+fn full_name(name: &str, version: &impl ToString) -> String {
+    format!("{name}-{}", version.to_string())
+}
+
+/// Writes a release beside its place, opens it there, and moves it to its place.
+fn write(
+    dest: &Path,
+    name: &str,
+    version: &str,
+    bodies: &BTreeMap<String, Body>,
+) -> Result<ReleasePackage, ReleaseError> {
+    fs::create_dir_all(dest).map_err(io_error(dest))?;
+    let place = dest.join(full_name(name, &version));
+    let temporary = dest.join(format!(
+        ".{}.{}.part",
+        full_name(name, &version),
+        std::process::id()
+    ));
+    let result = fill(&temporary, name, version, bodies).and_then(|()| {
+        let package = ReleasePackage::open(&temporary)?;
+        if fs::symlink_metadata(&place).is_ok() {
+            let present = ReleasePackage::open(&place)?;
+            return match present.hash == package.hash {
+                true => Ok(present),
+                false => Err(ReleaseError::Exists(place.clone())),
+            };
+        }
+        fs::rename(&temporary, &place).map_err(io_error(&place))?;
+        sync_folder(dest)?;
+        Ok(ReleasePackage {
+            dir: place.clone(),
+            ..package
+        })
+    });
+    // There no more if it has been moved.
+    let _ = fs::remove_dir_all(&temporary);
+    result
+}
+
+#[cfg(test)]
+mod tests;

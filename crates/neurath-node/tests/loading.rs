@@ -6,6 +6,8 @@
 )]
 
 use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
     ffi::c_void,
     fs,
     path::{Path, PathBuf},
@@ -20,6 +22,30 @@ use neurath_node::loader::{
     Batch, Event, Function, Host, Invocation, Library, LoadError, RegionSource, Services,
     Unloading, retained,
 };
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts what each thread allocates.
+struct Counting;
+
+// SAFETY: passes everything on.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's own promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's own promise.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 fn fixture() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
@@ -444,4 +470,37 @@ fn a_signal_handler_keeps_the_library() {
     // SAFETY: as it was before the test.
     unsafe { libc::signal(10, libc::SIG_DFL) };
     assert!(!retained().contains(&path));
+}
+
+#[test]
+fn a_library_that_forbids_its_unloading_stays_and_says_why() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = copy(&dir, |bytes| {
+        // DT_FLAGS_1, and DF_1_NODELETE in it.
+        let tag = 0x6fff_fffb_u64.to_le_bytes();
+        let at = bytes.windows(8).position(|window| window == tag).unwrap();
+        bytes[at + 8] |= 8;
+    });
+    let library = Library::open(&path).unwrap();
+    assert!(library.facts().no_delete);
+    let Unloading::Retained(reason) = library.close() else {
+        panic!("the system keeps it");
+    };
+    assert!(reason.contains("nodelete"), "{reason}");
+    assert!(retained().contains(&path));
+}
+
+#[test]
+fn serving_a_message_allocates_nothing() {
+    let _alone = alone();
+    let library = Library::open(fixture()).unwrap();
+    let mut services = Recorder::default();
+    let before = ALLOCATIONS.get();
+    for _ in 0..100 {
+        assert_eq!(handle(&library, &mut services, b"anything"), Ok(8));
+        assert_eq!(handle(&library, &mut services, b"port"), Ok(0));
+    }
+    assert_eq!(ALLOCATIONS.get(), before);
+    assert_eq!(library.close(), Unloading::Unloaded);
 }

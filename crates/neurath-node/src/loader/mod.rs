@@ -200,7 +200,10 @@ impl Library {
         let Some(image) = Image::find(path) else {
             let _ = handle.close();
             slot.release();
-            return Err(LoadError::AlreadyOpen(path.to_owned()));
+            return Err(LoadError::System {
+                path: path.to_owned(),
+                text: "it was loaded under another name than its path".to_owned(),
+            });
         };
         match read_loaded(path, &handle, &slot, &image) {
             Ok(parts) => Ok(Library {
