@@ -121,8 +121,8 @@ pub struct RegionOps {
         out: *mut u8,
         len: u64,
     ) -> Status,
-    /// The bytes of an object that this transaction made, valid until it is freed
-    /// or the call ends. [`Status::NOT_FOUND`] for any other object.
+    /// The bytes of an object that this transaction made, valid until its next
+    /// change. [`Status::NOT_FOUND`] for any other object.
     pub fresh: unsafe extern "C" fn(
         owner: *mut c_void,
         object: Ref,

@@ -1,1 +1,202 @@
-//! The attribute macros of the component SDK.
+//! `component!` and `#[code_change]`: see the `neurath` crate.
+
+use proc_macro::TokenStream;
+use proc_macro2::TokenStream as Tokens;
+use quote::{format_ident, quote};
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{
+    Error, FnArg, GenericArgument, Ident, ItemFn, LitStr, Path, PathArguments, ReturnType, Token,
+    Type, bracketed, parse_macro_input,
+};
+
+/// Exports a component from its library.
+///
+/// `component!(Store, name = "store", version = "1.1.0", code_change = [from_1_0, to_1_0]);`
+#[proc_macro]
+pub fn component(input: TokenStream) -> TokenStream {
+    let component = parse_macro_input!(input as ComponentArgs);
+    expand_component(&component).into()
+}
+
+struct ComponentArgs {
+    state: Type,
+    name: LitStr,
+    version: LitStr,
+    code_change: Vec<Path>,
+}
+
+impl Parse for ComponentArgs {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let state: Type = input.parse()?;
+        let (mut name, mut version, mut code_change) = (None, None, Vec::new());
+        while input.parse::<Option<Token![,]>>()?.is_some() && !input.is_empty() {
+            let key: Ident = input.parse()?;
+            input.parse::<Token![=]>()?;
+            match key.to_string().as_str() {
+                "name" => name = Some(input.parse()?),
+                "version" => version = Some(input.parse()?),
+                "code_change" => {
+                    let list;
+                    bracketed!(list in input);
+                    code_change =
+                        Punctuated::<Path, Token![,]>::parse_terminated(&list)?.into_iter().collect();
+                }
+                _ => {
+                    let message = "there are `name`, `version` and `code_change`";
+                    return Err(Error::new(key.span(), message));
+                }
+            }
+        }
+        let missing = |key: &str| {
+            input.error(format!("`{key} = \"…\"` is missing, as in the component's manifest"))
+        };
+        Ok(ComponentArgs {
+            state,
+            name: name.ok_or_else(|| missing("name"))?,
+            version: version.ok_or_else(|| missing("version"))?,
+            code_change,
+        })
+    }
+}
+
+fn expand_component(component: &ComponentArgs) -> Tokens {
+    let ComponentArgs { state, name, version, code_change } = component;
+    let count = code_change.len();
+    let migrations = code_change.iter().map(|path| {
+        let mut path = path.clone();
+        if let Some(last) = path.segments.last_mut() {
+            last.ident = migration_name(&last.ident);
+        }
+        path
+    });
+    quote! {
+        const _: () = {
+            use ::neurath::pmem::{Pmem, schema};
+            const SCHEMA_LEN: usize = schema::encoded_len(<#state as Pmem>::SCHEMA);
+            static SCHEMA: [u8; SCHEMA_LEN] = schema::encode(<#state as Pmem>::SCHEMA);
+            static MIGRATIONS: [::neurath::abi::Migration; #count] = [#(#migrations),*];
+            /// What the node reads.
+            #[unsafe(no_mangle)]
+            pub static NEURATH_COMPONENT: ::neurath::abi::ComponentDescriptor =
+                ::neurath::abi::ComponentDescriptor {
+                    size: ::core::mem::size_of::<::neurath::abi::ComponentDescriptor>() as u32,
+                    abi: ::neurath::abi::ABI_VERSION,
+                    panic_strategy: ::neurath::entry::PANIC_STRATEGY,
+                    reserved: 0,
+                    name: ::neurath::abi::Bytes::new(#name.as_bytes()),
+                    version: ::neurath::abi::Bytes::new(#version.as_bytes()),
+                    compiler: ::neurath::abi::Bytes::new(::neurath::entry::COMPILER.as_bytes()),
+                    schema: ::neurath::abi::Bytes::new(&SCHEMA),
+                    fingerprint: <#state as Pmem>::FINGERPRINT,
+                    functions: ::neurath::entry::functions::<#state>(),
+                    migrations: (&raw const MIGRATIONS).cast(),
+                    migration_count: #count,
+                };
+        };
+    }
+}
+
+fn migration_name(function: &Ident) -> Ident {
+    format_ident!("__NEURATH_MIGRATION_{}", function)
+}
+
+/// Makes a function a conversion of the state of another version.
+///
+/// `#[code_change(from = "1.0")]` on `fn(old: Old) -> New`, `fn(old: Old, extra: &Extra) -> New`,
+/// or the same with a `Result`; `to` for the way back. The function is called for every value
+/// of type `Old`, wherever it is in the state.
+#[proc_macro_attribute]
+pub fn code_change(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let arguments = parse_macro_input!(arguments as CodeChangeArgs);
+    let function = parse_macro_input!(item as ItemFn);
+    expand_code_change(&arguments, &function)
+        .unwrap_or_else(|error| {
+            let error = error.into_compile_error();
+            quote! { #function #error }
+        })
+        .into()
+}
+
+struct CodeChangeArgs {
+    backward: bool,
+    version: LitStr,
+}
+
+impl Parse for CodeChangeArgs {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let key: Ident = input.parse()?;
+        let backward = match key.to_string().as_str() {
+            "from" => false,
+            "to" => true,
+            _ => return Err(Error::new(key.span(), "`from = \"1.0\"` or `to = \"1.0\"`")),
+        };
+        input.parse::<Token![=]>()?;
+        Ok(CodeChangeArgs { backward, version: input.parse()? })
+    }
+}
+
+fn expand_code_change(arguments: &CodeChangeArgs, function: &ItemFn) -> syn::Result<Tokens> {
+    let CodeChangeArgs { backward, version } = arguments;
+    let backward = u32::from(*backward);
+    let name = &function.sig.ident;
+    let constant = migration_name(name);
+    let mut types = function.sig.inputs.iter().map(|input| match input {
+        FnArg::Typed(typed) => Ok(&*typed.ty),
+        FnArg::Receiver(receiver) => Err(receiver.self_token.span),
+    });
+    let shape = "a `code_change` is `fn(old: Old) -> New` or `fn(old: Old, extra: &Extra) -> New`";
+    let error = || Error::new(name.span(), shape);
+    let Some(Ok(old)) = types.next() else { return Err(error()) };
+    let call = match (types.next(), types.next()) {
+        (None, _) => quote! { #name(old) },
+        (Some(Ok(_)), None) => quote! { #name(old, extra) },
+        _ => return Err(error()),
+    };
+    let ReturnType::Type(_, output) = &function.sig.output else { return Err(error()) };
+    let (new, result) = match result_of(output) {
+        Some(new) => (new, quote! { #call.map_err(::core::convert::Into::into) }),
+        None => (&**output, quote! { ::core::result::Result::Ok(#call) }),
+    };
+    let visibility = &function.vis;
+    Ok(quote! {
+        #function
+
+        #[doc(hidden)]
+        #[allow(non_upper_case_globals, reason = "it is called after its function")]
+        #visibility const #constant: ::neurath::abi::Migration = {
+            unsafe extern "C" fn convert(
+                batch: *mut ::neurath::abi::MigrationBatch,
+            ) -> ::neurath::abi::Status {
+                // SAFETY: the node's batch, made for the types in this migration.
+                unsafe {
+                    ::neurath::entry::convert_batch::<#old, #new>(batch, |old, extra| {
+                        let _ = extra;
+                        #result
+                    })
+                }
+            }
+            ::neurath::abi::Migration {
+                from: <#old as ::neurath::pmem::Pmem>::FINGERPRINT,
+                to: <#new as ::neurath::pmem::Pmem>::FINGERPRINT,
+                from_size: ::core::mem::size_of::<#old>() as u32,
+                to_size: ::core::mem::size_of::<#new>() as u32,
+                version: ::neurath::abi::Bytes::new(#version.as_bytes()),
+                backward: #backward,
+                reserved: 0,
+                convert,
+            }
+        };
+    })
+}
+
+/// The `T` of a `Result<T>` or `Result<T, E>`.
+fn result_of(ty: &Type) -> Option<&Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == "Result")?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    match arguments.args.first()? {
+        GenericArgument::Type(ty) => Some(ty),
+        _ => None,
+    }
+}

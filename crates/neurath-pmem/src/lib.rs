@@ -1,1 +1,29 @@
-//! Persistent-memory regions: format, allocator, transactions, collections, schemas.
+//! Regions: the state of a component's instance in a memory-mapped file.
+//!
+//! A region holds objects of described types. A component reads and changes them in
+//! transactions ([`Tx`]), one a message; the node that owns the region commits or
+//! aborts them ([`region::Region`]). Collections live in [`collections`], the types'
+//! descriptions in [`schema`], the conversion of a region to other types in [`migrate`].
+//!
+//! The same source serves both sides: a component's library links the client side
+//! (`Tx`, collections, schemas), which reaches the owner's only through the functions
+//! in a [`neurath_abi::RegionSlot`].
+
+#[cfg(test)]
+// So that `#[derive(Pmem)]` names the same paths inside and outside of this crate.
+extern crate self as neurath_pmem;
+
+pub mod collections;
+mod dummy;
+pub mod migrate;
+pub mod region;
+pub mod schema;
+mod tx;
+mod types;
+
+pub use collections::{Bytes, Map};
+pub use dummy::Handle;
+pub use neurath_abi::Ref;
+pub use neurath_pmem_derive::Pmem;
+pub use tx::{Tx, TxError};
+pub use types::{P, Pmem, as_bytes, from_bytes};

@@ -1,1 +1,26 @@
 //! What the author of a component depends on.
+//!
+//! A component is a `cdylib` with a state type that implements [`Component`] and
+//! [`component!`]. The node calls it with one message at a time; everything it changes while
+//! it serves one is a transaction, and what it sends or answers leaves when that is
+//! committed. `docs/guide.md` walks through one.
+
+mod component;
+mod context;
+#[doc(hidden)]
+pub mod entry;
+mod error;
+mod migration;
+
+#[doc(hidden)]
+pub use neurath_abi as abi;
+#[doc(hidden)]
+pub use neurath_pmem as pmem;
+
+pub use component::{Component, Message};
+pub use context::Context;
+pub use error::{Error, Result};
+pub use migration::Extra;
+pub use neurath_abi::{InfoKey, LogLevel, Token};
+pub use neurath_macros::{code_change, component};
+pub use neurath_pmem::{Bytes, Map, P, Pmem, Tx, TxError};

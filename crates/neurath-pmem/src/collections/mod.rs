@@ -1,0 +1,11 @@
+//! Collections that live in a region.
+//!
+//! Their headers are plain values inside an object; what they hold are objects of its
+//! own. A header changed by an operation must be written back: [`crate::Tx::update`]
+//! and the SDK's `Context::with` do so.
+
+mod bytes;
+mod map;
+
+pub use bytes::Bytes;
+pub use map::{Map, MapKey, Slot};

@@ -1,0 +1,560 @@
+//! The conversion of a region to another schema: a new generation in a file of its own,
+//! built beside the old one, which stays as it is.
+//!
+//! Every object keeps its reference, since a reference is a segment and an index and not
+//! an address. So a conversion goes segment by segment, in memory order, on all cores, and
+//! no pass over references follows.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use neurath_abi::{Bytes, ErrorText, MigrationBatch};
+
+use crate::region::format::{
+    self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, HEAP_AT, PAGE, ROOT_AT, SEGMENTS_PER_CHUNK,
+    SegmentEntry,
+};
+use crate::region::{
+    FormatError, Media, OpenError, RAW, Region, RegionOptions, object_size,
+};
+use crate::schema::{FieldDesc, Fingerprint, KindDesc, SchemaDesc};
+
+/// A conversion that a library offers: values of `from` become values of `to`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Conversion {
+    /// The old type.
+    pub from: Fingerprint,
+    /// The new type.
+    pub to: Fingerprint,
+}
+
+/// Why there is no way from one schema to another.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A type changed, and nothing converts it.
+    #[error(
+        "{path} changed from {from} to {to}, and no `code_change` of the new version covers it; \
+         write one for {from}, or for a type that contains it"
+    )]
+    Uncovered {
+        /// The place, from the root: `Store.entries[MapNode].value`.
+        path: String,
+        /// The old type's name and size.
+        from: String,
+        /// The new type's name and size.
+        to: String,
+    },
+    /// A field was added or removed, and nothing says what becomes of it.
+    #[error(
+        "{path} was {what}, and no `code_change` of the new version says what becomes of it; \
+         write one for the type that contains it"
+    )]
+    Field {
+        /// The place.
+        path: String,
+        /// `added` or `removed`.
+        what: &'static str,
+    },
+    /// One type would have to become two.
+    #[error("objects of type {name} would have to become two different types; give them two names")]
+    Ambiguous {
+        /// The type.
+        name: String,
+    },
+}
+
+/// Why a conversion failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// The library's function refused or panicked.
+    #[error("code_change failed: {0}")]
+    Failed(String),
+    /// The new generation's file.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The old generation is damaged, or the new one would be.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The new generation does not fit into its limit.
+    #[error("the new generation needs {needed} bytes, and {limit} is the limit; raise it")]
+    Limit {
+        /// Bytes needed.
+        needed: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The file system has no room for it.
+    #[error("cannot reserve {bytes} bytes for the new generation: {source}")]
+    Room {
+        /// Bytes asked for.
+        bytes: u64,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// What becomes of the bytes of an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Part {
+    /// They are kept.
+    Copy { from: u32, to: u32, len: u32 },
+    /// The `index`-th conversion makes others of them.
+    Convert { from: u32, to: u32, index: usize },
+}
+
+/// What becomes of the objects of a type.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct TypePlan {
+    type_id: u64,
+    size: u32,
+    parts: Vec<Part>,
+}
+
+/// How every object of a region gets from one schema to another. Pure: made from two
+/// schemas and the conversions there are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MigrationPlan {
+    types: HashMap<u64, TypePlan>,
+    fingerprint: Fingerprint,
+}
+
+impl MigrationPlan {
+    /// Plans the way from `old` to `new`.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`] names the first place that no conversion covers.
+    pub fn new(
+        old: &SchemaDesc,
+        new: &SchemaDesc,
+        conversions: &[Conversion],
+    ) -> Result<MigrationPlan, PlanError> {
+        let mut planner = Planner { conversions, types: HashMap::new() };
+        planner.object(old, new, &old.name)?;
+        // What is nowhere paired, and is in the new schema as it is, is kept.
+        let kept = new.object_types();
+        for schema in old.object_types() {
+            let id = schema.type_id();
+            if kept.iter().any(|kept| kept.type_id() == id) && !planner.types.contains_key(&id) {
+                planner.types.insert(id, whole(schema));
+            }
+        }
+        Ok(MigrationPlan { types: planner.types, fingerprint: new.fingerprint })
+    }
+
+    /// The schema it leads to.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The new form of a segment; `None` if its objects are dropped.
+    fn convert_entry(&self, old: &SegmentEntry, offset: u64) -> Option<SegmentEntry> {
+        let (type_id, object_size) = if old.type_id == RAW {
+            (RAW, old.object_size)
+        } else {
+            let plan = self.types.get(&old.type_id)?;
+            (plan.type_id, plan.size)
+        };
+        let length = (u64::from(old.capacity) * u64::from(object_size)).next_multiple_of(PAGE);
+        let capacity = old.capacity;
+        Some(SegmentEntry { type_id, offset, length, object_size, capacity })
+    }
+
+    /// Makes the new generation's file ready for a region of the old one's present size,
+    /// with some room to grow: to be done while the old one is still in use.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be made.
+    pub fn prepare(
+        self,
+        old: &Region,
+        path: &Path,
+        options: &RegionOptions,
+        schema: &[u8],
+    ) -> Result<Building, MigrateError> {
+        let (_, needed) = self.layout(&old.segments());
+        let initial = (needed + needed / 16 + (4 << 20)).max(options.initial);
+        let options = RegionOptions { initial, ..options.clone() };
+        let mut region = Region::create(path, &options, schema)?;
+        region.building(|media| media.populate(0, needed.min(media.len())));
+        Ok(Building { plan: self, region: Some(region), path: path.into() })
+    }
+
+    /// Where each segment goes, and where the heap ends then.
+    fn layout(&self, old: &[(u32, SegmentEntry)]) -> (Vec<SegmentEntry>, u64) {
+        let chunks = old.last().map_or(1, |(last, _)| u64::from(*last) / SEGMENTS_PER_CHUNK + 1);
+        let mut at = HEAP_AT + chunks * CHUNK_LEN;
+        let mut entries = Vec::with_capacity(old.len());
+        for (_, entry) in old {
+            // Segments are numbered without gaps: a dropped one leaves an empty one.
+            let empty = SegmentEntry {
+                type_id: RAW,
+                offset: at,
+                length: PAGE,
+                object_size: object_size(RAW, PAGE) as u32,
+                capacity: 1,
+            };
+            let entry = self.convert_entry(entry, at).unwrap_or(empty);
+            at += entry.length;
+            entries.push(entry);
+        }
+        (entries, at)
+    }
+}
+
+fn whole(schema: &SchemaDesc) -> TypePlan {
+    let size = object_size(0, schema.size.into()) as u32;
+    let parts = vec![Part::Copy { from: 0, to: 0, len: size }];
+    TypePlan { type_id: schema.type_id(), size, parts }
+}
+
+struct Planner<'a> {
+    conversions: &'a [Conversion],
+    types: HashMap<u64, TypePlan>,
+}
+
+impl Planner<'_> {
+    /// Plans objects of one type, and all that they lead to.
+    fn object(&mut self, old: &SchemaDesc, new: &SchemaDesc, path: &str) -> Result<(), PlanError> {
+        let id = old.type_id();
+        if let Some(known) = self.types.get(&id) {
+            if known.type_id == new.type_id() {
+                return Ok(());
+            }
+            return Err(PlanError::Ambiguous { name: old.name.clone() });
+        }
+        // Entered before its parts, as a type may lead to itself.
+        self.types.insert(id, whole(new));
+        let mut parts = Vec::new();
+        self.value(old, new, 0, 0, path, &mut parts)?;
+        let plan = TypePlan { parts: merge(parts), ..whole(new) };
+        self.types.insert(id, plan);
+        Ok(())
+    }
+
+    fn value(
+        &mut self,
+        old: &SchemaDesc,
+        new: &SchemaDesc,
+        from: u32,
+        to: u32,
+        path: &str,
+        parts: &mut Vec<Part>,
+    ) -> Result<(), PlanError> {
+        if old.fingerprint == new.fingerprint {
+            parts.push(Part::Copy { from, to, len: old.size });
+            return self.below(old, new, path);
+        }
+        let wanted = Conversion { from: old.fingerprint, to: new.fingerprint };
+        if let Some(index) = self.conversions.iter().position(|known| *known == wanted) {
+            parts.push(Part::Convert { from, to, index });
+            return self.below(old, new, path);
+        }
+        match (&old.kind, &new.kind) {
+            (KindDesc::Reference(_) | KindDesc::Link(_), KindDesc::Reference(_))
+            | (KindDesc::Link(_), KindDesc::Link(_)) => {
+                parts.push(Part::Copy { from, to, len: old.size });
+                self.below(old, new, path)
+            }
+            (
+                KindDesc::Collection { fields: a, objects: c },
+                KindDesc::Collection { fields: b, objects: d },
+            ) if old.name == new.name && a == b && c.len() == d.len() => {
+                parts.push(Part::Copy { from, to, len: old.size });
+                self.below(old, new, path)
+            }
+            (KindDesc::Array { element: a, len: n }, KindDesc::Array { element: b, len: m })
+                if n == m =>
+            {
+                (0..*n).try_for_each(|i| {
+                    self.value(a, b, from + i * a.size, to + i * b.size, path, parts)
+                })
+            }
+            (KindDesc::Struct(a), KindDesc::Struct(b)) if old.name == new.name => {
+                let field = |name: &str| format!("{path}.{name}");
+                let missing = |path, what| Err(PlanError::Field { path, what });
+                if let Some(gone) = a.iter().find(|a| b.iter().all(|b| a.name != b.name)) {
+                    return missing(field(&gone.name), "removed");
+                }
+                for b in b {
+                    let Some(a) = a.iter().find(|a| a.name == b.name) else {
+                        return missing(field(&b.name), "added");
+                    };
+                    let (from, to) = (from + a.offset, to + b.offset);
+                    self.value(&a.schema, &b.schema, from, to, &field(&b.name), parts)?;
+                }
+                Ok(())
+            }
+            _ => Err(PlanError::Uncovered {
+                path: path.to_owned(),
+                from: format!("{} ({} bytes)", old.name, old.size),
+                to: format!("{} ({} bytes)", new.name, new.size),
+            }),
+        }
+    }
+
+    /// Pairs the objects that two values lead to.
+    fn below(&mut self, old: &SchemaDesc, new: &SchemaDesc, path: &str) -> Result<(), PlanError> {
+        let each = |this: &mut Self, a: &[FieldDesc], b: &[FieldDesc]| {
+            for a in a {
+                if let Some(b) = b.iter().find(|b| a.name == b.name) {
+                    this.below(&a.schema, &b.schema, &format!("{path}.{}", a.name))?;
+                }
+            }
+            Ok(())
+        };
+        match (&old.kind, &new.kind) {
+            (KindDesc::Struct(a), KindDesc::Struct(b)) => each(self, a, b),
+            (KindDesc::Array { element: a, .. }, KindDesc::Array { element: b, .. }) => {
+                self.below(a, b, path)
+            }
+            (KindDesc::Reference(a), KindDesc::Reference(b)) => {
+                self.object(a, b, &format!("{path}[{}]", a.name))
+            }
+            (KindDesc::Collection { objects: a, .. }, KindDesc::Collection { objects: b, .. }) => a
+                .iter()
+                .zip(b)
+                .try_for_each(|(a, b)| self.object(a, b, &format!("{path}[{}]", a.name))),
+            (KindDesc::Enum { variants: a, .. }, KindDesc::Enum { variants: b, .. }) => {
+                for a in a {
+                    if let Some(b) = b.iter().find(|b| a.name == b.name) {
+                        each(self, &a.fields, &b.fields)?;
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Joins neighbouring copies.
+fn merge(parts: Vec<Part>) -> Vec<Part> {
+    let mut merged: Vec<Part> = Vec::with_capacity(parts.len());
+    for part in parts {
+        if let (
+            Some(Part::Copy { from, to, len }),
+            Part::Copy { from: next_from, to: next_to, len: next_len },
+        ) = (merged.last_mut(), part)
+            && *from + *len == next_from
+            && *to + *len == next_to
+        {
+            *len += next_len;
+            continue;
+        }
+        merged.push(part);
+    }
+    merged
+}
+
+/// Runs a library's conversion: its number among those given to the plan, and the row.
+pub type Convert<'a> = dyn Fn(usize, &mut MigrationBatch) -> Result<(), String> + Sync + 'a;
+
+/// A new generation that nobody uses yet. Dropped, it takes its file with it.
+#[derive(Debug)]
+pub struct Building {
+    plan: MigrationPlan,
+    region: Option<Region>,
+    path: PathBuf,
+}
+
+impl Building {
+    /// Converts every object of `old`, which must not change meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`MigrateError`]; the old generation is untouched.
+    pub fn fill(
+        &mut self,
+        old: &Region,
+        extra: &str,
+        now_ms: u64,
+        convert: &Convert<'_>,
+    ) -> Result<(), MigrateError> {
+        let Some(region) = &mut self.region else { unreachable!("there until it is finished") };
+        let plan = &self.plan;
+        let segments = old.segments();
+        let (entries, end) = plan.layout(&segments);
+        let chunks = (entries.len() as u64 + 1).div_ceil(SEGMENTS_PER_CHUNK).max(1);
+        if chunks > CHUNKS {
+            return Err(FormatError::Field { field: "the number of chunks", value: chunks }.into());
+        }
+        region.grow_to(end)?;
+        region.building(|media| {
+            let seed = format::Header::parse(media.bytes(0, PAGE))?.seed();
+            media.zero(HEAP_AT, chunks * CHUNK_LEN);
+            for chunk in 0..chunks {
+                media.store_word(DIRECTORY_AT + chunk * 8, HEAP_AT + chunk * CHUNK_LEN);
+            }
+            let chunk_of = |number: u32| {
+                HEAP_AT + u64::from(number) / SEGMENTS_PER_CHUNK * CHUNK_LEN
+            };
+            for ((number, before), entry) in segments.iter().zip(&entries) {
+                let at = format::entry_at(chunk_of(*number), (*number).into());
+                for (i, word) in entry.encode((*number).into(), seed).into_iter().enumerate() {
+                    media.store_word(at + i as u64 * 8, word);
+                }
+                if plan.convert_entry(before, 0).is_some() {
+                    let bitmap = bitmap(old, *number);
+                    media.store(format::bitmap_at(chunk_of(*number), (*number).into()), bitmap);
+                }
+            }
+            let filler = Filler { plan, old, extra, now_ms, convert, target: media.base_mut() };
+            filler.run(&segments, &entries)?;
+            media.store_word(ROOT_AT, old.media().word(ROOT_AT));
+            media.fence();
+            Ok::<(), MigrateError>(())
+        })
+    }
+
+    /// The filled generation as a region.
+    ///
+    /// # Errors
+    ///
+    /// If it does not open: its tables are read back as from any file.
+    pub fn finish(mut self) -> Result<Region, MigrateError> {
+        let Some(region) = self.region.take() else { unreachable!("finished once") };
+        match region.reload() {
+            Ok(region) => Ok(region),
+            Err(error) => {
+                drop(std::fs::remove_file(&self.path));
+                Err(error.into())
+            }
+        }
+    }
+}
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        if self.region.take().is_some() {
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+fn bitmap(region: &Region, number: u32) -> &[u8] {
+    region.media().bytes(format::bitmap_at(region.chunk_of(number), number.into()), BITMAP_LEN)
+}
+
+struct Filler<'a> {
+    plan: &'a MigrationPlan,
+    old: &'a Region,
+    extra: &'a str,
+    now_ms: u64,
+    convert: &'a Convert<'a>,
+    target: *mut u8,
+}
+
+// SAFETY: the threads share it to write disjoint segments of `target`'s mapping, and to
+// read `old`, which nobody changes (`Building::fill` borrows it) and whose shared
+// methods used here only read.
+unsafe impl Sync for Filler<'_> {}
+
+impl Filler<'_> {
+    /// Converts all segments, on all cores.
+    fn run(
+        &self,
+        segments: &[(u32, SegmentEntry)],
+        entries: &[SegmentEntry],
+    ) -> Result<(), MigrateError> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let next = AtomicUsize::new(0);
+        let work = || {
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let (Some((number, old)), Some(new)) = (segments.get(at), entries.get(at)) else {
+                    return Ok(());
+                };
+                if let Err(error) = self.segment(*number, old, new) {
+                    next.store(segments.len(), Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        };
+        if segments.len() < 2 * threads {
+            return work();
+        }
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            others.into_iter().fold(work(), |result, other| match other.join() {
+                Ok(other) => result.and(other),
+                Err(_) => Err(MigrateError::Failed("a conversion's thread panicked".into())),
+            })
+        })
+    }
+
+    fn segment(
+        &self,
+        number: u32,
+        old: &SegmentEntry,
+        new: &SegmentEntry,
+    ) -> Result<(), MigrateError> {
+        let source = self.old.media().bytes(old.offset, old.length);
+        // SAFETY: `new` is within the new region's mapping, which was grown to hold it, and
+        // this thread alone writes this segment.
+        let target = unsafe {
+            let start = self.target.add(new.offset as usize);
+            std::slice::from_raw_parts_mut(start, new.length as usize)
+        };
+        let bitmap = bitmap(self.old, number);
+        if old.type_id == RAW {
+            if bitmap.iter().any(|&byte| byte != 0) {
+                let len = old.capacity as usize * old.object_size as usize;
+                target[..len].copy_from_slice(&source[..len]);
+            }
+            return Ok(());
+        }
+        let Some(plan) = self.plan.types.get(&old.type_id) else { return Ok(()) };
+        let (old_size, new_size) = (old.object_size as usize, new.object_size as usize);
+        let mut live = [0; BITMAP_LEN as usize / 8];
+        for (word, bytes) in live.iter_mut().zip(bitmap.chunks_exact(8)) {
+            let mut le = [0; 8];
+            le.copy_from_slice(bytes);
+            *word = u64::from_le_bytes(le);
+        }
+        let capacity = old.capacity as usize;
+        for part in &plan.parts {
+            match *part {
+                Part::Copy { from: 0, to: 0, len }
+                    if len as usize == old_size && len as usize == new_size =>
+                {
+                    target[..capacity * new_size].copy_from_slice(&source[..capacity * old_size]);
+                }
+                Part::Copy { from, to, len } => {
+                    // The last part of an object may be rounded up beyond the old one.
+                    let len = (len as usize).min(old_size - from as usize);
+                    let old = source.chunks_exact(old_size);
+                    let new = target.chunks_exact_mut(new_size);
+                    for (old, new) in old.zip(new).take(capacity) {
+                        new[to as usize..to as usize + len]
+                            .copy_from_slice(&old[from as usize..from as usize + len]);
+                    }
+                }
+                Part::Convert { from, to, index } => {
+                    let mut text = [0; 1024];
+                    let mut batch = MigrationBatch {
+                        size: size_of::<MigrationBatch>() as u32,
+                        reserved: 0,
+                        old: source[from as usize..].as_ptr(),
+                        old_stride: old_size,
+                        new: target[to as usize..].as_mut_ptr(),
+                        new_stride: new_size,
+                        count: capacity,
+                        live: live.as_ptr(),
+                        extra: Bytes::new(self.extra.as_bytes()),
+                        now_ms: self.now_ms,
+                        error: ErrorText {
+                            ptr: text.as_mut_ptr(),
+                            capacity: text.len(),
+                            len: 0,
+                        },
+                    };
+                    (self.convert)(index, &mut batch).map_err(MigrateError::Failed)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

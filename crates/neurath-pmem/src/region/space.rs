@@ -1,0 +1,501 @@
+//! The allocator: which object places are free. Its knowledge is in memory and made
+//! anew at each open; what lasts are the segment table and the bitmaps, whose words
+//! change with the transaction that allocates or frees.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use neurath_abi::{Ref, SegmentView};
+
+use super::error::{FormatError, RegionError};
+use super::format::{
+    self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, ENTRY_WORDS, HEAP_AT,
+    OBJECTS_MAX, PAGE, SEGMENT_LEN, SEGMENTS_PER_CHUNK, SegmentEntry,
+};
+use super::media::Media;
+use super::write_set::WriteSet;
+
+/// The type of raw blocks: bytes whose meaning their owner knows.
+pub const RAW: u64 = u64::from_le_bytes(*b"rawbytes");
+
+/// How many commits a freed place waits before it is used again: as many records as
+/// a recovery replays, since replaying one must not write over a newer object.
+const QUARANTINE: u64 = 2;
+
+/// The largest file growth at a time, in bytes: what is asked for is faulted in.
+const GROWTH: u64 = 4 << 20;
+
+#[derive(Debug)]
+struct Segment {
+    entry: SegmentEntry,
+    /// The places that cannot be given out: taken, reserved, or in quarantine.
+    used: Box<[u64]>,
+    /// How many can.
+    free: u32,
+}
+
+/// One undoable step of the open transaction.
+#[derive(Debug)]
+enum Step {
+    Reserved(Ref),
+    Added,
+    Retyped(u32, SegmentEntry),
+    Chunk,
+}
+
+/// The allocator of one region.
+#[derive(Debug)]
+pub(super) struct Space {
+    segments: Vec<Option<Segment>>,
+    views: Vec<SegmentView>,
+    /// Segments that may have free places, by type and size. Checked when used.
+    partial: HashMap<(u64, u32), Vec<u32>>,
+    /// Segments without any object, by length.
+    empty: BTreeSet<(u64, u32)>,
+    chunks: Vec<u64>,
+    heap_end: u64,
+    heap_end_before: u64,
+    quarantine: VecDeque<(u64, Ref)>,
+    steps: Vec<Step>,
+    freed: Vec<Ref>,
+    live_bytes: u64,
+    live_objects: u64,
+    seed: u64,
+}
+
+// SAFETY: the views' pointers lead into the region's mapping, which belongs to the
+// region that owns this and moves with it.
+unsafe impl Send for Space {}
+
+/// The size that an object of `size` bytes takes.
+pub fn object_size(type_id: u64, size: u64) -> u64 {
+    if type_id != RAW {
+        return size.max(8).next_multiple_of(8);
+    }
+    // Raw blocks come in classes with at most an eighth of waste; above half a
+    // segment each has a segment of its own.
+    if size <= 128 {
+        size.max(16).next_multiple_of(16)
+    } else if size <= SEGMENT_LEN / 2 {
+        size.next_multiple_of((size.next_power_of_two() >> 4).max(16))
+    } else {
+        size.next_multiple_of(PAGE)
+    }
+}
+
+impl Space {
+    /// Reads the segment table and the bitmaps.
+    pub(super) fn load(media: &dyn Media, seed: u64, length: u64) -> Result<Space, FormatError> {
+        let mut space = Space {
+            segments: vec![None],
+            views: vec![NO_VIEW],
+            partial: HashMap::new(),
+            empty: BTreeSet::new(),
+            chunks: Vec::new(),
+            heap_end: HEAP_AT,
+            heap_end_before: HEAP_AT,
+            quarantine: VecDeque::new(),
+            steps: Vec::new(),
+            freed: Vec::new(),
+            live_bytes: 0,
+            live_objects: 0,
+            seed,
+        };
+        for number in 0..CHUNKS {
+            let chunk = media.word(DIRECTORY_AT + number * 8);
+            if chunk == 0 {
+                break;
+            }
+            let end = chunk.checked_add(CHUNK_LEN).filter(|&end| end <= length);
+            if chunk < HEAP_AT || !chunk.is_multiple_of(PAGE) || end.is_none() {
+                return Err(FormatError::Field { field: "a chunk's offset", value: chunk });
+            }
+            space.chunks.push(chunk);
+            space.heap_end = space.heap_end.max(chunk + CHUNK_LEN);
+        }
+        let mut ranges: Vec<(u64, u64)> =
+            space.chunks.iter().map(|&chunk| (chunk, chunk + CHUNK_LEN)).collect();
+        for number in 1..space.chunks.len() as u64 * SEGMENTS_PER_CHUNK {
+            let chunk = space.chunks[(number / SEGMENTS_PER_CHUNK) as usize];
+            let mut words = [0; ENTRY_WORDS];
+            for (i, word) in words.iter_mut().enumerate() {
+                *word = media.word(format::entry_at(chunk, number) + i as u64 * 8);
+            }
+            // Segments are numbered without gaps.
+            let Some(entry) = SegmentEntry::parse(&words, number, seed, length)? else { break };
+            ranges.push((entry.offset, entry.offset + entry.length));
+            space.load_segment(media, number as u32, entry)?;
+        }
+        ranges.sort_unstable();
+        if let Some(pair) = ranges.windows(2).find(|pair| pair[1].0 < pair[0].1) {
+            return Err(FormatError::Field { field: "a segment's offset", value: pair[1].0 });
+        }
+        Ok(space)
+    }
+
+    fn load_segment(
+        &mut self,
+        media: &dyn Media,
+        number: u32,
+        entry: SegmentEntry,
+    ) -> Result<(), FormatError> {
+        let chunk = self.chunks[number as usize / SEGMENTS_PER_CHUNK as usize];
+        let bitmap = media.bytes(format::bitmap_at(chunk, number.into()), BITMAP_LEN);
+        let mut used = vec![0; entry.capacity.div_ceil(64) as usize].into_boxed_slice();
+        for (i, word) in bitmap.chunks_exact(8).enumerate() {
+            let mut le = [0; 8];
+            le.copy_from_slice(word);
+            let word = u64::from_le_bytes(le);
+            let valid = valid_bits(entry.capacity, i);
+            if word & !valid != 0 {
+                return Err(FormatError::Field { field: "a segment's bitmap", value: word });
+            }
+            if let Some(used) = used.get_mut(i) {
+                *used = word;
+            }
+        }
+        let taken: u32 = used.iter().map(|word| word.count_ones()).sum();
+        self.live_objects += u64::from(taken);
+        self.live_bytes += u64::from(taken) * u64::from(entry.object_size);
+        self.heap_end = self.heap_end.max(entry.offset + entry.length);
+        let free = entry.capacity - taken;
+        self.views.push(view(media, &entry));
+        self.segments.push(Some(Segment { entry, used, free }));
+        if free > 0 {
+            self.partial.entry((entry.type_id, entry.object_size)).or_default().push(number);
+        }
+        if taken == 0 {
+            self.empty.insert((entry.length, number));
+        }
+        Ok(())
+    }
+
+    pub(super) fn views(&self) -> &[SegmentView] {
+        &self.views
+    }
+
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    pub(super) fn live_objects(&self) -> u64 {
+        self.live_objects
+    }
+
+    /// The entries of all segments, by number.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u32, SegmentEntry)> + '_ {
+        self.segments
+            .iter()
+            .enumerate()
+            .filter_map(|(number, segment)| Some((number as u32, segment.as_ref()?.entry)))
+    }
+
+    /// The word of the bitmap that tells whether `object` lives, and its bit.
+    pub(super) fn bit(&self, object: Ref) -> (u64, u64) {
+        let number = object.segment();
+        let chunk = self.chunks[(number / SEGMENTS_PER_CHUNK) as usize];
+        let index = u64::from(object.index());
+        (format::bitmap_at(chunk, number) + index / 64 * 8, 1 << (index % 64))
+    }
+
+    /// The live object that `object` refers to: its place in the file and its size.
+    pub(super) fn find(
+        &self,
+        object: Ref,
+        type_id: u64,
+        media: &dyn Media,
+        set: &WriteSet,
+    ) -> Result<(u64, u64), RegionError> {
+        let bad = RegionError::BadRef { segment: object.segment(), index: object.index() };
+        let segment = usize::try_from(object.segment())
+            .ok()
+            .and_then(|number| self.segments.get(number)?.as_ref());
+        let Some(Segment { entry, .. }) = segment else { return Err(bad) };
+        if entry.type_id != type_id || u32::from(object.index()) >= entry.capacity {
+            return Err(bad);
+        }
+        let (word, bit) = self.bit(object);
+        if set.word(word).unwrap_or_else(|| media.word(word)) & bit == 0 {
+            return Err(bad);
+        }
+        let size = u64::from(entry.object_size);
+        Ok((entry.offset + u64::from(object.index()) * size, size))
+    }
+
+    /// Reserves a place, sets its bit in `set` and adds the zeroed object to it.
+    pub(super) fn alloc<M: Media>(
+        &mut self,
+        type_id: u64,
+        size: u64,
+        media: &mut M,
+        set: &mut WriteSet,
+        grow: &mut dyn FnMut(&mut M, u64) -> Result<(), RegionError>,
+    ) -> Result<Ref, RegionError> {
+        if self.steps.is_empty() {
+            self.heap_end_before = self.heap_end;
+        }
+        let size = object_size(type_id, size) as u32;
+        let number = match self.with_room(type_id, size) {
+            Some(number) => number,
+            None => self.add_segment(type_id, size, media, set, grow)?,
+        };
+        let Some(segment) = &mut self.segments[number as usize] else {
+            unreachable!("a segment just found")
+        };
+        let mut word = 0;
+        while segment.used[word] == valid_bits(segment.entry.capacity, word) {
+            word += 1;
+        }
+        let bit = segment.used[word].trailing_ones();
+        segment.used[word] |= 1 << bit;
+        if segment.free == segment.entry.capacity {
+            self.empty.remove(&(segment.entry.length, number));
+        }
+        segment.free -= 1;
+        let entry = segment.entry;
+        if segment.free == 0
+            && let Some(class) = self.partial.get_mut(&(type_id, size))
+        {
+            // It is the last: `with_room` and `publish` both leave it there.
+            class.pop();
+        }
+        let object = Ref::new(number, (word * 64) as u16 + bit as u16);
+        self.steps.push(Step::Reserved(object));
+        let (place, bit) = self.bit(object);
+        set.set_word(place, set.word(place).unwrap_or_else(|| media.word(place)) | bit);
+        set.add_fresh(entry.offset + u64::from(object.index()) * u64::from(size), size.into());
+        Ok(object)
+    }
+
+    fn with_room(&mut self, type_id: u64, size: u32) -> Option<u32> {
+        let class = self.partial.get_mut(&(type_id, size))?;
+        while let Some(&number) = class.last() {
+            let fits = self.segments[number as usize].as_ref().is_some_and(|segment| {
+                segment.free > 0
+                    && segment.entry.type_id == type_id
+                    && segment.entry.object_size == size
+            });
+            if fits {
+                return Some(number);
+            }
+            class.pop();
+        }
+        None
+    }
+
+    fn add_segment<M: Media>(
+        &mut self,
+        type_id: u64,
+        size: u32,
+        media: &mut M,
+        set: &mut WriteSet,
+        grow: &mut dyn FnMut(&mut M, u64) -> Result<(), RegionError>,
+    ) -> Result<u32, RegionError> {
+        let capacity = (SEGMENT_LEN as u32 / size).clamp(1, OBJECTS_MAX);
+        let length = (u64::from(capacity) * u64::from(size)).next_multiple_of(PAGE);
+        let length = if capacity > 1 { length.max(SEGMENT_LEN) } else { length };
+        // An empty one of another kind serves as well, if not too much is wasted.
+        let spare = self.empty.range((length, 0)..=(length * 2, u32::MAX)).next().copied();
+        if let Some((spare_length, number)) = spare {
+            self.empty.remove(&(spare_length, number));
+            let Some(segment) = &mut self.segments[number as usize] else {
+                unreachable!("an empty segment is a segment")
+            };
+            let before = segment.entry;
+            let offset = before.offset;
+            let entry =
+                SegmentEntry { type_id, offset, length: spare_length, object_size: size, capacity };
+            *segment = new_segment(entry);
+            self.steps.push(Step::Retyped(number, before));
+            self.publish(number, entry, media, set);
+            return Ok(number);
+        }
+        let number = self.segments.len() as u64;
+        if number / SEGMENTS_PER_CHUNK >= self.chunks.len() as u64 {
+            self.add_chunk(media, set, grow)?;
+        }
+        let offset = self.heap_end;
+        self.reserve(offset + length, media, grow)?;
+        let entry = SegmentEntry { type_id, offset, length, object_size: size, capacity };
+        self.segments.push(Some(new_segment(entry)));
+        self.views.push(NO_VIEW);
+        self.steps.push(Step::Added);
+        self.publish(number as u32, entry, media, set);
+        Ok(number as u32)
+    }
+
+    /// Writes a segment's entry into the transaction and makes it usable.
+    fn publish<M: Media>(
+        &mut self,
+        number: u32,
+        entry: SegmentEntry,
+        media: &M,
+        set: &mut WriteSet,
+    ) {
+        let chunk = self.chunks[number as usize / SEGMENTS_PER_CHUNK as usize];
+        let at = format::entry_at(chunk, number.into());
+        for (i, word) in entry.encode(number.into(), self.seed).into_iter().enumerate() {
+            set.set_word(at + i as u64 * 8, word);
+        }
+        self.views[number as usize] = view(media, &entry);
+        self.partial.entry((entry.type_id, entry.object_size)).or_default().push(number);
+        self.empty.insert((entry.length, number));
+    }
+
+    fn add_chunk<M: Media>(
+        &mut self,
+        media: &mut M,
+        set: &mut WriteSet,
+        grow: &mut dyn FnMut(&mut M, u64) -> Result<(), RegionError>,
+    ) -> Result<(), RegionError> {
+        let number = self.chunks.len() as u64;
+        if number >= CHUNKS {
+            return Err(RegionError::Segments(CHUNKS * SEGMENTS_PER_CHUNK));
+        }
+        let chunk = self.heap_end;
+        self.reserve(chunk + CHUNK_LEN, media, grow)?;
+        // What lies there may stem from a transaction that never was committed. No
+        // part of the region refers to it yet; the fence keeps it so until it is zero.
+        media.zero(chunk, CHUNK_LEN);
+        media.fence();
+        self.chunks.push(chunk);
+        self.steps.push(Step::Chunk);
+        set.set_word(DIRECTORY_AT + number * 8, chunk);
+        Ok(())
+    }
+
+    /// Takes the heap up to `end`, growing the file where it must.
+    fn reserve<M: Media>(
+        &mut self,
+        end: u64,
+        media: &mut M,
+        grow: &mut dyn FnMut(&mut M, u64) -> Result<(), RegionError>,
+    ) -> Result<(), RegionError> {
+        if end > media.len() {
+            let limit = media.limit();
+            if end > limit {
+                return Err(RegionError::Limit { limit });
+            }
+            let wanted = end.max(media.len() + GROWTH).next_multiple_of(PAGE);
+            grow(media, wanted.min(limit & !(PAGE - 1)).max(end))?;
+        }
+        self.heap_end = end;
+        Ok(())
+    }
+
+    /// Marks a live object as freed by the open transaction.
+    pub(super) fn free(&mut self, object: Ref, media: &dyn Media, set: &mut WriteSet) {
+        let (word, bit) = self.bit(object);
+        set.set_word(word, set.word(word).unwrap_or_else(|| media.word(word)) & !bit);
+        self.freed.push(object);
+    }
+
+    /// The transaction is committed as `sequence`.
+    pub(super) fn committed(&mut self, sequence: u64) {
+        for step in std::mem::take(&mut self.steps) {
+            if let Step::Reserved(object) = step {
+                self.live_objects += 1;
+                self.live_bytes += self.size_of(object);
+            }
+        }
+        for object in std::mem::take(&mut self.freed) {
+            self.live_objects -= 1;
+            self.live_bytes -= self.size_of(object);
+            self.quarantine.push_back((sequence, object));
+        }
+        while let Some(&(freed, object)) = self.quarantine.front() {
+            if freed + QUARANTINE > sequence + 1 {
+                break;
+            }
+            self.quarantine.pop_front();
+            self.release(object);
+        }
+    }
+
+    /// The transaction never was.
+    pub(super) fn aborted<M: Media>(&mut self, media: &M) {
+        self.freed.clear();
+        while let Some(step) = self.steps.pop() {
+            match step {
+                Step::Reserved(object) => self.release(object),
+                Step::Added => {
+                    let number = self.segments.len() as u32 - 1;
+                    if let Some(Some(segment)) = self.segments.pop() {
+                        self.empty.remove(&(segment.entry.length, number));
+                        self.forget(number, &segment.entry);
+                    }
+                    self.views.pop();
+                }
+                Step::Retyped(number, before) => {
+                    if let Some(segment) = self.segments[number as usize].take() {
+                        self.forget(number, &segment.entry);
+                    }
+                    self.segments[number as usize] = Some(new_segment(before));
+                    self.views[number as usize] = view(media, &before);
+                    let class = (before.type_id, before.object_size);
+                    self.partial.entry(class).or_default().push(number);
+                }
+                Step::Chunk => {
+                    self.chunks.pop();
+                }
+            }
+            if self.steps.is_empty() {
+                self.heap_end = self.heap_end_before;
+            }
+        }
+    }
+
+    fn forget(&mut self, number: u32, entry: &SegmentEntry) {
+        if let Some(class) = self.partial.get_mut(&(entry.type_id, entry.object_size)) {
+            class.retain(|&other| other != number);
+        }
+    }
+
+    fn size_of(&self, object: Ref) -> u64 {
+        self.segments[object.segment() as usize]
+            .as_ref()
+            .map_or(0, |segment| segment.entry.object_size.into())
+    }
+
+    fn release(&mut self, object: Ref) {
+        let number = object.segment() as u32;
+        let Some(segment) = &mut self.segments[number as usize] else {
+            unreachable!("an object is in a segment")
+        };
+        segment.used[usize::from(object.index()) / 64] &= !(1 << (object.index() % 64));
+        segment.free += 1;
+        if segment.free == 1 {
+            let class = (segment.entry.type_id, segment.entry.object_size);
+            self.partial.entry(class).or_default().push(number);
+        }
+        if segment.free == segment.entry.capacity {
+            self.empty.insert((segment.entry.length, number));
+        }
+    }
+}
+
+const NO_VIEW: SegmentView =
+    SegmentView { base: std::ptr::null(), object_size: 0, capacity: 0, type_id: 0 };
+
+fn new_segment(entry: SegmentEntry) -> Segment {
+    let used = vec![0; entry.capacity.div_ceil(64) as usize].into_boxed_slice();
+    Segment { entry, used, free: entry.capacity }
+}
+
+fn view(media: &dyn Media, entry: &SegmentEntry) -> SegmentView {
+    SegmentView {
+        base: media.bytes(entry.offset, entry.length).as_ptr(),
+        object_size: entry.object_size,
+        capacity: entry.capacity,
+        type_id: entry.type_id,
+    }
+}
+
+/// The bits of word `word` of a bitmap that stand for objects.
+fn valid_bits(capacity: u32, word: usize) -> u64 {
+    let before = word as u32 * 64;
+    match capacity.saturating_sub(before) {
+        0 => 0,
+        64.. => u64::MAX,
+        bits => (1 << bits) - 1,
+    }
+}

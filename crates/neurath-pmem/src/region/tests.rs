@@ -1,0 +1,315 @@
+//! The region against a model: the standard library's map.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::{OpenError, Region, RegionError, RegionOptions};
+use crate::schema::{encode, encoded_len};
+use crate::{Bytes, Map, P, Pmem, Tx, TxError};
+
+/// What the tests keep in a region.
+#[derive(Clone, Copy, Debug, Pmem)]
+#[repr(C)]
+pub(super) struct State {
+    pub(super) map: Map<Bytes, Bytes>,
+    pub(super) numbers: Map<u32, u32>,
+    pub(super) count: u64,
+}
+
+const LEN: usize = encoded_len(State::SCHEMA);
+pub(super) const SCHEMA: [u8; LEN] = encode(State::SCHEMA);
+
+pub(super) fn options() -> RegionOptions {
+    RegionOptions { component: "test".into(), instance: 0, initial: 0, limit: 64 << 20 }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Tx(#[from] TxError),
+    #[error(transparent)]
+    Region(#[from] RegionError),
+    #[error("asked for")]
+    AskedFor,
+}
+
+pub(super) fn create(path: &Path) -> Region {
+    let mut region = Region::create(path, &options(), &SCHEMA).unwrap();
+    init(&mut region);
+    region
+}
+
+pub(super) fn init<M: super::Media>(region: &mut Region<M>) {
+    let state = State { map: Map::EMPTY, numbers: Map::EMPTY, count: 0 };
+    let mut root = P::NULL;
+    region.attach(&crate::Handle::new());
+    let handle = region.inner().handle.clone().unwrap();
+    // SAFETY: attached just above.
+    root = unsafe { Tx::new(handle.slot()) }.alloc(&state).map_or(root, |made| made);
+    region.set_root(root.to_ref());
+    region.commit().unwrap();
+}
+
+pub(super) fn open(path: &Path) -> Result<Region, OpenError> {
+    Region::open(path, "test", 0, Some(State::FINGERPRINT), 64 << 20)
+}
+
+pub(super) fn with<M: super::Media, R>(
+    region: &mut Region<M>,
+    change: impl FnOnce(&mut State, &mut Tx<'_>) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    region.transact(|tx| {
+        let root = tx.root::<State>();
+        let mut state = tx.read(root)?;
+        let result = change(&mut state, tx)?;
+        tx.write(root, &state)?;
+        Ok(result)
+    })
+}
+
+pub(super) fn set(
+    state: &mut State,
+    tx: &mut Tx<'_>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(), Failure> {
+    let value = Bytes::new(tx, value)?;
+    if let Some(old) = state.map.insert(tx, key, &value)? {
+        old.free_owned(tx)?;
+    }
+    Ok(())
+}
+
+pub(super) fn remove(state: &mut State, tx: &mut Tx<'_>, key: &[u8]) -> Result<bool, Failure> {
+    let old = state.map.remove(tx, key)?;
+    if let Some(old) = old {
+        old.free_owned(tx)?;
+    }
+    Ok(old.is_some())
+}
+
+pub(super) type Model = HashMap<Vec<u8>, Vec<u8>>;
+
+/// All entries, by a scan.
+pub(super) fn contents<M: super::Media>(region: &mut Region<M>) -> Model {
+    with(region, |state, tx| {
+        let mut found = Model::new();
+        let mut cursor = 0;
+        loop {
+            cursor = state.map.scan(tx, cursor, 7, |tx, slot| {
+                let (key, value) = (slot.key(tx)?, slot.value(tx)?);
+                found.insert(key.get(tx)?.to_vec(), value.get(tx)?.to_vec());
+                Ok::<(), Failure>(())
+            })?;
+            if cursor == 0 {
+                assert_eq!(found.len() as u64, state.map.len());
+                return Ok(found);
+            }
+        }
+    })
+    .unwrap()
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    Set(u8, u16),
+    Remove(u8),
+    Abort,
+    Commit,
+    Reopen,
+}
+
+pub(super) fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (any::<u8>(), prop_oneof![0u16..40, 0u16..5000]).prop_map(|(k, l)| Op::Set(k, l)),
+        3 => any::<u8>().prop_map(Op::Remove),
+        1 => Just(Op::Abort),
+        4 => Just(Op::Commit),
+        1 => Just(Op::Reopen),
+    ]
+}
+
+pub(super) fn key(number: u8) -> Vec<u8> {
+    format!("key:{number}:{}", "x".repeat(usize::from(number) / 8)).into_bytes()
+}
+
+pub(super) fn value(number: u8, len: u16) -> Vec<u8> {
+    (0..len).map(|i| (i as u8).wrapping_mul(31).wrapping_add(number)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_region_is_a_map_with_transactions(ops in prop::collection::vec(op(), 1..150)) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("region");
+        let mut region = create(&path);
+        let mut model = Model::new();
+        let mut batch: Vec<Op> = Vec::new();
+        for op in ops {
+            match op {
+                Op::Set(..) | Op::Remove(_) => batch.push(op),
+                Op::Commit | Op::Abort => {
+                    let commit = matches!(op, Op::Commit);
+                    let done = with(&mut region, |state, tx| {
+                        for op in &batch {
+                            match *op {
+                                Op::Set(k, len) => set(state, tx, &key(k), &value(k, len))?,
+                                Op::Remove(k) => drop(remove(state, tx, &key(k))?),
+                                _ => unreachable!(),
+                            }
+                        }
+                        if commit { Ok(()) } else { Err(Failure::AskedFor) }
+                    });
+                    prop_assert_eq!(done.is_ok(), commit);
+                    for op in batch.drain(..) {
+                        match op {
+                            Op::Set(k, len) if commit => { model.insert(key(k), value(k, len)); }
+                            Op::Remove(k) if commit => { model.remove(&key(k)); }
+                            _ => {}
+                        }
+                    }
+                }
+                Op::Reopen => {
+                    batch.clear();
+                    drop(region);
+                    region = open(&path).unwrap();
+                }
+            }
+        }
+        prop_assert_eq!(contents(&mut region), model.clone());
+        // An emptied region holds its root and the table's pages, and nothing else.
+        for key in model.keys() {
+            with(&mut region, |state, tx| remove(state, tx, key)).unwrap();
+        }
+        prop_assert!(region.stats().live_objects <= 2);
+        region.close().unwrap();
+        prop_assert_eq!(contents(&mut open(&path).unwrap()), Model::new());
+    }
+}
+
+#[test]
+fn a_large_map_grows_and_is_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region");
+    let mut region = create(&path);
+    for n in 0..20_000u32 {
+        with(&mut region, |state, tx| Ok(state.numbers.insert(tx, &n, &(n * 3))?)).unwrap();
+    }
+    drop(region);
+    let mut region = open(&path).unwrap();
+    with(&mut region, |state, tx| {
+        assert_eq!(state.numbers.len(), 20_000);
+        for n in 0..20_000 {
+            assert_eq!(state.numbers.get(tx, &n)?, Some(n * 3));
+        }
+        assert_eq!(state.numbers.get(tx, &20_000)?, None);
+        Ok(())
+    })
+    .unwrap();
+    // Clearing is a matter of bitmaps.
+    with(&mut region, |state, tx| {
+        state.numbers.free_owned(tx)?;
+        state.numbers = Map::EMPTY;
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(region.stats().live_objects, 1);
+}
+
+#[test]
+fn a_second_owner_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region");
+    let region = create(&path);
+    assert!(matches!(open(&path), Err(OpenError::Busy { .. })));
+    drop(region);
+    let other = Region::open(&path, "other", 0, None, 64 << 20);
+    assert!(matches!(other, Err(OpenError::Owner { .. })));
+    let other = Region::open(&path, "test", 0, Some([7; 16]), 64 << 20);
+    assert!(matches!(other, Err(OpenError::Schema { .. })));
+    open(&path).unwrap();
+}
+
+#[test]
+fn the_limit_is_an_error_and_leaves_the_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region");
+    let mut region =
+        Region::create(&path, &RegionOptions { limit: 4 << 20, ..options() }, &SCHEMA).unwrap();
+    init(&mut region);
+    let mut written = 0u32;
+    let error = loop {
+        let name = written.to_le_bytes();
+        match with(&mut region, |state, tx| set(state, tx, &name, &[7; 9000])) {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Failure::Tx(TxError::Full)), "{error}");
+    assert!(written > 100);
+    assert_eq!(contents(&mut region).len() as u32, written);
+    // What is removed makes room again, after the quarantine.
+    for n in 0..5u32 {
+        with(&mut region, |state, tx| remove(state, tx, &n.to_le_bytes())).unwrap();
+    }
+    with(&mut region, |state, tx| set(state, tx, b"again", &[8; 9000])).unwrap();
+}
+
+#[test]
+fn a_dummy_answers_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut region = create(&dir.path().join("region"));
+    let handle = crate::Handle::new();
+    region.attach(&handle);
+    let root = P::<State>::from_ref(region.root());
+    // SAFETY: the handle lives, and nothing else uses the region.
+    let tx = unsafe { Tx::new(handle.slot()) };
+    assert!(tx.read(root).is_ok());
+    region.detach();
+    assert!(handle.is_dummy());
+    assert_eq!(tx.read(root).err(), Some(TxError::Dummy));
+}
+
+#[test]
+fn any_flipped_bit_of_the_metadata_is_found_or_harmless() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region");
+    let mut region = create(&path);
+    for n in 0..40 {
+        with(&mut region, |state, tx| set(state, tx, &key(n), &value(n, 100))).unwrap();
+    }
+    let model = contents(&mut region);
+    drop(region);
+    let original = std::fs::read(&path).unwrap();
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let pages = [0..512, 4096..4096 + 256, 8192..8192 + 256, 12288..12288 + 512];
+    for at in pages.into_iter().flatten() {
+        for bit in 0..8 {
+            file.write_all_at(&[original[at] ^ 1 << bit], at as u64).unwrap();
+            match open(&path) {
+                Ok(mut region) => assert_eq!(contents(&mut region), model, "byte {at} bit {bit}"),
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+            file.write_all_at(&original, 0).unwrap();
+        }
+    }
+}
+
+#[test]
+fn any_truncation_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region");
+    let region = create(&path);
+    region.close().unwrap();
+    let original = std::fs::read(&path).unwrap();
+    for len in (0..original.len()).step_by(4096).chain([1, 511, 513]) {
+        std::fs::write(&path, &original[..len]).unwrap();
+        let error = open(&path).unwrap_err();
+        assert!(matches!(error, OpenError::Format { .. }), "{len}: {error}");
+    }
+}

@@ -1,0 +1,179 @@
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use neurath_abi::{Bytes, Call, InfoKey, LogLevel, Status, Token};
+use neurath_pmem::Tx;
+
+use crate::{Component, Error, Result};
+
+/// What a component can do while it serves one call: reach its state, answer, send.
+#[derive(Debug)]
+pub struct Context<'a, S> {
+    call: &'a mut Call,
+    state: PhantomData<fn() -> S>,
+}
+
+impl<'a, S: Component> Context<'a, S> {
+    /// # Safety
+    ///
+    /// `call` is the node's, for `'a`, with valid pointers.
+    pub(crate) unsafe fn new(call: &'a mut Call) -> Context<'a, S> {
+        Context { call, state: PhantomData }
+    }
+
+    /// Works on the state: reads it, lets `work` change it, and writes back what changed.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work` and of the transaction. If the caller does not pass an error on, the
+    /// state is written as far as `work` had got with its objects, but not its own fields:
+    /// pass it on.
+    pub fn with<R>(&mut self, work: impl FnOnce(&mut S, &mut Tx<'_>) -> Result<R>) -> Result<R> {
+        // SAFETY: the node's slot, for this call; `self` is borrowed, so it is the only one.
+        let mut tx = unsafe { Tx::new(self.call.region) };
+        let root = tx.root::<S>();
+        let mut state = tx.read(root)?;
+        let result = work(&mut state, &mut tx)?;
+        tx.write(root, &state)?;
+        Ok(result)
+    }
+
+    /// Looks at the state.
+    ///
+    /// # Errors
+    ///
+    /// Those of `look` and of the transaction.
+    pub fn look<R>(&self, look: impl FnOnce(&S, &Tx<'_>) -> Result<R>) -> Result<R> {
+        // SAFETY: the node's slot, for this call; nothing is changed through it.
+        let tx = unsafe { Tx::new(self.call.region) };
+        let state = tx.read(tx.root::<S>())?;
+        look(&state, &tx)
+    }
+
+    /// The instance's configuration.
+    ///
+    /// # Errors
+    ///
+    /// If the release's configuration does not fit the type.
+    pub fn config(&self) -> Result<S::Config> {
+        // SAFETY: valid for this call.
+        let json = unsafe { self.call.config.as_slice() };
+        parse_config(json)
+    }
+
+    /// Milliseconds since 1970, UTC, when the call began.
+    pub fn now_ms(&self) -> u64 {
+        self.call.now_ms
+    }
+
+    /// Says that the first `count` bytes of a [`crate::Message::Data`] are done with. The
+    /// others come again, with those that follow them.
+    pub fn consume(&mut self, count: usize) {
+        self.call.consumed = count;
+    }
+
+    /// Answers a request; once for each token.
+    ///
+    /// # Errors
+    ///
+    /// If the token has been answered, or never was given.
+    pub fn reply(&mut self, token: Token, bytes: &[u8]) -> Result<()> {
+        let Call { host, host_ops, .. } = *self.call;
+        // SAFETY: the node's function and its first argument, during its call.
+        let status = unsafe { ((*host_ops).reply)(host, token, Bytes::new(bytes)) };
+        done(status, "answer")
+    }
+
+    /// Sends a message to another component, whose answer goes to `token`.
+    ///
+    /// # Errors
+    ///
+    /// If the release has no such component.
+    pub fn send(&mut self, component: &str, token: Token, bytes: &[u8]) -> Result<()> {
+        let Call { host, host_ops, .. } = *self.call;
+        // SAFETY: the node's function and its first argument, during its call.
+        let status = unsafe {
+            let component = Bytes::new(component.as_bytes());
+            ((*host_ops).send)(host, component, token, Bytes::new(bytes))
+        };
+        done(status, "send to the component")
+    }
+
+    /// The next place in a connection's line of answers: answers leave in the order in which
+    /// their tokens were taken, whoever gives them first.
+    pub fn next_token(&mut self, connection: u64) -> Token {
+        let Call { host, host_ops, .. } = *self.call;
+        // SAFETY: the node's function and its first argument, during its call.
+        unsafe { ((*host_ops).next_token)(host, connection) }
+    }
+
+    /// Keeps 64 bits with a connection. They outlive this version of the component.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such connection.
+    pub fn set_user(&mut self, connection: u64, user: u64) -> Result<()> {
+        let Call { host, host_ops, .. } = *self.call;
+        // SAFETY: the node's function and its first argument, during its call.
+        done(unsafe { ((*host_ops).connection_set)(host, connection, user) }, "keep")
+    }
+
+    /// Closes a connection, after everything answered so far has been written.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such connection.
+    pub fn close(&mut self, connection: u64) -> Result<()> {
+        let Call { host, host_ops, .. } = *self.call;
+        // SAFETY: the node's function and its first argument, during its call.
+        done(unsafe { ((*host_ops).connection_close)(host, connection) }, "close")
+    }
+
+    /// Listens on an address, such as `127.0.0.1:7379`. A socket that already does so for
+    /// this component is kept.
+    ///
+    /// # Errors
+    ///
+    /// If the address cannot be had.
+    pub fn listen(&mut self, address: &str) -> Result<()> {
+        let Call { host, host_ops, .. } = *self.call;
+        // SAFETY: the node's function and its first argument, during its call.
+        let status = unsafe { ((*host_ops).listen)(host, Bytes::new(address.as_bytes())) };
+        done(status, "listen").map_err(|_| Error::new(format!("cannot listen on {address}")))
+    }
+
+    /// Sets a timer, in place of the one with the same id. It outlives this version.
+    ///
+    /// # Errors
+    ///
+    /// If the node has no room for it.
+    pub fn timer(&mut self, id: u64, after: Duration) -> Result<()> {
+        let Call { host, host_ops, .. } = *self.call;
+        let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        // SAFETY: the node's function and its first argument, during its call.
+        done(unsafe { ((*host_ops).timer)(host, id, after) }, "set the timer")
+    }
+
+    /// Writes a line to the node's log.
+    pub fn log(&self, level: LogLevel, text: &str) {
+        let Call { host, host_ops, .. } = *self.call;
+        // SAFETY: the node's function and its first argument, during its call.
+        unsafe { ((*host_ops).log)(host, level, Bytes::new(text.as_bytes())) }
+    }
+
+    /// A figure that the node knows.
+    pub fn info(&self, key: InfoKey) -> u64 {
+        let Call { host, host_ops, .. } = *self.call;
+        // SAFETY: the node's function and its first argument, during its call.
+        unsafe { ((*host_ops).info)(host, key) }
+    }
+}
+
+pub(crate) fn parse_config<C: serde::de::DeserializeOwned>(json: &[u8]) -> Result<C> {
+    serde_json::from_slice(json)
+        .map_err(|error| Error::new(format!("the configuration does not fit: {error}")))
+}
+
+fn done(status: Status, what: &str) -> Result<()> {
+    if status.is_ok() { Ok(()) } else { Err(Error::new(format!("the node refused to {what}"))) }
+}
