@@ -396,3 +396,9 @@ fn thread_names() -> Vec<String> {
         })
         .collect()
 }
+
+// A library is shared by the threads that call it.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<Library>();
+};
