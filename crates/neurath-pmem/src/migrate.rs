@@ -9,8 +9,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use neurath_abi::{Bytes, ErrorText, MigrationBatch};
-
 use crate::region::format::{
     self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, HEAP_AT, PAGE, ROOT_AT, SEGMENTS_PER_CHUNK,
     SegmentEntry,
@@ -349,8 +347,29 @@ fn merge(parts: Vec<Part>) -> Vec<Part> {
     merged
 }
 
+/// A row of values to convert: one field of a segment's objects.
+#[derive(Debug)]
+pub struct Row<'a> {
+    /// From the first old value on.
+    pub old: &'a [u8],
+    /// Bytes from one old value to the next.
+    pub old_stride: usize,
+    /// From the first new value on: zeroed.
+    pub new: &'a mut [u8],
+    /// Bytes from one new value to the next.
+    pub new_stride: usize,
+    /// How many places there are.
+    pub count: usize,
+    /// One bit a place, the lowest first: whether there is a value.
+    pub live: &'a [u64],
+    /// The instruction's `extra`, JSON.
+    pub extra: &'a str,
+    /// Milliseconds since 1970, UTC: when the conversion began.
+    pub now_ms: u64,
+}
+
 /// Runs a library's conversion: its number among those given to the plan, and the row.
-pub type Convert<'a> = dyn Fn(usize, &mut MigrationBatch) -> Result<(), String> + Sync + 'a;
+pub type Convert<'a> = dyn Fn(usize, Row<'_>) -> Result<(), String> + Sync + 'a;
 
 /// A new generation that nobody uses yet. Dropped, it takes its file with it.
 #[derive(Debug)]
@@ -533,25 +552,17 @@ impl Filler<'_> {
                     }
                 }
                 Part::Convert { from, to, index } => {
-                    let mut text = [0; 1024];
-                    let mut batch = MigrationBatch {
-                        size: size_of::<MigrationBatch>() as u32,
-                        reserved: 0,
-                        old: source[from as usize..].as_ptr(),
+                    let row = Row {
+                        old: &source[from as usize..],
                         old_stride: old_size,
-                        new: target[to as usize..].as_mut_ptr(),
+                        new: &mut target[to as usize..],
                         new_stride: new_size,
                         count: capacity,
-                        live: live.as_ptr(),
-                        extra: Bytes::new(self.extra.as_bytes()),
+                        live: &live,
+                        extra: self.extra,
                         now_ms: self.now_ms,
-                        error: ErrorText {
-                            ptr: text.as_mut_ptr(),
-                            capacity: text.len(),
-                            len: 0,
-                        },
                     };
-                    (self.convert)(index, &mut batch).map_err(MigrateError::Failed)?;
+                    (self.convert)(index, row).map_err(MigrateError::Failed)?;
                 }
             }
         }
