@@ -484,9 +484,7 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
     fn start(&mut self, tx: &mut Tx<'_>) -> Result<(), TxError> {
         self.top = tx.alloc_untyped(Self::PAGE, PAGE_SIZE)?.0;
         self.buckets = 1;
-        // The standard library's hash keys are random; so are the hashes under them.
-        let random = std::hash::RandomState::new();
-        self.key = [0, 1].map(|i: u64| std::hash::BuildHasher::hash_one(&random, i));
+        self.key = random_key();
         Ok(())
     }
 
@@ -538,7 +536,60 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
 }
 
 impl<K: Pmem, V: Pmem> Map<K, V> {
-    fn free_bucket(&mut self, tx: &mut Tx<'_>, bucket: u64) -> Result<(), TxError> {
+    /// Frees the last `buckets` buckets with all that their entries own; whether the map is
+    /// empty now. The other entries stay where they are found: so a map too large to be
+    /// freed in one transaction is freed in several.
+    ///
+    /// # Errors
+    ///
+    /// Those of the transaction.
+    pub fn clear_some(&mut self, tx: &mut Tx<'_>, buckets: u64) -> Result<bool, TxError> {
+        for _ in 0..buckets.min(self.buckets) {
+            let bucket = self.buckets - 1;
+            let freed = self.free_bucket(tx, bucket)?;
+            self.len = self.len.saturating_sub(freed);
+            self.buckets = bucket;
+            if bucket.is_multiple_of(FAN) {
+                self.free_last_page(tx, bucket)?;
+            }
+        }
+        if self.buckets == 0 {
+            *self = Map::EMPTY;
+        }
+        Ok(self.buckets == 0)
+    }
+
+    /// Frees the page that begins with `bucket`, the last one, and those above it that hold
+    /// no other.
+    fn free_last_page(&mut self, tx: &mut Tx<'_>, bucket: u64) -> Result<(), TxError> {
+        // From the top down to the page: each with the place it hangs at.
+        let mut path = [(Ref::NULL, 0); MAX_DEPTH as usize + 1];
+        let mut page = Ref(self.top);
+        let mut place = (Ref::NULL, 0);
+        for level in (0..=self.depth).rev() {
+            path[level as usize] = place;
+            if level > 0 {
+                let at = bucket / FAN.pow(level as u32) % FAN * 8;
+                place = (page, at);
+                page = Ref(tx.read_at(page, Node::<K, V>::PAGE_ID, at)?);
+            }
+        }
+        for level in 0..=self.depth {
+            if !bucket.is_multiple_of(FAN.pow(level as u32 + 1)) {
+                break;
+            }
+            tx.free_untyped(page, Node::<K, V>::PAGE_ID)?;
+            let (parent, at) = path[level as usize];
+            if parent.is_null() {
+                break;
+            }
+            tx.write_at(parent, Node::<K, V>::PAGE_ID, at, &0u64)?;
+            page = parent;
+        }
+        Ok(())
+    }
+
+    fn free_bucket(&mut self, tx: &mut Tx<'_>, bucket: u64) -> Result<u64, TxError> {
         if self.depth > MAX_DEPTH {
             return Err(TxError::Invalid);
         }
@@ -548,15 +599,17 @@ impl<K: Pmem, V: Pmem> Map<K, V> {
             page = Ref(tx.read_at(page, Node::<K, V>::PAGE_ID, at * 8)?);
         }
         let mut node = Ref(tx.read_at(page, Node::<K, V>::PAGE_ID, bucket % FAN * 8)?);
+        let mut freed = 0;
         while !node.is_null() {
             let slot = Slot::<K, V> { node, types: PhantomData };
             slot.key(tx)?.free_owned(tx)?;
             slot.value(tx)?.free_owned(tx)?;
             let next = Ref(tx.read_at(node, Node::<K, V>::TYPE_ID, NEXT_AT)?);
             tx.free_untyped(node, Node::<K, V>::TYPE_ID)?;
+            freed += 1;
             node = next;
         }
-        Ok(())
+        Ok(freed)
     }
 
     fn free_pages(&self, tx: &mut Tx<'_>, page: Ref, depth: u64) -> Result<(), TxError> {

@@ -313,3 +313,36 @@ fn any_truncation_is_an_error() {
         assert!(matches!(error, OpenError::Format { .. }), "{len}: {error}");
     }
 }
+
+#[test]
+fn a_map_is_freed_in_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut region = create(&dir.path().join("region"));
+    let empty = region.stats().live_objects;
+    let key = |i: u32| format!("key {i} with a name of some length");
+    for round in 0..2 {
+        for from in (0..3000).step_by(300) {
+            with(&mut region, |state, tx| {
+                (from..from + 300).try_for_each(|i| set(state, tx, key(i).as_bytes(), &[7; 50]))
+            })
+            .unwrap();
+        }
+        // Half of it: what is left is found, and the map can grow again.
+        for _ in 0..3 {
+            with(&mut region, |state, tx| Ok(state.map.clear_some(tx, 500)?)).unwrap();
+        }
+        let left = contents(&mut region);
+        assert!(!left.is_empty() && left.len() < 3000, "round {round}: {}", left.len());
+        with(&mut region, |state, tx| {
+            for key in left.keys() {
+                assert!(state.map.get(tx, key)?.is_some());
+            }
+            (0..300).try_for_each(|i| set(state, tx, key(i).as_bytes(), b"again"))
+        })
+        .unwrap();
+        contents(&mut region);
+        while !with(&mut region, |state, tx| Ok(state.map.clear_some(tx, 700)?)).unwrap() {}
+        assert_eq!(region.stats().live_objects, empty);
+        assert!(contents(&mut region).is_empty());
+    }
+}
