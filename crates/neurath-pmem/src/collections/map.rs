@@ -535,6 +535,24 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
     }
 }
 
+/// A key for a map's hash.
+fn random_key() -> [u64; 2] {
+    #[cfg(test)]
+    if let Some(key) = FIXED_KEY.get() {
+        return key;
+    }
+    // The standard library's hash keys are random; so are the hashes under them.
+    let random = std::hash::RandomState::new();
+    [0, 1].map(|i: u64| std::hash::BuildHasher::hash_one(&random, i))
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The key of this thread's maps, so that a test can be run again.
+    pub(crate) static FIXED_KEY: std::cell::Cell<Option<[u64; 2]>> =
+        const { std::cell::Cell::new(None) };
+}
+
 impl<K: Pmem, V: Pmem> Map<K, V> {
     /// Frees the last `buckets` buckets with all that their entries own; whether the map is
     /// empty now. The other entries stay where they are found: so a map too large to be

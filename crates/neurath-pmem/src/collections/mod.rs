@@ -9,3 +9,6 @@ mod map;
 
 pub use bytes::Bytes;
 pub use map::{Map, MapKey, Slot};
+
+#[cfg(test)]
+pub(crate) use map::FIXED_KEY;

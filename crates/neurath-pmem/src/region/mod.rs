@@ -8,6 +8,7 @@
 //! has changed; afterwards a recovery completes what a crash left undone. `docs/on-media-format.md`
 //! argues why replaying the last two records is enough.
 
+mod ablation;
 mod error;
 pub mod format;
 mod media;
@@ -37,6 +38,7 @@ use crate::dummy::Handle;
 use crate::migrate::MigrateError;
 use crate::schema::{Fingerprint, SchemaDesc};
 use crate::tx::Tx;
+use ablation::{Without, without};
 use format::{
     CHUNK_LEN, DIRECTORY_AT, HEADER_AT, HEADER_COPY_AT, HEAP_AT, Header, LOG_AT, LOG_LEN, PAGE,
     RECORD_ALIGN, RECORD_HEADER_LEN, RECORD_MAX, ROOT_AT, RecordHeader, RegionState, SCHEMA_AT,
@@ -330,7 +332,9 @@ impl<M: Media> Region<M> {
         let space = Space::load(&media, header.seed(), length)?;
         let mut inner = Inner::new(media, header, superblock, slot, space, sequence);
         // What was replayed must not be replayed over what the new life writes.
-        inner.write_superblock(RegionState::Open);
+        if !without(Without::Checkpoint) {
+            inner.write_superblock(RegionState::Open);
+        }
         Ok(Region::from_inner(inner))
     }
 
@@ -344,6 +348,23 @@ impl<M: Media> Region<M> {
 
     /// Lets `handle` reach this region, in place of what it reached before.
     pub fn attach(&mut self, handle: &Handle) {
+    /// Recovers whatever media hold, as [`Region::open`] does with a file.
+    #[cfg(test)]
+    pub(crate) fn recover_media(media: M) -> Result<Region<M>, FormatError> {
+        let found = Found::read(&media)?;
+        Self::recover(media, found)
+    }
+
+    /// The media, the region being left as by a process that died.
+    #[cfg(test)]
+    pub(crate) fn into_media(mut self) -> M {
+        self.detach();
+        let inner = self.inner;
+        std::mem::forget(self);
+        // SAFETY: made by `Box::leak`; `drop`, which would free it too, no longer runs.
+        unsafe { Box::from_raw(inner.as_ptr()) }.media
+    }
+
         self.detach();
         handle.point_at(ops::table::<M>(), self.inner.as_ptr().cast());
         let inner = self.inner();
@@ -517,7 +538,7 @@ fn replay(
             check_heap_range(offset, len, superblock.length)?;
             hasher.update(media.bytes(offset, len));
         }
-        if hasher.digest() != newest.header.fresh_hash {
+        if hasher.digest() != newest.header.fresh_hash && !without(Without::FreshHash) {
             records.remove(0);
         }
     }
@@ -542,6 +563,9 @@ fn replay(
             }
             if !offset.is_multiple_of(8) {
                 return Err(FormatError::Field { field: "a record's address", value: offset });
+    if without(Without::SecondRecord) {
+        records.truncate(1);
+    }
             }
             media.store_word(offset, value);
         }
@@ -797,7 +821,9 @@ impl<M: Media> Inner<M> {
             self.log_at = 0;
         }
         self.media.store(LOG_AT + self.log_at, &self.record);
-        self.media.fence();
+        if !without(Without::CommitFence) {
+            self.media.fence();
+        }
         // Committed. What follows, a recovery would do as well.
         self.log_at = (self.log_at + len).next_multiple_of(RECORD_ALIGN);
         self.sequence += 1;

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use neurath_abi::{Ref, SegmentView};
 
+use super::ablation::{Without, without};
 use super::error::{FormatError, RegionError};
 use super::format::{
     self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, ENTRY_WORDS, HEAP_AT,
@@ -386,6 +387,9 @@ impl Space {
     pub(super) fn free(&mut self, object: Ref, media: &dyn Media, set: &mut WriteSet) {
         let (word, bit) = self.bit(object);
         set.set_word(word, set.word(word).unwrap_or_else(|| media.word(word)) & !bit);
+        if without(Without::Quarantine) {
+            return self.release(object);
+        }
         self.freed.push(object);
     }
 
@@ -403,7 +407,8 @@ impl Space {
             self.quarantine.push_back((sequence, object));
         }
         while let Some(&(freed, object)) = self.quarantine.front() {
-            if freed + QUARANTINE > sequence + 1 {
+            let quarantine = QUARANTINE - u64::from(without(Without::SecondQuarantine));
+            if freed + quarantine > sequence + 1 {
                 break;
             }
             self.quarantine.pop_front();
