@@ -338,16 +338,6 @@ impl<M: Media> Region<M> {
         Ok(Region::from_inner(inner))
     }
 
-    #[expect(clippy::mut_from_ref, reason = "the region is behind a pointer it shares")]
-    fn inner(&self) -> &mut Inner<M> {
-        // SAFETY: the pointer came from a box and is freed in `drop` only. The region is
-        // not `Sync`, every method makes one such reference and ends it, and a component's
-        // call, which makes its own, never runs inside one.
-        unsafe { &mut *self.inner.as_ptr() }
-    }
-
-    /// Lets `handle` reach this region, in place of what it reached before.
-    pub fn attach(&mut self, handle: &Handle) {
     /// Recovers whatever media hold, as [`Region::open`] does with a file.
     #[cfg(test)]
     pub(crate) fn recover_media(media: M) -> Result<Region<M>, FormatError> {
@@ -375,6 +365,16 @@ impl<M: Media> Region<M> {
     /// Puts a dummy in the handle's place, and forgets an open transaction.
     pub fn detach(&mut self) {
         self.abort();
+    #[expect(clippy::mut_from_ref, reason = "the region is behind a pointer it shares")]
+    fn inner(&self) -> &mut Inner<M> {
+        // SAFETY: the pointer came from a box and is freed in `drop` only. The region is
+        // not `Sync`, every method makes one such reference and ends it, and a component's
+        // call, which makes its own, never runs inside one.
+        unsafe { &mut *self.inner.as_ptr() }
+    }
+
+    /// Lets `handle` reach this region, in place of what it reached before.
+    pub fn attach(&mut self, handle: &Handle) {
         if let Some(handle) = self.inner().handle.take() {
             handle.point_at_dummy();
         }
@@ -520,7 +520,7 @@ pub(crate) fn new_header(
     Ok(header)
 }
 
-/// Replays the last two records beyond the checkpoint; gives the last one's number.
+/// Replays the last two records beyond the checkpoint; gives the highest number used.
 fn replay(
     media: &mut impl Media,
     header: &Header,
@@ -535,6 +535,10 @@ fn replay(
         let words = newest.header.words as usize;
         let mut hasher = Xxh3::with_seed(header.seed());
         for (offset, len) in format::record_pairs(bytes(newest.at, newest.len)).skip(words) {
+    // Its number is not given out again, as a torn record would be found a second time,
+    // and might look whole once the next life has used the places of its new objects.
+    let used = records.first().map_or(0, |found| found.header.sequence);
+    let used = used.max(superblock.checkpoint);
             check_heap_range(offset, len, superblock.length)?;
             hasher.update(media.bytes(offset, len));
         }
@@ -543,7 +547,7 @@ fn replay(
         }
     }
     let Some(newest) = records.first().map(|found| found.header.sequence) else {
-        return Ok(superblock.checkpoint);
+        return Ok(used);
     };
     records.truncate(2);
     if let [_, before] = &records[..]
@@ -559,19 +563,19 @@ fn replay(
         for (offset, value) in format::record_pairs(bytes(found.at, found.len)).take(words) {
             let in_directory = (ROOT_AT..SCHEMA_AT).contains(&offset);
             if !in_directory {
+    if without(Without::SecondRecord) {
+        records.truncate(1);
+    }
                 check_heap_range(offset, 8, superblock.length)?;
             }
             if !offset.is_multiple_of(8) {
                 return Err(FormatError::Field { field: "a record's address", value: offset });
-    if without(Without::SecondRecord) {
-        records.truncate(1);
-    }
             }
             media.store_word(offset, value);
         }
     }
     media.fence();
-    Ok(newest)
+    Ok(used)
 }
 
 fn check_heap_range(offset: u64, len: u64, length: u64) -> Result<(), FormatError> {
