@@ -8,5 +8,8 @@ pub mod fault;
 pub mod journal;
 pub mod libraries;
 pub mod loader;
+pub mod mapping;
 pub mod protocol;
 pub mod release;
+mod shard;
+mod worker;

@@ -14,7 +14,7 @@ use crate::region::format::{
     SegmentEntry,
 };
 use crate::region::{
-    FormatError, Media, OpenError, RAW, Region, RegionOptions, object_size,
+    FormatError, Mapping, Media, OpenError, RAW, Region, RegionOptions, object_size,
 };
 use crate::schema::{FieldDesc, Fingerprint, KindDesc, SchemaDesc};
 
@@ -392,10 +392,25 @@ impl Building {
         now_ms: u64,
         convert: &Convert<'_>,
     ) -> Result<(), MigrateError> {
+        self.fill_from(&old.source(), extra, now_ms, convert)
+    }
+
+    /// As [`Building::fill`], from a source that can be sent to another thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Building::fill`].
+    pub fn fill_from(
+        &mut self,
+        old: &Source,
+        extra: &str,
+        now_ms: u64,
+        convert: &Convert<'_>,
+    ) -> Result<(), MigrateError> {
         let Some(region) = &mut self.region else { unreachable!("there until it is finished") };
         let plan = &self.plan;
-        let segments = old.segments();
-        let (entries, end) = plan.layout(&segments);
+        let segments = &old.segments;
+        let (entries, end) = plan.layout(segments);
         let chunks = (entries.len() as u64 + 1).div_ceil(SEGMENTS_PER_CHUNK).max(1);
         if chunks > CHUNKS {
             return Err(FormatError::Field { field: "the number of chunks", value: chunks }.into());
@@ -416,13 +431,13 @@ impl Building {
                     media.store_word(at + i as u64 * 8, word);
                 }
                 if plan.convert_entry(before, 0).is_some() {
-                    let bitmap = bitmap(old, *number);
+                    let bitmap = old.bitmap(*number);
                     media.store(format::bitmap_at(chunk_of(*number), (*number).into()), bitmap);
                 }
             }
             let filler = Filler { plan, old, extra, now_ms, convert, target: media.base_mut() };
-            filler.run(&segments, &entries)?;
-            media.store_word(ROOT_AT, old.media().word(ROOT_AT));
+            filler.run(segments, &entries)?;
+            media.store_word(ROOT_AT, old.root);
             media.fence();
             Ok::<(), MigrateError>(())
         })
@@ -453,22 +468,57 @@ impl Drop for Building {
     }
 }
 
-fn bitmap(region: &Region, number: u32) -> &[u8] {
-    region.media().bytes(format::bitmap_at(region.chunk_of(number), number.into()), BITMAP_LEN)
+/// A region as a conversion reads it. It stays readable after the region has been dropped,
+/// so that a conversion that overran its deadline can be left behind.
+#[derive(Debug)]
+pub struct Source {
+    mapping: Mapping,
+    len: u64,
+    segments: Vec<(u32, SegmentEntry)>,
+    chunks: Vec<u64>,
+    root: u64,
+}
+
+impl Source {
+    pub(crate) fn new(region: &Region) -> Source {
+        let media = region.media();
+        let segments = region.segments();
+        let count = segments.last().map_or(0, |(last, _)| u64::from(*last) / SEGMENTS_PER_CHUNK + 1);
+        Source {
+            mapping: region.mapping(),
+            len: media.len(),
+            chunks: (0..count).map(|chunk| media.word(DIRECTORY_AT + chunk * 8)).collect(),
+            segments,
+            root: media.word(ROOT_AT),
+        }
+    }
+
+    fn bytes(&self, offset: u64, len: u64) -> &[u8] {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "in bounds");
+        // SAFETY: within the mapping, which `self` keeps. The region's owner changes nothing
+        // while a conversion runs; of one that it has left behind, nobody uses the result.
+        unsafe {
+            std::slice::from_raw_parts(self.mapping.as_ptr().add(offset as usize), len as usize)
+        }
+    }
+
+    fn bitmap(&self, number: u32) -> &[u8] {
+        let chunk = self.chunks[number as usize / SEGMENTS_PER_CHUNK as usize];
+        self.bytes(format::bitmap_at(chunk, number.into()), BITMAP_LEN)
+    }
 }
 
 struct Filler<'a> {
     plan: &'a MigrationPlan,
-    old: &'a Region,
+    old: &'a Source,
     extra: &'a str,
     now_ms: u64,
     convert: &'a Convert<'a>,
     target: *mut u8,
 }
 
-// SAFETY: the threads share it to write disjoint segments of `target`'s mapping, and to
-// read `old`, which nobody changes (`Building::fill` borrows it) and whose shared
-// methods used here only read.
+// SAFETY: the threads share it to write disjoint segments of `target`'s mapping, and only
+// read the rest.
 unsafe impl Sync for Filler<'_> {}
 
 impl Filler<'_> {
@@ -510,14 +560,14 @@ impl Filler<'_> {
         old: &SegmentEntry,
         new: &SegmentEntry,
     ) -> Result<(), MigrateError> {
-        let source = self.old.media().bytes(old.offset, old.length);
+        let source = self.old.bytes(old.offset, old.length);
         // SAFETY: `new` is within the new region's mapping, which was grown to hold it, and
         // this thread alone writes this segment.
         let target = unsafe {
             let start = self.target.add(new.offset as usize);
             std::slice::from_raw_parts_mut(start, new.length as usize)
         };
-        let bitmap = bitmap(self.old, number);
+        let bitmap = self.old.bitmap(number);
         if old.type_id == RAW {
             if bitmap.iter().any(|&byte| byte != 0) {
                 let len = old.capacity as usize * old.object_size as usize;

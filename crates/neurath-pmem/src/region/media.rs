@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::error::OpenError;
 
@@ -62,9 +63,19 @@ pub trait Media: Send {
 #[derive(Debug)]
 pub struct MappedFile {
     file: File,
-    map: memmap2::MmapRaw,
+    map: Mapping,
     len: u64,
     limit: u64,
+}
+
+/// Keeps a region's memory mapped, also when the region has been dropped.
+#[derive(Clone, Debug)]
+pub struct Mapping(Arc<memmap2::MmapRaw>);
+
+impl Mapping {
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.0.as_ptr()
+    }
 }
 
 /// The smallest and the largest limit of a region, in bytes.
@@ -86,7 +97,12 @@ impl MappedFile {
             .len(usize::try_from(limit).map_err(|_| OpenError::Limit { limit })?)
             .map_raw(&file)
             .map_err(io("map"))?;
+        let map = Mapping(Arc::new(map));
         Ok(MappedFile { file, map, len, limit })
+    }
+
+    pub(super) fn mapping(&self) -> Mapping {
+        self.map.clone()
     }
 
     /// Flushes everything to the medium.
@@ -97,7 +113,7 @@ impl MappedFile {
     fn target(&mut self, offset: u64, len: u64) -> *mut u8 {
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "in bounds");
         // SAFETY: within the mapping, as `len <= limit`.
-        unsafe { self.map.as_mut_ptr().add(offset as usize) }
+        unsafe { self.map.0.as_mut_ptr().add(offset as usize) }
     }
 }
 
@@ -155,7 +171,7 @@ impl Media for MappedFile {
     }
 
     fn base_mut(&mut self) -> *mut u8 {
-        self.map.as_mut_ptr()
+        self.map.0.as_mut_ptr()
     }
 
     fn populate(&mut self, offset: u64, len: u64) {

@@ -30,12 +30,12 @@ use neurath_abi::Ref;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 pub use error::{FormatError, OpenError, RegionError};
-pub use media::{MappedFile, Media};
+pub use media::{MappedFile, Mapping, Media};
 pub use space::RAW;
 pub(crate) use space::object_size;
 
 use crate::dummy::Handle;
-use crate::migrate::MigrateError;
+use crate::migrate::{MigrateError, Source};
 use crate::schema::{Fingerprint, SchemaDesc};
 use crate::tx::Tx;
 use ablation::{Without, without};
@@ -223,6 +223,16 @@ impl Region<MappedFile> {
         inner.media.sync()
     }
 
+    /// Keeps the region's memory mapped for as long as the result lives.
+    pub fn mapping(&self) -> Mapping {
+        self.inner().media.mapping()
+    }
+
+    /// The region as a conversion reads it: nothing may change it meanwhile.
+    pub fn source(&self) -> Source {
+        Source::new(self)
+    }
+
     /// Writes everything to the medium, without closing.
     ///
     /// # Errors
@@ -355,16 +365,6 @@ impl<M: Media> Region<M> {
         unsafe { Box::from_raw(inner.as_ptr()) }.media
     }
 
-        self.detach();
-        handle.point_at(ops::table::<M>(), self.inner.as_ptr().cast());
-        let inner = self.inner();
-        inner.handle = Some(handle.clone());
-        inner.refresh_handle();
-    }
-
-    /// Puts a dummy in the handle's place, and forgets an open transaction.
-    pub fn detach(&mut self) {
-        self.abort();
     #[expect(clippy::mut_from_ref, reason = "the region is behind a pointer it shares")]
     fn inner(&self) -> &mut Inner<M> {
         // SAFETY: the pointer came from a box and is freed in `drop` only. The region is
@@ -375,6 +375,16 @@ impl<M: Media> Region<M> {
 
     /// Lets `handle` reach this region, in place of what it reached before.
     pub fn attach(&mut self, handle: &Handle) {
+        self.detach();
+        handle.point_at(ops::table::<M>(), self.inner.as_ptr().cast());
+        let inner = self.inner();
+        inner.handle = Some(handle.clone());
+        inner.refresh_handle();
+    }
+
+    /// Puts a dummy in the handle's place, and forgets an open transaction.
+    pub fn detach(&mut self) {
+        self.abort();
         if let Some(handle) = self.inner().handle.take() {
             handle.point_at_dummy();
         }
@@ -468,11 +478,6 @@ impl<M: Media> Region<M> {
     pub(crate) fn media(&self) -> &M {
         &self.inner().media
     }
-
-    pub(crate) fn chunk_of(&self, segment: u32) -> u64 {
-        let number = u64::from(segment) / format::SEGMENTS_PER_CHUNK;
-        self.inner().media.word(DIRECTORY_AT + number * 8)
-    }
 }
 
 impl<M: Media> Drop for Region<M> {
@@ -530,15 +535,15 @@ fn replay(
     let mut records = format::newest_records(&log, header.seed(), 3);
     records.retain(|found| found.header.sequence > superblock.checkpoint);
     let bytes = |at: u64, len: u64| &log[at as usize..(at + len) as usize];
+    // Its number is not given out again, as a torn record would be found a second time,
+    // and might look whole once the next life has used the places of its new objects.
+    let used = records.first().map_or(0, |found| found.header.sequence);
+    let used = used.max(superblock.checkpoint);
     // Only the newest may be torn: its new objects may be missing.
     if let Some(newest) = records.first() {
         let words = newest.header.words as usize;
         let mut hasher = Xxh3::with_seed(header.seed());
         for (offset, len) in format::record_pairs(bytes(newest.at, newest.len)).skip(words) {
-    // Its number is not given out again, as a torn record would be found a second time,
-    // and might look whole once the next life has used the places of its new objects.
-    let used = records.first().map_or(0, |found| found.header.sequence);
-    let used = used.max(superblock.checkpoint);
             check_heap_range(offset, len, superblock.length)?;
             hasher.update(media.bytes(offset, len));
         }
@@ -558,14 +563,14 @@ fn replay(
     if records.len() == 1 && newest != superblock.checkpoint + 1 {
         return Err(FormatError::Checksum { what: format!("the log's record {}", newest - 1) });
     }
+    if without(Without::SecondRecord) {
+        records.truncate(1);
+    }
     for found in records.iter().rev() {
         let words = found.header.words as usize;
         for (offset, value) in format::record_pairs(bytes(found.at, found.len)).take(words) {
             let in_directory = (ROOT_AT..SCHEMA_AT).contains(&offset);
             if !in_directory {
-    if without(Without::SecondRecord) {
-        records.truncate(1);
-    }
                 check_heap_range(offset, 8, superblock.length)?;
             }
             if !offset.is_multiple_of(8) {

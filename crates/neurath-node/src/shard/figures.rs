@@ -1,0 +1,49 @@
+//! Figures that the node counts, readable from every thread.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use neurath_abi::InfoKey;
+
+/// What is counted.
+#[derive(Debug)]
+pub(crate) struct Figures {
+    started: Instant,
+    pub(crate) connections: AtomicU64,
+    pub(crate) connections_total: AtomicU64,
+    pub(crate) messages: AtomicU64,
+    pub(crate) port: AtomicU64,
+}
+
+impl Figures {
+    pub(crate) fn new() -> Figures {
+        Figures {
+            started: Instant::now(),
+            connections: AtomicU64::new(0),
+            connections_total: AtomicU64::new(0),
+            messages: AtomicU64::new(0),
+            port: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn uptime_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn get(&self, key: InfoKey) -> u64 {
+        match key {
+            InfoKey::UPTIME_US => self.uptime_us(),
+            InfoKey::CONNECTIONS => self.connections.load(Ordering::Relaxed),
+            InfoKey::CONNECTIONS_TOTAL => self.connections_total.load(Ordering::Relaxed),
+            InfoKey::PROCESS_ID => std::process::id().into(),
+            InfoKey::PORT => self.port.load(Ordering::Relaxed),
+            InfoKey::RANDOM => random(),
+            _ => 0,
+        }
+    }
+}
+
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}

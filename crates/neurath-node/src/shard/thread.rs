@@ -1,0 +1,222 @@
+//! The thread that a shard runs on, and how the shard is taken from it.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Waker};
+
+use super::figures::Figures;
+use super::{Activity, Answer, Instance, Shard};
+
+/// What a shard is asked from outside.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// End the thread, and hand the shard over, unless nobody waits for it any more.
+    HandOver(Arc<HandOver>),
+    /// A request of this process.
+    Request { component: String, bytes: Vec<u8>, answer: Option<Sender<Answer>> },
+}
+
+/// Where a shard is handed over. Either it gets there, or whoever waited has gone, and
+/// never both.
+#[derive(Debug, Default)]
+pub(crate) struct HandOver {
+    place: Mutex<Place>,
+    there: Condvar,
+}
+
+#[derive(Debug, Default)]
+enum Place {
+    #[default]
+    Awaited,
+    There(Box<Shard>),
+    Unwanted,
+}
+
+impl HandOver {
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the shard back if nobody waits.
+    fn give(&self, shard: Box<Shard>) -> Option<Box<Shard>> {
+        let mut place = self.place();
+        if matches!(*place, Place::Unwanted) {
+            return Some(shard);
+        }
+        *place = Place::There(shard);
+        self.there.notify_one();
+        None
+    }
+
+    /// Waits for the shard, until `deadline` has passed or `ended` says that it will not come.
+    fn wait(&self, deadline: Duration, ended: impl Fn() -> bool) -> Option<Box<Shard>> {
+        let until = Instant::now() + deadline;
+        let mut place = self.place();
+        loop {
+            if let Place::There(shard) = std::mem::replace(&mut *place, Place::Awaited) {
+                return Some(shard);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || ended() {
+                *place = Place::Unwanted;
+                return None;
+            }
+            // In steps, to see an end of the thread.
+            let step = left.min(Duration::from_millis(20));
+            place = self
+                .there
+                .wait_timeout(place, step)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+/// Why a shard could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TakeError {
+    /// It did not come to the end of a message in time.
+    #[error("the event loop did not come to a message boundary within {0:?}: {1}")]
+    Busy(Duration, String),
+    /// Its thread is gone.
+    #[error("the event loop has ended")]
+    Gone,
+}
+
+/// A shard that runs on a thread of its own.
+#[derive(Debug)]
+pub(crate) struct ShardThread {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+    activity: Arc<Activity>,
+    names: Vec<String>,
+    thread: JoinHandle<()>,
+    ended: Receiver<Box<Shard>>,
+}
+
+/// A shard that stands still, and what is needed to make it run again.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) shard: Box<Shard>,
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+    activity: Arc<Activity>,
+}
+
+impl Taken {
+    /// A new shard, standing still.
+    pub(crate) fn new(instances: Vec<Instance>, figures: Arc<Figures>) -> io::Result<Taken> {
+        let (commands, receiver) = mpsc::channel();
+        let activity = Arc::new(Activity::default());
+        let (shard, waker) = Shard::new(instances, figures, receiver, activity.clone())?;
+        Ok(Taken { shard: Box::new(shard), commands, waker: Arc::new(waker), activity })
+    }
+
+    /// Sends commands to it, now and when it runs.
+    pub(crate) fn mailbox(&self) -> Mailbox {
+        Mailbox { commands: self.commands.clone(), waker: self.waker.clone() }
+    }
+
+    /// Lets it run on a fresh thread.
+    ///
+    /// # Errors
+    ///
+    /// If no thread can be made; the shard is lost then.
+    pub(crate) fn run(self) -> io::Result<ShardThread> {
+        let Taken { shard, commands, waker, activity } = self;
+        let names = shard.names().to_vec();
+        let (end, ended) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("neurath-shard".into())
+            .spawn(move || serve(shard, &end))?;
+        Ok(ShardThread { commands, waker, activity, names, thread, ended })
+    }
+}
+
+/// Sends commands to a shard, whichever thread it runs on.
+#[derive(Clone, Debug)]
+pub(crate) struct Mailbox {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl Mailbox {
+    /// Hands a command over; `false` if the shard is gone.
+    pub(crate) fn send(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok() && self.waker.wake().is_ok()
+    }
+}
+
+impl ShardThread {
+    /// Takes the shard at the next message boundary, and joins its thread: what the thread
+    /// held of the libraries is gone then.
+    ///
+    /// # Errors
+    ///
+    /// [`TakeError`], with the thread, which goes on as if it had not been asked.
+    pub(crate) fn take(self, deadline: Duration) -> Result<Taken, (TakeError, Option<ShardThread>)> {
+        let place = Arc::new(HandOver::default());
+        let asked = self.commands.send(Command::HandOver(place.clone())).is_ok()
+            && self.waker.wake().is_ok();
+        let handed = if asked { place.wait(deadline, || self.is_finished()) } else { None };
+        let shard = match handed {
+            Some(shard) => shard,
+            // It ended by itself, and left the shard.
+            None if self.is_finished() => match self.ended.try_recv() {
+                Ok(shard) => shard,
+                Err(_) => return Err((TakeError::Gone, None)),
+            },
+            None => {
+                let holder = match self.activity.instance.load(Ordering::Relaxed) {
+                    0 => "no handler runs; the machine may be too busy".to_owned(),
+                    at => format!("a handler of `{}` has not returned", self.names[at as usize - 1]),
+                };
+                return Err((TakeError::Busy(deadline, holder), Some(self)));
+            }
+        };
+        let ShardThread { commands, waker, activity, thread, .. } = self;
+        if thread.join().is_err() {
+            tracing::error!("the event loop's thread panicked after it had handed over");
+        }
+        Ok(Taken { shard, commands, waker, activity })
+    }
+
+    /// Whether the thread has ended by itself.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// The thread's work: the loop, until the shard is handed over or gives up.
+fn serve(mut shard: Box<Shard>, end: &Sender<Box<Shard>>) {
+    let mut events = Events::with_capacity(1024);
+    loop {
+        loop {
+            match shard.commands.try_recv() {
+                Ok(Command::HandOver(to)) => match to.give(shard) {
+                    None => return,
+                    // Whoever asked did not wait: go on.
+                    Some(unwanted) => shard = unwanted,
+                },
+                Ok(Command::Request { component, bytes, answer }) => {
+                    shard.request(&component, bytes, answer);
+                }
+                Err(_) => break,
+            }
+        }
+        if let Err(error) = shard.turn(&mut events) {
+            shard.failed = Some(format!("the event loop failed: {error}"));
+        }
+        if let Some(reason) = &shard.failed {
+            tracing::error!(reason, "the event loop gives up");
+            // The node looks whether the thread has ended.
+            let _ = end.send(shard);
+            return;
+        }
+    }
+}
