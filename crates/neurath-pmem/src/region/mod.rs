@@ -288,7 +288,7 @@ impl Region<MappedFile> {
         if end > limit {
             return Err(MigrateError::Limit { needed: end, limit });
         }
-        if end <= inner.media.len() {
+        if end <= inner.superblock.length {
             return Ok(());
         }
         let end = end.next_multiple_of(PAGE).min(limit);
@@ -658,9 +658,12 @@ impl<M: Media> Inner<M> {
         length: u64,
     ) -> Result<(), RegionError> {
         let before = media.len();
-        let bytes = length.saturating_sub(before);
-        media.grow(length).map_err(|source| RegionError::Grow { bytes, source })?;
-        media.populate(before, bytes);
+        // A crash may have left the file longer than the superblock claims.
+        if length > before {
+            let bytes = length - before;
+            media.grow(length).map_err(|source| RegionError::Grow { bytes, source })?;
+            media.populate(before, bytes);
+        }
         media.fence();
         superblock.generation += 1;
         superblock.length = length;

@@ -23,7 +23,8 @@ pub const RAW: u64 = u64::from_le_bytes(*b"rawbytes");
 const QUARANTINE: u64 = 2;
 
 /// The largest file growth at a time, in bytes: what is asked for is faulted in.
-const GROWTH: u64 = 4 << 20;
+/// Little in tests, so that regions grow in them.
+const GROWTH: u64 = if cfg!(test) { 128 << 10 } else { 4 << 20 };
 
 #[derive(Debug)]
 struct Segment {
@@ -55,6 +56,9 @@ pub(super) struct Space {
     chunks: Vec<u64>,
     heap_end: u64,
     heap_end_before: u64,
+    /// Bytes that the region may use. The file may be longer: it grows before the
+    /// superblock says so.
+    length: u64,
     quarantine: VecDeque<(u64, Ref)>,
     steps: Vec<Step>,
     freed: Vec<Ref>,
@@ -94,6 +98,7 @@ impl Space {
             chunks: Vec::new(),
             heap_end: HEAP_AT,
             heap_end_before: HEAP_AT,
+            length,
             quarantine: VecDeque::new(),
             steps: Vec::new(),
             freed: Vec::new(),
@@ -371,13 +376,15 @@ impl Space {
         media: &mut M,
         grow: &mut dyn FnMut(&mut M, u64) -> Result<(), RegionError>,
     ) -> Result<(), RegionError> {
-        if end > media.len() {
+        if end > self.length {
             let limit = media.limit();
             if end > limit {
                 return Err(RegionError::Limit { limit });
             }
-            let wanted = end.max(media.len() + GROWTH).next_multiple_of(PAGE);
-            grow(media, wanted.min(limit & !(PAGE - 1)).max(end))?;
+            let wanted = end.max(self.length + GROWTH).next_multiple_of(PAGE);
+            let length = wanted.min(limit & !(PAGE - 1)).max(end);
+            grow(media, length)?;
+            self.length = length;
         }
         self.heap_end = end;
         Ok(())
