@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::OpenError;
+use super::format::PAGE;
 
 /// Where a region's bytes are. All stores go through this trait, so that a test can
 /// see each of them.
@@ -90,7 +91,8 @@ impl MappedFile {
             return Err(OpenError::Limit { limit });
         }
         let len = file.metadata().map_err(io("look at"))?.len();
-        let limit = limit.max(len);
+        // A region is made of whole pages.
+        let limit = (limit & !(PAGE - 1)).max(len);
         // Beyond the file's end lies address space only: what is not within `len`
         // is never touched, and growing needs no new mapping.
         let map = memmap2::MmapOptions::new()
