@@ -40,7 +40,7 @@ use crate::schema::{Fingerprint, SchemaDesc};
 use crate::tx::Tx;
 use ablation::{Without, without};
 use format::{
-    CHUNK_LEN, DIRECTORY_AT, HEADER_AT, HEADER_COPY_AT, HEAP_AT, Header, LOG_AT, LOG_LEN, PAGE,
+    CHUNK_LEN, HEADER_AT, HEADER_COPY_AT, HEAP_AT, Header, LOG_AT, LOG_LEN, PAGE,
     RECORD_ALIGN, RECORD_HEADER_LEN, RECORD_MAX, ROOT_AT, RecordHeader, RegionState, SCHEMA_AT,
     SUPERBLOCK_AT, SegmentEntry, Superblock,
 };
@@ -678,7 +678,8 @@ impl<M: Media> Inner<M> {
             let limit = neurath_abi::MAX_OBJECT_SIZE;
             return Err(RegionError::TooLarge { needed: size, limit });
         }
-        self.check_record_len(2 + format::ENTRY_WORDS as u64)?;
+        // The object, its bit, its segment and the segment's chunk.
+        self.check_record_len(3 + format::ENTRY_WORDS as u64)?;
         let Inner { media, header, superblock, superblock_slot, space, set, .. } = self;
         let mut grow = |media: &mut M, length| {
             Self::grow(media, superblock, superblock_slot, header, length)
@@ -804,6 +805,11 @@ impl<M: Media> Inner<M> {
                 self.record.extend_from_slice(&value.to_le_bytes());
                 words += 1;
             }
+        }
+        // The root's word was added unchecked. A longer record would not be found again.
+        let needed = format::record_len(words.into(), self.set.live_fresh().count() as u64);
+        if needed > RECORD_MAX {
+            return Err(RegionError::TooLarge { needed, limit: RECORD_MAX });
         }
         // New objects go to their places: nothing refers to them yet.
         let mut fresh = 0;

@@ -346,3 +346,43 @@ fn a_map_is_freed_in_steps() {
         assert!(contents(&mut region).is_empty());
     }
 }
+
+#[test]
+fn a_limit_that_is_no_number_of_pages_is_rounded_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region");
+    let limit = (4 << 20) + 1000;
+    let region =
+        Region::create(&path, &RegionOptions { limit, initial: limit, ..options() }, &SCHEMA);
+    region.unwrap().close().unwrap();
+    Region::open(&path, "test", 0, None, limit).unwrap();
+}
+
+#[test]
+fn a_full_transaction_is_refused_or_survives() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region");
+    for spare in 0..20 {
+        let mut region = create(&path);
+        let before = region.root();
+        let block = region.transact(|tx| Ok::<_, Failure>(tx.alloc_bytes(&[1; 16384 * 8])?));
+        let block = block.unwrap();
+        let handle = region.inner().handle.clone().unwrap();
+        // SAFETY: attached by `transact`.
+        let mut tx = unsafe { Tx::new(handle.slot()) };
+        // A record holds 16380 pairs.
+        let full = (0..16380 - spare)
+            .try_for_each(|word| tx.write_at(block, super::RAW, word * 8, &(word << 8)));
+        assert_eq!(full, Ok(()));
+        let new = tx.alloc_untyped(77, 8).unwrap_or(before);
+        let _ = tx.write_at(block, super::RAW, 16381 * 8, &7u64);
+        region.set_root(new.max(crate::Ref::new(1, 1)));
+        let root = if region.commit().is_ok() { region.root() } else { before };
+        assert_eq!(region.root(), root);
+        drop(region);
+        let region = open(&path).unwrap();
+        assert_eq!(region.root(), root, "{spare} words to spare");
+        drop(region);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
