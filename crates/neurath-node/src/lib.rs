@@ -9,7 +9,11 @@ pub mod journal;
 pub mod libraries;
 pub mod loader;
 pub mod mapping;
+pub mod node;
 pub mod protocol;
 pub mod release;
 mod shard;
+mod upgrade;
 mod worker;
+
+pub use upgrade::{CallFailed, UpgradeError};

@@ -146,6 +146,10 @@ pub enum Outcome {
     Confirmed {
         /// The release that is permanent now.
         release: ReleaseId,
+        /// Libraries that were kept for the way back, and are unloaded now.
+        unloaded: Vec<String>,
+        /// Those that are not, and why.
+        retained: Vec<Retained>,
     },
     /// Of [`Request::Stop`]: the node ends after this answer.
     Stopping,

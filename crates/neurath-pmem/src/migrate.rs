@@ -167,12 +167,12 @@ impl MigrationPlan {
     /// If the file cannot be made.
     pub fn prepare(
         self,
-        old: &Region,
+        old: &Source,
         path: &Path,
         options: &RegionOptions,
         schema: &[u8],
     ) -> Result<Building, MigrateError> {
-        let (_, needed) = self.layout(&old.segments());
+        let (_, needed) = self.layout(&old.segments);
         let initial = (needed + needed / 16 + (4 << 20)).max(options.initial);
         let options = RegionOptions { initial, ..options.clone() };
         let mut region = Region::create(path, &options, schema)?;
@@ -386,21 +386,6 @@ impl Building {
     ///
     /// [`MigrateError`]; the old generation is untouched.
     pub fn fill(
-        &mut self,
-        old: &Region,
-        extra: &str,
-        now_ms: u64,
-        convert: &Convert<'_>,
-    ) -> Result<(), MigrateError> {
-        self.fill_from(&old.source(), extra, now_ms, convert)
-    }
-
-    /// As [`Building::fill`], from a source that can be sent to another thread.
-    ///
-    /// # Errors
-    ///
-    /// As [`Building::fill`].
-    pub fn fill_from(
         &mut self,
         old: &Source,
         extra: &str,

@@ -12,11 +12,22 @@ use mio::{Events, Waker};
 use super::figures::Figures;
 use super::{Activity, Answer, Instance, Shard};
 
+/// Something to be done between two messages.
+pub(crate) struct Look(pub(crate) Box<dyn FnOnce(&mut Shard) + Send>);
+
+impl std::fmt::Debug for Look {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Look")
+    }
+}
+
 /// What a shard is asked from outside.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// End the thread, and hand the shard over, unless nobody waits for it any more.
     HandOver(Arc<HandOver>),
+    /// Look at the shard between two messages.
+    Look(Look),
     /// A request of this process.
     Request { component: String, bytes: Vec<u8>, answer: Option<Sender<Answer>> },
 }
@@ -186,6 +197,22 @@ impl ShardThread {
         Ok(Taken { shard, commands, waker, activity })
     }
 
+    /// Looks at the shard between two messages; `None` if it does not come to one in time.
+    pub(crate) fn look<R: Send + 'static>(
+        &self,
+        deadline: Duration,
+        look: impl FnOnce(&mut Shard) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (send, receive) = mpsc::sync_channel(1);
+        let look = Look(Box::new(move |shard| {
+            // Whoever asked may have gone.
+            let _ = send.send(look(shard));
+        }));
+        self.commands.send(Command::Look(look)).ok()?;
+        self.waker.wake().ok()?;
+        receive.recv_timeout(deadline).ok()
+    }
+
     /// Whether the thread has ended by itself.
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.is_finished()
@@ -203,6 +230,7 @@ fn serve(mut shard: Box<Shard>, end: &Sender<Box<Shard>>) {
                     // Whoever asked did not wait: go on.
                     Some(unwanted) => shard = unwanted,
                 },
+                Ok(Command::Look(Look(look))) => look(&mut shard),
                 Ok(Command::Request { component, bytes, answer }) => {
                     shard.request(&component, bytes, answer);
                 }

@@ -1,0 +1,235 @@
+//! What a node holds, and the small things that starting, upgrading and stopping share.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use neurath_manifest::Durability;
+use neurath_pmem::region::{OpenError, Region, RegionOptions};
+use neurath_pmem::schema::Fingerprint;
+
+use crate::catalog::{Catalog, RegionEntry, ReleaseId};
+use crate::directory::NodeDirectory;
+use crate::journal::{Journal, Kind, Verdict};
+use crate::libraries::Libraries;
+use crate::loader::{self, Library, Unloading};
+use crate::protocol::Retained;
+use crate::release::ReleasePackage;
+use crate::shard::figures::Figures;
+use crate::shard::{ShardThread, Taken};
+use crate::upgrade::{UpgradeError, region_options, release_id};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) directory: NodeDirectory,
+    pub(crate) catalog: Catalog,
+    pub(crate) journal: Journal,
+    pub(crate) libraries: Libraries,
+    /// The current release.
+    pub(crate) package: Arc<ReleasePackage>,
+    /// The shard, while it runs.
+    pub(crate) running: Option<ShardThread>,
+    /// The shard, before it runs for the first time.
+    pub(crate) standing: Option<Taken>,
+    /// Whether the shard is to stand still after an upgrade: the node is starting.
+    pub(crate) hold: bool,
+    /// Libraries kept for the way back.
+    pub(crate) warm: Vec<Arc<Library>>,
+    /// Libraries that could not be closed, as somebody still uses them.
+    pub(crate) stuck: Vec<Retained>,
+    pub(crate) next_generation: u64,
+    pub(crate) figures: Arc<Figures>,
+}
+
+impl Core {
+    /// The current release.
+    pub(crate) fn current(&self) -> ReleaseId {
+        release_id(&self.package)
+    }
+
+    pub(crate) fn id_of(&self, package: &ReleasePackage) -> ReleaseId {
+        release_id(package)
+    }
+
+    /// A number for a new generation, never used before.
+    pub(crate) fn next_generation(&mut self) -> u64 {
+        self.next_generation += 1;
+        self.next_generation - 1
+    }
+
+    /// A release's package, from the node's own releases.
+    pub(crate) fn open_package(&self, id: &ReleaseId) -> Result<Arc<ReleasePackage>, UpgradeError> {
+        Ok(Arc::new(ReleasePackage::open(&self.directory.release_path(id)?)?))
+    }
+
+    /// The library of a component of a release: one that is still open, or a new load.
+    pub(crate) fn open_library(
+        &self,
+        package: &ReleasePackage,
+        component: &str,
+        version: &str,
+    ) -> Result<Arc<Library>, UpgradeError> {
+        let named = package.component(component).map(|manifest| manifest.version.to_string());
+        if named.as_deref() != Some(version) {
+            return Err(UpgradeError::Script(format!(
+                "release {} has no {component} {version}",
+                release_id(package)
+            )));
+        }
+        let bytes = package.library_bytes(component)?;
+        let hash = blake3::hash(&bytes);
+        let warm = self.warm.iter().find(|library| {
+            let known = library.description();
+            known.name == component
+                && known.version == version
+                && library.path().file_name().is_some_and(|name| {
+                    // The name in the private store begins with the bytes' hash.
+                    name.to_string_lossy().contains(&hash.to_hex()[..16])
+                })
+        });
+        if let Some(library) = warm {
+            return Ok(library.clone());
+        }
+        let path = self.libraries.place(component, &bytes, &hash)?;
+        let library = Library::open(&path).map_err(|source| {
+            self.remove_library(&path);
+            UpgradeError::Load { component: component.into(), version: version.into(), source }
+        })?;
+        let found = library.description();
+        if found.name != component || found.version != version {
+            let found = format!("{} {}", found.name, found.version);
+            self.close_library(library);
+            return Err(UpgradeError::Identity {
+                component: component.into(),
+                version: version.into(),
+                found,
+            });
+        }
+        Ok(Arc::new(library))
+    }
+
+    fn remove_library(&self, path: &std::path::Path) {
+        if let Err(error) = self.libraries.remove(path) {
+            tracing::warn!(%error, "a library's file stays");
+        }
+    }
+
+    fn close_library(&self, library: Library) -> Unloading {
+        let path = library.path().to_owned();
+        let outcome = library.close();
+        if outcome == Unloading::Unloaded {
+            self.remove_library(&path);
+        }
+        outcome
+    }
+
+    /// Closes libraries that nothing calls any more; names those that are gone. Those that
+    /// are kept for the way back are left alone.
+    pub(crate) fn close_libraries(&mut self, libraries: Vec<Arc<Library>>) -> Vec<String> {
+        let mut unloaded = Vec::new();
+        for library in libraries {
+            if self.warm.iter().any(|warm| Arc::ptr_eq(warm, &library)) {
+                continue;
+            }
+            let description = library.description();
+            let name = format!("{} {}", description.name, description.version);
+            match Arc::try_unwrap(library) {
+                Ok(library) => match self.close_library(library) {
+                    Unloading::Unloaded => unloaded.push(name),
+                    Unloading::Retained(reason) => {
+                        tracing::warn!(library = name, reason, "a library stays in memory");
+                    }
+                },
+                Err(library) => {
+                    let reason = "a call of it has not returned".to_owned();
+                    tracing::warn!(library = name, reason, "a library stays in memory");
+                    let library = library.path().display().to_string();
+                    self.stuck.push(Retained { library, reason });
+                }
+            }
+        }
+        unloaded
+    }
+
+    /// Libraries that nothing calls and that are still there.
+    pub(crate) fn retained(&self) -> Vec<Retained> {
+        let closed = loader::retained().into_iter().map(|path| Retained {
+            library: path.display().to_string(),
+            reason: "it could not be unloaded; see the log".into(),
+        });
+        self.stuck.iter().cloned().chain(closed).collect()
+    }
+
+    /// A component's configuration in a release, JSON: its own defaults, and what the release
+    /// sets.
+    pub(crate) fn config_of(
+        &self,
+        package: &ReleasePackage,
+        component: &str,
+    ) -> Result<String, UpgradeError> {
+        let mut config = package.component(component).map(|c| c.config.clone()).unwrap_or_default();
+        if let Some(set) = package.release().component(component) {
+            config.extend(set.config.clone());
+        }
+        serde_json::to_string(&config).map_err(|error| UpgradeError::Script(error.to_string()))
+    }
+
+    /// What a component's region is to be.
+    pub(crate) fn region_options(
+        &self,
+        package: &ReleasePackage,
+        component: &str,
+    ) -> Result<RegionOptions, UpgradeError> {
+        let manifest = package.component(component).ok_or_else(|| {
+            UpgradeError::Script(format!("release {} has no {component}", release_id(package)))
+        })?;
+        if manifest.region.durability == Durability::Power {
+            let path = PathBuf::from(format!("the region of {component}"));
+            return Err(OpenError::Durability { path }.into());
+        }
+        Ok(region_options(manifest))
+    }
+
+    /// Opens a region of the catalog's.
+    pub(crate) fn open_region(
+        &self,
+        package: &ReleasePackage,
+        entry: &RegionEntry,
+        fingerprint: Fingerprint,
+    ) -> Result<Region, UpgradeError> {
+        let path = self.directory.region_file(&entry.file)?;
+        let limit = self.region_options(package, &entry.component)?.limit;
+        let region =
+            Region::open(&path, &entry.component, entry.instance, Some(fingerprint), limit)?;
+        Ok(region)
+    }
+
+    /// Deletes region files that neither the current release nor the way back names: what an
+    /// upgrade was making when it failed, or what a confirmed one has left behind.
+    pub(crate) fn remove_orphans(&self) {
+        let state = self.catalog.state();
+        let files = match std::fs::read_dir(self.directory.regions()) {
+            Ok(files) => files,
+            Err(error) => return tracing::warn!(%error, "cannot look for old regions"),
+        };
+        let orphans: BTreeSet<PathBuf> = files
+            .flatten()
+            .filter(|file| !state.names_region_file(&file.file_name().to_string_lossy()))
+            .map(|file| file.path())
+            .collect();
+        for path in orphans {
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(%error, path = %path.display(), "an old region stays");
+            }
+        }
+    }
+
+    /// Records the end of an operation.
+    pub(crate) fn end(&mut self, operation: &str, who: &str, verdict: Verdict, text: String) {
+        let ended = self.journal.append(operation, who, Kind::Ended { verdict, text });
+        if let Err(error) = ended {
+            tracing::error!(%error, "an operation's end could not be recorded");
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! A node: one process, one directory, one release at a time.
+
+mod core;
+mod requests;
+mod start;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+use crate::catalog::{CatalogError, ReleaseId};
+use crate::control::{ControlError, ControlHandle, ControlServer};
+use crate::directory::DirectoryError;
+use crate::journal::JournalError;
+use crate::loader::Function;
+use crate::mapping::Gate;
+use crate::protocol::{ComponentStatus, Outcome, Progress, Request, Response, Status, Upgraded, code};
+use crate::shard::figures::Figures;
+use crate::shard::{Command, now_ms};
+use crate::upgrade::{Outside, UpgradeError};
+pub(crate) use core::Core;
+
+/// How often the node looks whether all is well.
+const WATCH: Duration = Duration::from_millis(100);
+/// How long the event loop has to end when the node stops.
+const STOP: Duration = Duration::from_secs(10);
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// The node's directory; made if it is not there.
+    pub directory: PathBuf,
+    /// The release that a new node runs. One that has a release keeps it, but has this one
+    /// installed beside it.
+    pub release: Option<ReleaseId>,
+    /// A folder of built releases, where `release` is installed from.
+    pub release_source: Option<PathBuf>,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The catalog cannot be read.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The control socket cannot be made.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A new node, and no release for it.
+    #[error("the node has no release yet; start it with one, such as `--release kv-1.0.0`")]
+    NoRelease,
+    /// The release is not where it should be.
+    #[error("release {release} is not in {}; build it first", place.display())]
+    Missing {
+        /// Which.
+        release: ReleaseId,
+        /// Where it was looked for.
+        place: PathBuf,
+    },
+    /// A component or its state cannot be brought up.
+    #[error(transparent)]
+    Component(#[from] UpgradeError),
+    /// There is no event loop to be had.
+    #[error("the event loop cannot be made: {0}")]
+    EventLoop(std::io::Error),
+}
+
+/// Why a node ended.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The supervisor gave up, as in OTP.
+    #[error("the node gave up: {0}")]
+    GaveUp(String),
+    /// It could not be stopped in order; its state is as after a kill.
+    #[error("the node did not stop in order: {0}")]
+    Stop(String),
+}
+
+/// Why a request to a component was not answered.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CallError {
+    /// The component refused it, or failed.
+    #[error("{0}")]
+    Refused(String),
+    /// No answer came in time.
+    #[error("no answer came within {0:?}")]
+    TimedOut(Duration),
+    /// The node has ended.
+    #[error("the node has ended")]
+    Ended,
+}
+
+/// A running node. Dropped, it stops as by a kill; [`Node::stop`] is the orderly way.
+#[derive(Debug)]
+pub struct Node {
+    shared: Arc<Shared>,
+    control: Option<ControlHandle>,
+}
+
+/// A handle to a node in the same process, for a program that embeds it.
+#[derive(Clone, Debug)]
+pub struct NodeHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    core: Mutex<Core>,
+    /// The last status that was seen, for when the core is busy.
+    board: Mutex<Status>,
+    mailbox: crate::shard::Mailbox,
+    figures: Arc<Figures>,
+    stopping: Mutex<bool>,
+    stop: Condvar,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Node {
+    /// Starts a node, which serves when this returns.
+    ///
+    /// A release that was not confirmed before the node went down is left again, with the
+    /// writes made since, before anything is served.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub fn start(options: NodeOptions) -> Result<Node, StartError> {
+        let mut core = start::start(&options)?;
+        if core.catalog.state().previous.is_some() {
+            go_back_at_start(&mut core);
+        }
+        core.hold = false;
+        let control = ControlServer::bind(&core.directory)?;
+        let Some(standing) = core.standing.take() else { unreachable!("start made it") };
+        let mailbox = standing.mailbox();
+        core.running = Some(standing.run().map_err(StartError::EventLoop)?);
+        let figures = core.figures.clone();
+        let board = status(&core, &figures);
+        let shared = Arc::new(Shared {
+            core: Mutex::new(core),
+            board: Mutex::new(board),
+            mailbox,
+            figures,
+            stopping: Mutex::new(false),
+            stop: Condvar::new(),
+        });
+        let serving = shared.clone();
+        let control = control.serve_peers(move |peer, request, progress| {
+            serving.serve(&peer.to_string(), request, progress)
+        })?;
+        Ok(Node { shared, control: Some(control) })
+    }
+
+    /// A handle for use in this process.
+    pub fn handle(&self) -> NodeHandle {
+        NodeHandle { shared: self.shared.clone() }
+    }
+
+    /// Serves until somebody asks the node to stop, by the control socket, SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::GaveUp`] when a component failed too often.
+    pub fn run_until_stopped(self) -> Result<(), NodeError> {
+        let signalled = Arc::new(AtomicBool::new(false));
+        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+            if let Err(error) = signal_hook::flag::register(signal, signalled.clone()) {
+                tracing::warn!(%error, signal, "cannot listen to a signal");
+            }
+        }
+        loop {
+            if signalled.load(Ordering::Relaxed) {
+                return self.stop();
+            }
+            {
+                let stopping = lock(&self.shared.stopping);
+                let waited = self.shared.stop.wait_timeout(stopping, WATCH);
+                if *waited.unwrap_or_else(PoisonError::into_inner).0 {
+                    break;
+                }
+            }
+            // A core that is in use is an upgrade that runs.
+            let core = match self.shared.core.try_lock() {
+                Ok(core) => core,
+                Err(TryLockError::Poisoned(core)) => core.into_inner(),
+                Err(TryLockError::WouldBlock) => continue,
+            };
+            self.watch(core)?;
+        }
+        self.stop()
+    }
+
+    /// Looks whether the shard runs, and whether a release was confirmed in time.
+    fn watch(&self, mut core: MutexGuard<'_, Core>) -> Result<(), NodeError> {
+        let ended = core.running.as_ref().is_none_or(|running| running.is_finished());
+        if ended {
+            let reason = match core.running.take().map(|running| running.take(STOP)) {
+                Some(Ok(taken)) => taken.shard.failed.clone(),
+                _ => None,
+            };
+            return Err(NodeError::GaveUp(reason.unwrap_or_else(|| "nothing runs".into())));
+        }
+        let window = core.package.release().confirm.window;
+        let since = core.catalog.state().unconfirmed_since_ms;
+        let over = |since: u64| u128::from(now_ms().saturating_sub(since)) > window.as_millis();
+        if core.catalog.state().previous.is_some() && since.is_some_and(over) {
+            tracing::warn!(release = %core.current(), "not confirmed in time: going back");
+            match requests::rollback(&mut core, false, "the confirmation window", &mut |_| {}) {
+                Ok(_) => {}
+                Err(refusal) => {
+                    tracing::error!(%refusal, "the way back failed; the release stays");
+                    // Not again at every look: a person must decide.
+                    let mut state = core.catalog.state().clone();
+                    state.unconfirmed_since_ms = None;
+                    if let Err(error) = core.catalog.commit(state) {
+                        tracing::error!(%error, "the catalog cannot be written");
+                    }
+                }
+            }
+            let status = status(&core, &self.shared.figures);
+            *lock(&self.shared.board) = status;
+        }
+        Ok(())
+    }
+
+    /// Stops in order: every component terminates, every region is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError::Stop`]; nothing is lost then, but the regions are as after a kill.
+    pub fn stop(mut self) -> Result<(), NodeError> {
+        if let Some(control) = self.control.take() {
+            control.stop();
+        }
+        let mut core = lock(&self.shared.core);
+        let Some(running) = core.running.take() else { return Ok(()) };
+        let mut taken =
+            running.take(STOP).map_err(|(error, _)| NodeError::Stop(error.to_string()))?;
+        let peers = taken.shard.names().to_vec();
+        let mut trouble = Vec::new();
+        for mut instance in taken.shard.instances.drain(..) {
+            let outside = Outside {
+                component: instance.component.clone(),
+                library: instance.library.clone(),
+                config: instance.config.clone(),
+                peers: peers.clone(),
+                listening: Vec::new(),
+                figures: core.figures.clone(),
+                region: instance.region_figures(),
+            };
+            let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+            let called = outside.call(Function::Terminate, &gate, STOP);
+            gate.close();
+            if let Err(error) = called {
+                trouble.push(error.to_string());
+                instance.region.abort();
+            } else if let Err(error) = instance.region.commit() {
+                trouble.push(error.to_string());
+            }
+            if let Err(error) = instance.region.close() {
+                trouble.push(error.to_string());
+            }
+        }
+        if trouble.is_empty() { Ok(()) } else { Err(NodeError::Stop(trouble.join("; "))) }
+    }
+}
+
+/// Leaves a release that nobody confirmed before the node went down.
+fn go_back_at_start(core: &mut Core) {
+    let release = core.current();
+    tracing::warn!(%release, "not confirmed before the node went down: going back");
+    if let Err(refusal) = requests::rollback(core, false, "the start of the node", &mut |_| {}) {
+        tracing::error!(%refusal, %release, "the way back failed; the release stays unconfirmed");
+    }
+}
+
+impl NodeHandle {
+    /// Asks a component, and waits for its answer.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`]. A request that timed out may still be served.
+    pub fn call(
+        &self,
+        component: &str,
+        bytes: &[u8],
+        timeout: Duration,
+    ) -> Result<Vec<u8>, CallError> {
+        let (send, receive) = mpsc::channel();
+        self.request(component, bytes, Some(send))?;
+        match receive.recv_timeout(timeout) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(text)) => Err(CallError::Refused(text)),
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(CallError::TimedOut(timeout)),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(CallError::Ended),
+        }
+    }
+
+    /// Sends a component a message that nobody waits for the answer of.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Ended`].
+    pub fn cast(&self, component: &str, bytes: &[u8]) -> Result<(), CallError> {
+        self.request(component, bytes, None)
+    }
+
+    fn request(
+        &self,
+        component: &str,
+        bytes: &[u8],
+        answer: Option<mpsc::Sender<crate::shard::Answer>>,
+    ) -> Result<(), CallError> {
+        let component = component.to_owned();
+        let request = Command::Request { component, bytes: bytes.to_vec(), answer };
+        if self.shared.mailbox.send(request) { Ok(()) } else { Err(CallError::Ended) }
+    }
+
+    /// Does what the control socket can ask for, in this process.
+    pub fn request_control(
+        &self,
+        request: Request,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Response {
+        self.shared.serve("this process", request, progress)
+    }
+
+    /// What runs, and how it is.
+    pub fn status(&self) -> Status {
+        self.shared.status()
+    }
+}
+
+impl Shared {
+    fn status(&self) -> Status {
+        if let Ok(core) = self.core.try_lock() {
+            let status = status(&core, &self.figures);
+            *lock(&self.board) = status;
+        }
+        let board = lock(&self.board).clone();
+        Status {
+            connections: self.figures.connections.load(Ordering::Relaxed),
+            uptime_ms: self.figures.uptime_us() / 1000,
+            ..board
+        }
+    }
+
+    fn serve(&self, who: &str, request: Request, progress: &mut dyn FnMut(Progress)) -> Response {
+        match request {
+            Request::Status => return Response::done(Outcome::Status(self.status())),
+            Request::Stop => {
+                *lock(&self.stopping) = true;
+                self.stop.notify_all();
+                return Response::done(Outcome::Stopping);
+            }
+            _ => {}
+        }
+        let mut core = match self.core.try_lock() {
+            Ok(core) => core,
+            Err(TryLockError::Poisoned(core)) => core.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                return Response::failed(code::BUSY, "another operation runs; ask again later");
+            }
+        };
+        let upgraded = |upgraded: Upgraded| Outcome::Upgraded(upgraded);
+        let result = match request {
+            Request::Plan { release } | Request::Apply { release, execute: false, .. } => {
+                requests::planned(&core, &release)
+            }
+            Request::Apply { release, plan_id, execute: true } => {
+                requests::apply(&mut core, &release, plan_id.as_deref(), who, progress)
+                    .map(upgraded)
+            }
+            Request::Confirm => requests::confirm(&mut core, who),
+            Request::Rollback { lose_writes } => {
+                requests::rollback(&mut core, lose_writes, who, progress).map(upgraded)
+            }
+            Request::Status | Request::Stop => unreachable!("answered above"),
+        };
+        let status = status(&core, &self.figures);
+        *lock(&self.board) = status;
+        match result {
+            Ok(outcome) => Response::done(outcome),
+            Err(refusal) => refusal.response(),
+        }
+    }
+}
+
+/// What the core knows of itself.
+fn status(core: &Core, figures: &Figures) -> Status {
+    let seen = core.running.as_ref().and_then(|running| {
+        running.look(Duration::from_millis(500), |shard| {
+            let components: Vec<ComponentStatus> = shard
+                .instances
+                .iter()
+                .map(|instance| ComponentStatus {
+                    component: instance.component.clone(),
+                    instance: instance.number,
+                    version: instance.library.description().version.clone(),
+                    state: "running".into(),
+                    region_bytes: instance.region_figures().0,
+                    generation: instance.generation,
+                })
+                .collect();
+            (components, shard.listening(None))
+        })
+    });
+    let (components, listen) = seen.unwrap_or_default();
+    let state = core.catalog.state();
+    Status {
+        release: state.current.clone(),
+        permanent: state.permanent.clone(),
+        unconfirmed: state.previous.is_some(),
+        components,
+        connections: figures.connections.load(Ordering::Relaxed),
+        uptime_ms: figures.uptime_us() / 1000,
+        pid: std::process::id(),
+        listen,
+        retained: core.retained(),
+    }
+}

@@ -1,0 +1,257 @@
+//! What a node does when it is asked to.
+
+use std::sync::Arc;
+
+use neurath_manifest::{PurgeKind, Relup, Step};
+use neurath_plan::{Catalogue, Plan};
+use semver::Version;
+
+use super::core::Core;
+use crate::catalog::{ReleaseId, State};
+use crate::fault;
+use crate::journal::{Kind, Verdict};
+use crate::protocol::{Outcome, Planned, Progress, Response, Upgraded, code};
+use crate::release::ReleasePackage;
+use crate::upgrade::{Goal, Upgrade, UpgradeError, Way};
+
+/// Why a request cannot be met, with the exit code for it.
+pub(super) struct Refusal {
+    code: u8,
+    text: String,
+}
+
+impl Refusal {
+    fn new(code: u8, text: impl Into<String>) -> Refusal {
+        Refusal { code, text: text.into() }
+    }
+
+    pub(super) fn response(self) -> Response {
+        Response::failed(self.code, self.text)
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<UpgradeError> for Refusal {
+    fn from(error: UpgradeError) -> Refusal {
+        let code = match &error {
+            UpgradeError::Lost { .. } => code::OPERATOR,
+            _ => code::UPGRADE_FAILED,
+        };
+        Refusal::new(code, error.to_string())
+    }
+}
+
+/// The plan from the current release to another.
+pub(super) fn plan(core: &Core, to: &ReleasePackage) -> Result<Plan, Refusal> {
+    let mut catalogue = Catalogue::new();
+    for package in [&*core.package, to] {
+        add(&mut catalogue, package);
+    }
+    let from = core.package.release();
+    let target = to.release();
+    let planned = neurath_plan::plan(
+        &catalogue,
+        (&from.name, &from.version),
+        (&target.name, &target.version),
+    );
+    let mut plan = planned.map_err(|problems| Refusal::new(code::LINT, problems.render()))?;
+    // The reviewed script is what counts, where there is one.
+    let newer = if target.version >= from.version { to } else { &core.package };
+    if let Some(script) = newer.relup().and_then(|relup| script(relup, from.version.clone(), target.version.clone())) {
+        plan.steps = script;
+    }
+    Ok(plan)
+}
+
+/// The script of a relup between two versions.
+fn script(relup: &Relup, from: Version, to: Version) -> Option<Vec<Step>> {
+    let entry = if to >= from { relup.up_from(&from) } else { relup.down_to(&to) };
+    Some(entry?.steps().cloned().collect())
+}
+
+fn add(catalogue: &mut Catalogue, package: &ReleasePackage) {
+    let hash = |file: &str| {
+        let text = package.text(file).unwrap_or_default();
+        blake3::hash(text.as_bytes()).to_hex().to_string()
+    };
+    let release = package.release();
+    let place = (release.name.as_str(), &release.version);
+    catalogue.add_release(place, release.clone(), &hash("release.toml"));
+    for (name, component) in package.components() {
+        let place = (name.as_str(), &component.version);
+        if catalogue.component(place.0, place.1).is_some() {
+            continue;
+        }
+        let file = format!("components/{name}-{}.toml", component.version);
+        catalogue.add_component(place, component.clone(), &hash(&file));
+        if let Some(appup) = package.appup(name) {
+            let file = format!("appups/{name}-{}.appup.toml", component.version);
+            catalogue.add_appup(place, appup.clone(), &hash(&file));
+        }
+    }
+}
+
+/// A plan as the client is shown it.
+fn shown(core: &Core, plan: &Plan, to: &ReleasePackage) -> Planned {
+    Planned {
+        plan_id: plan.id(),
+        from: core.current(),
+        to: core.id_of(to),
+        steps: plan.steps.iter().map(ToString::to_string).collect(),
+        plan: plan.to_json(),
+    }
+}
+
+/// Says what an upgrade would do.
+pub(super) fn planned(core: &Core, release: &ReleaseId) -> Result<Outcome, Refusal> {
+    let to = core.open_package(release)?;
+    let plan = plan(core, &to)?;
+    Ok(Outcome::Planned(shown(core, &plan, &to)))
+}
+
+/// Goes to another release.
+pub(super) fn apply(
+    core: &mut Core,
+    release: &ReleaseId,
+    plan_id: Option<&str>,
+    who: &str,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Upgraded, Refusal> {
+    let current = core.current();
+    if *release == current {
+        return Err(Refusal::new(code::USAGE, format!("{release} is the current release already")));
+    }
+    if core.catalog.state().previous.is_some() {
+        let text = format!("{current} is not confirmed yet; confirm it or go back first");
+        return Err(Refusal::new(code::BUSY, text));
+    }
+    let package = core.open_package(release)?;
+    let plan = plan(core, &package)?;
+    let id = plan.id();
+    if let Some(reviewed) = plan_id.filter(|reviewed| *reviewed != id) {
+        return Err(Refusal::new(
+            code::STALE,
+            format!(
+                "plan {reviewed} was made for another state of the node; the plan is {id} now: \
+                 review it again"
+            ),
+        ));
+    }
+    let goal = Goal {
+        package,
+        steps: plan.steps,
+        plan_id: id,
+        operation: operation(core, "apply"),
+        who: who.to_owned(),
+        way: Way::Forward,
+    };
+    Ok(Upgrade::new(core, &goal, progress).run()?)
+}
+
+/// Goes back to the release before.
+pub(super) fn rollback(
+    core: &mut Core,
+    lose_writes: bool,
+    who: &str,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Upgraded, Refusal> {
+    let Some(previous) = core.catalog.state().previous.clone() else {
+        let text = format!("{} is confirmed: there is no way back kept", core.current());
+        return Err(Refusal::new(code::USAGE, text));
+    };
+    let package = core.open_package(&previous.release)?;
+    let operation = operation(core, "rollback");
+    let (steps, plan_id, way) = if lose_writes {
+        let steps = steps_back(core, &package);
+        (steps, format!("back-with-loss-{}", previous.plan_id), Way::BackWithLoss(previous.regions))
+    } else {
+        let plan = plan(core, &package).map_err(|refusal| {
+            Refusal::new(
+                refusal.code,
+                format!(
+                    "there is no way back to {} that keeps the writes made since:\n{refusal}\n\
+                     Add the way down, or go back without them by `--lose-writes`.",
+                    previous.release
+                ),
+            )
+        })?;
+        let id = plan.id();
+        (plan.steps, id, Way::Back)
+    };
+    let goal = Goal { package, steps, plan_id, operation, who: who.to_owned(), way };
+    Ok(Upgrade::new(core, &goal, progress).run()?)
+}
+
+/// A script that only exchanges code, for a way back to the old regions.
+fn steps_back(core: &Core, to: &Arc<ReleasePackage>) -> Vec<Step> {
+    let changed: Vec<(String, Version, Version)> = to
+        .release()
+        .components
+        .iter()
+        .filter_map(|component| {
+            let now = core.package.release().component(&component.name)?;
+            (now.version != component.version)
+                .then(|| (component.name.clone(), component.version.clone(), now.version.clone()))
+        })
+        .collect();
+    let names: Vec<String> = changed.iter().map(|(name, ..)| name.clone()).collect();
+    let mut steps = Vec::new();
+    for (component, version, _) in &changed {
+        let (component, version) = (component.clone(), version.clone());
+        steps.push(Step::LoadObjectCode { component, version });
+    }
+    steps.push(Step::PointOfNoReturn);
+    steps.push(Step::Suspend { components: names.clone(), timeout: None });
+    for (component, version, _) in &changed {
+        let (component, version) = (component.clone(), version.clone());
+        steps.push(Step::Load { component, version });
+    }
+    steps.push(Step::Resume { components: names });
+    for (component, _, version) in changed {
+        steps.push(Step::Purge { component, version, kind: PurgeKind::Soft });
+    }
+    steps
+}
+
+/// Makes the current release the permanent one.
+pub(super) fn confirm(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
+    let state = core.catalog.state().clone();
+    if state.previous.is_none() {
+        let text = format!("{} is confirmed already", core.current());
+        return Err(Refusal::new(code::USAGE, text));
+    }
+    let release = core.current();
+    let operation = operation(core, "confirm");
+    let started = Kind::Started {
+        operation: "confirm".into(),
+        plan_id: None,
+        from: state.permanent.clone(),
+        to: Some(release.clone()),
+    };
+    core.journal.append(&operation, who, started).map_err(UpgradeError::from)?;
+    let next = State {
+        permanent: Some(release.clone()),
+        previous: None,
+        unconfirmed_since_ms: None,
+        sequence: state.sequence + 1,
+        ..state
+    };
+    core.catalog.commit(next).map_err(UpgradeError::from)?;
+    fault::point("confirm.committed");
+    let warm = std::mem::take(&mut core.warm);
+    let unloaded = core.close_libraries(warm);
+    core.remove_orphans();
+    fault::point("confirm.settled");
+    core.end(&operation, who, Verdict::Done, format!("{release} is permanent"));
+    Ok(Outcome::Confirmed { release, unloaded, retained: core.retained() })
+}
+
+/// A name for an operation.
+fn operation(core: &Core, what: &str) -> String {
+    format!("{what}-{}", core.journal.sequence() + 1)
+}

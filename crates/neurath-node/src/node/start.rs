@@ -1,0 +1,237 @@
+//! How a node comes up: from nothing, from an orderly stop, from a kill at any moment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use neurath_pmem::Handle;
+use neurath_pmem::region::Region;
+use neurath_pmem::schema::hex;
+
+use super::core::Core;
+use super::{NodeOptions, StartError};
+use crate::catalog::{Catalog, RegionEntry, ReleaseId, State};
+use crate::directory::{NodeDirectory, region_file_name};
+use crate::fault;
+use crate::journal::Journal;
+use crate::libraries::Libraries;
+use crate::loader::{Function, Library};
+use crate::mapping::Gate;
+use crate::release::ReleasePackage;
+use crate::shard::figures::Figures;
+use crate::shard::{Instance, Taken};
+use crate::upgrade::{Outside, UpgradeError};
+
+/// How long a component's `create` or `init` may take when a node starts.
+const START: Duration = Duration::from_secs(60);
+
+/// Brings everything up; the shard stands still yet.
+pub(super) fn start(options: &NodeOptions) -> Result<Core, StartError> {
+    let directory = NodeDirectory::open_or_create(&options.directory)?;
+    let mut journal = Journal::open(directory.journal())?;
+    if let Some(torn) = journal.torn() {
+        tracing::warn!(?torn, "the journal's last line was torn");
+    }
+    journal.end_interrupted(|unfinished| {
+        format!("the node ended in the midst of {}", unfinished.operation_id)
+    })?;
+    let libraries = Libraries::new(directory.libraries()).map_err(UpgradeError::from)?;
+    let mut catalog = match Catalog::open(directory.path()) {
+        Err(crate::catalog::CatalogError::Missing { .. }) => Catalog::create(directory.path())?,
+        opened => opened?,
+    };
+    for damaged in catalog.damaged() {
+        tracing::warn!(?damaged, "the catalog has a damaged slot");
+    }
+    if let Some(release) = &options.release {
+        install(options, &directory, release)?;
+    }
+    let current = match &catalog.state().current {
+        Some(current) => current.clone(),
+        None => {
+            let release = options.release.clone().ok_or(StartError::NoRelease)?;
+            fault::point("start.installed");
+            first_release(&directory, &libraries, &mut catalog, &release)?;
+            release
+        }
+    };
+    let package = ReleasePackage::open(&directory.release_path(&current)?);
+    let package = Arc::new(package.map_err(UpgradeError::from)?);
+    let next_generation = catalog.state().next_generation;
+    let mut core = Core {
+        directory,
+        catalog,
+        journal,
+        libraries,
+        package,
+        running: None,
+        standing: None,
+        hold: true,
+        warm: Vec::new(),
+        stuck: Vec::new(),
+        next_generation,
+        figures: Arc::new(Figures::new()),
+    };
+    core.remove_orphans();
+    bring_up(&mut core)?;
+    Ok(core)
+}
+
+/// Copies a release into the node's own releases, if it is not there.
+fn install(
+    options: &NodeOptions,
+    directory: &NodeDirectory,
+    release: &ReleaseId,
+) -> Result<(), StartError> {
+    let dest = directory.release_path(release)?;
+    if dest.exists() {
+        return Ok(());
+    }
+    let Some(source) = &options.release_source else {
+        return Err(StartError::Missing { release: release.clone(), place: dest });
+    };
+    let source = source.join(release.to_string());
+    if !source.exists() {
+        return Err(StartError::Missing { release: release.clone(), place: source });
+    }
+    let package = ReleasePackage::open(&source).map_err(UpgradeError::from)?;
+    package.install(&dest).map_err(UpgradeError::from)?;
+    Ok(())
+}
+
+/// Makes the regions of a node's first release.
+fn first_release(
+    directory: &NodeDirectory,
+    libraries: &Libraries,
+    catalog: &mut Catalog,
+    release: &ReleaseId,
+) -> Result<(), StartError> {
+    let package = ReleasePackage::open(&directory.release_path(release)?);
+    let package = Arc::new(package.map_err(UpgradeError::from)?);
+    // What an earlier attempt has left is nobody's: the catalog names no region yet.
+    let leftovers = std::fs::read_dir(directory.regions());
+    for file in leftovers.into_iter().flatten().flatten() {
+        if let Err(error) = std::fs::remove_file(file.path()) {
+            tracing::warn!(%error, "a leftover region stays");
+        }
+    }
+    let mut regions = Vec::new();
+    for (generation, component) in package.release().components.iter().enumerate() {
+        let (name, generation) = (component.name.clone(), generation as u64 + 1);
+        let version = component.version.to_string();
+        let bytes = package.library_bytes(&name).map_err(UpgradeError::from)?;
+        let path = libraries.place(&name, &bytes, &blake3::hash(&bytes));
+        let path = path.map_err(UpgradeError::from)?;
+        let library = Library::open(&path).map_err(|source| UpgradeError::Load {
+            component: name.clone(),
+            version: version.clone(),
+            source,
+        })?;
+        let library = Arc::new(library);
+        let file = region_file_name(&name, 0, generation)?;
+        let fingerprint = hex(library.description().fingerprint);
+        create_region(directory, &package, &name, &file, library.clone())?;
+        fault::point("start.region-made");
+        if let Ok(library) = Arc::try_unwrap(library) {
+            library.close();
+        }
+        regions.push(RegionEntry { component: name, instance: 0, generation, file, fingerprint, version });
+    }
+    let next_generation = regions.len() as u64 + 1;
+    catalog.commit(State {
+        current: Some(release.clone()),
+        permanent: Some(release.clone()),
+        regions,
+        previous: None,
+        unconfirmed_since_ms: None,
+        next_generation,
+        sequence: 1,
+    })?;
+    Ok(())
+}
+
+/// Makes one region, and lets the component make its state in it.
+fn create_region(
+    directory: &NodeDirectory,
+    package: &ReleasePackage,
+    component: &str,
+    file: &str,
+    library: Arc<Library>,
+) -> Result<(), StartError> {
+    let manifest = package.component(component).ok_or_else(|| {
+        UpgradeError::Script(format!("the release has no manifest of {component}"))
+    })?;
+    let config = config_json(package, component)?;
+    if manifest.region.durability == neurath_manifest::Durability::Power {
+        let path = directory.region_file(file)?;
+        return Err(UpgradeError::from(neurath_pmem::region::OpenError::Durability { path }).into());
+    }
+    let options = crate::upgrade::region_options(manifest);
+    let schema = library.description().schema.clone();
+    let path = directory.region_file(file)?;
+    let mut region = Region::create(&path, &options, &schema).map_err(UpgradeError::from)?;
+    let handle = Handle::new();
+    region.attach(&handle);
+    let gate = Gate::open(&handle, region.mapping());
+    let outside = Outside {
+        component: component.to_owned(),
+        library,
+        config,
+        peers: package.components().keys().cloned().collect(),
+        listening: Vec::new(),
+        figures: Arc::new(Figures::new()),
+        region: (0, 0),
+    };
+    let created = outside.call(Function::Create, &gate, START);
+    gate.close();
+    let (outcome, _) = created.map_err(UpgradeError::from)?;
+    region.set_root(outcome.root);
+    region.commit().map_err(|error| UpgradeError::Script(error.to_string()))?;
+    Ok(())
+}
+
+fn config_json(package: &ReleasePackage, component: &str) -> Result<String, StartError> {
+    let mut config = package.component(component).map(|c| c.config.clone()).unwrap_or_default();
+    if let Some(set) = package.release().component(component) {
+        config.extend(set.config.clone());
+    }
+    Ok(serde_json::to_string(&config).map_err(|e| UpgradeError::Script(e.to_string()))?)
+}
+
+/// Loads the current release's libraries, opens its regions, and starts its instances.
+fn bring_up(core: &mut Core) -> Result<(), StartError> {
+    let package = core.package.clone();
+    let mut instances = Vec::new();
+    for component in &package.release().components {
+        let name = &component.name;
+        let entry = core.catalog.state().region(name, 0).cloned().ok_or_else(|| {
+            UpgradeError::Script(format!("the catalog names no region of {name}"))
+        })?;
+        let library = core.open_library(&package, name, &component.version.to_string())?;
+        let region = core.open_region(&package, &entry, library.description().fingerprint)?;
+        let config = core.config_of(&package, name)?;
+        let generation = entry.generation;
+        instances.push(Instance::new(name.clone(), 0, library, region, generation, config));
+    }
+    let mut taken = Taken::new(instances, core.figures.clone()).map_err(StartError::EventLoop)?;
+    let peers = taken.shard.names().to_vec();
+    for at in 0..taken.shard.instances.len() {
+        let instance = &mut taken.shard.instances[at];
+        let outside = Outside {
+            component: instance.component.clone(),
+            library: instance.library.clone(),
+            config: instance.config.clone(),
+            peers: peers.clone(),
+            listening: Vec::new(),
+            figures: core.figures.clone(),
+            region: instance.region_figures(),
+        };
+        let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+        let called = outside.call(Function::Init, &gate, START);
+        gate.close();
+        let (_, mut effects) = called.map_err(UpgradeError::from)?;
+        instance.region.commit().map_err(|e| UpgradeError::Script(e.to_string()))?;
+        taken.shard.carry_out(at, &mut effects);
+    }
+    core.standing = Some(taken);
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Why an upgrade was not carried out.
+
+use std::time::Duration;
+
+use neurath_pmem::migrate::{MigrateError, PlanError};
+use neurath_pmem::region::OpenError;
+
+use super::outside::OutsideError;
+use crate::catalog::CatalogError;
+use crate::directory::DirectoryError;
+use crate::journal::JournalError;
+use crate::libraries::PlaceError;
+use crate::loader::LoadError;
+use crate::release::ReleaseError;
+use crate::shard::TakeError;
+use crate::worker::WorkError;
+
+/// Why an upgrade was not carried out. Unless said otherwise, the old release serves on.
+#[derive(Debug, thiserror::Error)]
+pub enum UpgradeError {
+    /// The library of the new version does not load.
+    #[error("{component} {version} does not load: {source}")]
+    Load {
+        /// Which component.
+        component: String,
+        /// Which version of it.
+        version: String,
+        /// Why not.
+        source: LoadError,
+    },
+    /// The library is not the one that the manifest names.
+    #[error(
+        "the library of {component} {version} says that it is {found}; build the release again"
+    )]
+    Identity {
+        /// Which component.
+        component: String,
+        /// Which version of it.
+        version: String,
+        /// What it says.
+        found: String,
+    },
+    /// The package is damaged, or lacks a file.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    /// The library could not be put in its place.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The state cannot get to the new version's schema.
+    #[error("{component} {version} cannot take the state over: {source}")]
+    Uncovered {
+        /// Which component.
+        component: String,
+        /// Which version of it.
+        version: String,
+        /// Why not.
+        source: PlanError,
+    },
+    /// The schema of a library or a region cannot be read.
+    #[error("the schema of {component} cannot be read: {text}")]
+    Schema {
+        /// Which component.
+        component: String,
+        /// What is wrong.
+        text: String,
+    },
+    /// The conversion failed.
+    #[error("code_change of {component} to {version}: {source}")]
+    Convert {
+        /// Which component.
+        component: String,
+        /// Which version of it.
+        version: String,
+        /// Why not.
+        source: MigrateError,
+    },
+    /// The conversion did not come back.
+    #[error("code_change of {component} to {version}: {source}")]
+    Overdue {
+        /// Which component.
+        component: String,
+        /// Which version of it.
+        version: String,
+        /// Why not.
+        source: WorkError,
+    },
+    /// A function of a component failed.
+    #[error(transparent)]
+    Call(#[from] CallFailed),
+    /// The event loop could not be suspended.
+    #[error("suspend: {0}")]
+    Suspend(String),
+    /// The pause would have become too long.
+    #[error(
+        "the upgrade had not ended {0:?} after the suspension, which is its limit; raise \
+         `timeout` in the appup, or make the conversion faster"
+    )]
+    Budget(Duration),
+    /// A region could not be opened.
+    #[error(transparent)]
+    Region(#[from] OpenError),
+    /// What the script asks for is not possible.
+    #[error("the script cannot be carried out: {0}")]
+    Script(String),
+    /// The catalog could not be written.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The journal could not be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A name or the directory is not as it must be.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The old release could not go on either.
+    #[error("{cause}; and the old release could not go on: {text}; restart the node")]
+    Lost {
+        /// What went wrong first.
+        cause: Box<UpgradeError>,
+        /// What is wrong.
+        text: String,
+    },
+}
+
+/// A component's own function failed.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct CallFailed(OutsideError);
+
+impl From<OutsideError> for UpgradeError {
+    fn from(error: OutsideError) -> Self {
+        UpgradeError::Call(CallFailed(error))
+    }
+}
+
+impl From<TakeError> for UpgradeError {
+    fn from(error: TakeError) -> Self {
+        UpgradeError::Suspend(error.to_string())
+    }
+}

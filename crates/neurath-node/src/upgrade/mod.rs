@@ -1,0 +1,621 @@
+//! The executor: carries a plan out, or leaves everything as it was.
+//!
+//! Until the catalog's flip, all that is made can be forgotten: new libraries, new
+//! generations of regions, the open transactions of the new versions' `init`. The old
+//! version's library stays open and its region untouched. From the flip on, the new release
+//! is the current one, whatever happens.
+
+mod error;
+mod outside;
+mod part;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use neurath_manifest::{PurgeKind, Step};
+use neurath_pmem::region::{Region, RegionOptions};
+use neurath_pmem::schema::hex;
+use neurath_pmem::Handle;
+
+pub use error::{CallFailed, UpgradeError};
+pub(crate) use outside::Outside;
+
+use crate::catalog::{Previous, RegionEntry, ReleaseId, State};
+use crate::directory::region_file_name;
+use crate::fault;
+use crate::journal::{Kind, Verdict};
+use crate::loader::{Function, Library};
+use crate::mapping::{Attached, Gate};
+use crate::node::Core;
+use crate::protocol::{Progress, StepTime, Upgraded};
+use crate::release::ReleasePackage;
+use crate::shard::{Taken, now_ms};
+use part::{NewState, Part, plan_conversion};
+
+/// How long messages may wait if the appup does not say otherwise.
+const PAUSE: Duration = Duration::from_secs(10);
+/// How long the event loop has to come to a message boundary.
+const SUSPEND: Duration = Duration::from_secs(5);
+/// How long an old version may take over its clean-up.
+const TERMINATE: Duration = Duration::from_secs(1);
+
+/// Where an upgrade leads.
+#[derive(Debug)]
+pub(crate) struct Goal {
+    pub(crate) package: Arc<ReleasePackage>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) plan_id: String,
+    pub(crate) operation: String,
+    pub(crate) who: String,
+    pub(crate) way: Way,
+}
+
+/// Which way it leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// To another release, to be confirmed.
+    Forward,
+    /// Back to the release before, with the writes made since.
+    Back,
+    /// Back to the release before as it was: the writes made since are lost.
+    BackWithLoss(Vec<RegionEntry>),
+}
+
+/// The carrying out of one plan.
+pub(crate) struct Upgrade<'a> {
+    core: &'a mut Core,
+    goal: &'a Goal,
+    progress: &'a mut dyn FnMut(Progress),
+    parts: Vec<Part>,
+    /// The shard while it stands still.
+    taken: Option<Taken>,
+    /// Since when messages wait.
+    stopped: Option<Instant>,
+    pause: Duration,
+    stop: Duration,
+    times: Vec<StepTime>,
+    /// The old versions' libraries and regions, after the flip.
+    replaced: Vec<(Arc<Library>, Option<Region>)>,
+    flipped: bool,
+}
+
+impl<'a> Upgrade<'a> {
+    pub(crate) fn new(
+        core: &'a mut Core,
+        goal: &'a Goal,
+        progress: &'a mut dyn FnMut(Progress),
+    ) -> Upgrade<'a> {
+        let taken = core.standing.take();
+        Upgrade {
+            core,
+            goal,
+            progress,
+            parts: Vec::new(),
+            taken,
+            stopped: None,
+            pause: PAUSE,
+            stop: Duration::ZERO,
+            times: Vec::new(),
+            replaced: Vec::new(),
+            flipped: false,
+        }
+    }
+
+    /// Carries the plan out.
+    ///
+    /// # Errors
+    ///
+    /// [`UpgradeError`]. The old release serves again, unless it is [`UpgradeError::Lost`].
+    pub(crate) fn run(mut self) -> Result<Upgraded, UpgradeError> {
+        let began = Instant::now();
+        let (from, to) = (self.core.current(), self.core.id_of(&self.goal.package));
+        self.core.journal.append(
+            &self.goal.operation,
+            &self.goal.who,
+            Kind::Started {
+                operation: if self.goal.way == Way::Forward { "apply" } else { "rollback" }.into(),
+                plan_id: Some(self.goal.plan_id.clone()),
+                from: Some(from.clone()),
+                to: Some(to.clone()),
+            },
+        )?;
+        fault::point("upgrade.started");
+        let steps: Vec<Step> = self.goal.steps.clone();
+        let done = steps.iter().enumerate().try_for_each(|(index, step)| {
+            let (index, of) = (index as u32, steps.len() as u32);
+            self.timed(step.verb(), step.components().join(", "), index, of, |this| {
+                this.step(step)
+            })
+        });
+        if let Err(cause) = done {
+            return Err(self.undo(cause));
+        }
+        if !self.flipped {
+            let cause = UpgradeError::Script("it resumes nothing".into());
+            return Err(self.undo(cause));
+        }
+        // Unmapping what is not used any more takes its time, and nobody waits for it.
+        let (unloaded, retained) = self.settle();
+        fault::point("upgrade.settled");
+        self.core.end(&self.goal.operation, &self.goal.who, Verdict::Done, format!("{to} serves"));
+        fault::point("upgrade.ended");
+        Ok(Upgraded {
+            from,
+            to,
+            stop_us: micros(self.stop),
+            total_us: micros(began.elapsed()),
+            steps: self.times,
+            unloaded,
+            retained,
+        })
+    }
+
+    fn timed(
+        &mut self,
+        verb: &str,
+        what: String,
+        index: u32,
+        of: u32,
+        work: impl FnOnce(&mut Self) -> Result<(), UpgradeError>,
+    ) -> Result<(), UpgradeError> {
+        let began = Instant::now();
+        let result = work(self);
+        let name = if what.is_empty() { verb.to_owned() } else { format!("{verb} {what}") };
+        let micros = micros(began.elapsed());
+        let verdict = if result.is_ok() { Verdict::Done } else { Verdict::Failed };
+        self.times.push(StepTime { name: name.clone(), micros });
+        let record = Kind::Step { index, name: name.clone(), micros, verdict };
+        let written = self.core.journal.append(&self.goal.operation, &self.goal.who, record);
+        (self.progress)(Progress { step: name, index, of, micros });
+        fault::point("upgrade.step");
+        if self.flipped {
+            if let Err(error) = written {
+                tracing::error!(%error, "a step could not be recorded");
+            }
+            return result;
+        }
+        result.and(written.map(drop).map_err(UpgradeError::from))
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), UpgradeError> {
+        match step {
+            Step::LoadObjectCode { component, version } => {
+                self.load_object_code(component, &version.to_string())
+            }
+            Step::PointOfNoReturn => Ok(self.core.journal.sync()?),
+            Step::Suspend { components, timeout } => self.suspend(components, *timeout),
+            Step::CodeChange { component, extra, .. } => {
+                let extra = extra.as_ref().map(serde_json::to_string);
+                let extra = extra.transpose().map_err(|e| UpgradeError::Script(e.to_string()))?;
+                self.code_change(component, extra.unwrap_or_else(|| "{}".into()))
+            }
+            Step::Load { component, .. } => {
+                self.part(component)?.loaded = true;
+                Ok(())
+            }
+            Step::Resume { .. } if self.flipped => Ok(()),
+            Step::Resume { .. } => self.switch(),
+            // The old code goes when the release is confirmed: until then it is the way back.
+            Step::Purge { kind: PurgeKind::Soft | PurgeKind::Brutal, .. } => Ok(()),
+            other => Err(UpgradeError::Script(format!(
+                "`{}` is not supported by this node; plan the upgrade without it",
+                other.verb()
+            ))),
+        }
+    }
+
+    fn part(&mut self, component: &str) -> Result<&mut Part, UpgradeError> {
+        self.parts
+            .iter_mut()
+            .find(|part| part.component == component)
+            .ok_or_else(|| UpgradeError::Script(format!("`{component}` has no code loaded yet")))
+    }
+
+    /// What is left of the pause.
+    fn left(&self) -> Result<Duration, UpgradeError> {
+        let used = self.stopped.map_or(Duration::ZERO, |since| since.elapsed());
+        let left = self.pause.saturating_sub(used);
+        if left.is_zero() { Err(UpgradeError::Budget(self.pause)) } else { Ok(left) }
+    }
+
+    /// Step 1: loads the new version beside the old one.
+    fn load_object_code(&mut self, component: &str, version: &str) -> Result<(), UpgradeError> {
+        let goal = self.goal;
+        let library = self.core.open_library(&goal.package, component, version)?;
+        fault::point("upgrade.library-open");
+        let name = component.to_owned();
+        let seen = self.look(move |instances| {
+            let at = instances.iter().position(|instance| instance.component == name)?;
+            let instance = &instances[at];
+            Some((at, instance.library.clone(), instance.region.schema(), instance.region.source()))
+        })?;
+        let Some((at, old, schema, source)) = seen else {
+            return Err(UpgradeError::Script(format!("no instance of `{component}` runs")));
+        };
+        let planned = plan_conversion(component, &schema, &old, &library)?;
+        let mut part = Part {
+            component: component.to_owned(),
+            version: version.to_owned(),
+            at,
+            config: self.core.config_of(&goal.package, component)?,
+            entry: None,
+            state: NewState::Kept,
+            conversions: Vec::new(),
+            loaded: false,
+            terminated: false,
+            started: None,
+            library,
+        };
+        if let Way::BackWithLoss(regions) = &goal.way {
+            if let Some(before) = regions.iter().find(|entry| entry.component == component) {
+                let now = self.core.catalog.state().region(component, before.instance);
+                if now.is_none_or(|now| now.file != before.file) {
+                    part.state = NewState::Made(Box::new(self.core.open_region(
+                        &goal.package,
+                        before,
+                        part.library.description().fingerprint,
+                    )?));
+                    part.entry = Some(before.clone());
+                } else if planned.is_some() {
+                    let what = format!("the state of `{component}` before is not there any more");
+                    return Err(UpgradeError::Script(what));
+                }
+            }
+        } else if let Some((plan, conversions)) = planned {
+            let generation = self.core.next_generation();
+            let instance = 0;
+            let file = region_file_name(component, instance, generation)?;
+            let path = self.core.directory.region_file(&file)?;
+            let options = self.core.region_options(&goal.package, component)?;
+            part.conversions = conversions;
+            part.prepare(plan, &source, &path, &options)?;
+            fault::point("upgrade.region-prepared");
+            part.entry = Some(RegionEntry {
+                component: component.to_owned(),
+                instance,
+                generation,
+                file,
+                fingerprint: hex(part.library.description().fingerprint),
+                version: version.to_owned(),
+            });
+        }
+        self.parts.push(part);
+        Ok(())
+    }
+
+    /// Looks at the instances, wherever they are.
+    fn look<R: Send + 'static>(
+        &mut self,
+        look: impl FnOnce(&[crate::shard::Instance]) -> R + Send + 'static,
+    ) -> Result<R, UpgradeError> {
+        if let Some(taken) = &self.taken {
+            return Ok(look(&taken.shard.instances));
+        }
+        let running = self.core.running.as_ref();
+        let seen = running.and_then(|running| running.look(SUSPEND, |s| look(&s.instances)));
+        seen.ok_or_else(|| UpgradeError::Suspend("the event loop does not answer".into()))
+    }
+
+    /// Step 2: no message from here on; the old versions stop their work.
+    fn suspend(
+        &mut self,
+        components: &[String],
+        timeout: Option<Duration>,
+    ) -> Result<(), UpgradeError> {
+        self.pause = timeout.unwrap_or(PAUSE);
+        if self.taken.is_none() {
+            let running = self.core.running.take();
+            let running = running.ok_or_else(|| UpgradeError::Suspend("nothing runs".into()))?;
+            let asked = Instant::now();
+            match running.take(self.pause.min(SUSPEND)) {
+                Ok(taken) => self.taken = Some(taken),
+                Err((error, running)) => {
+                    self.core.running = running;
+                    return Err(error.into());
+                }
+            }
+            self.stopped = Some(asked);
+        }
+        self.stopped.get_or_insert_with(Instant::now);
+        fault::point("upgrade.suspended");
+        for component in components {
+            let deadline = self.left()?;
+            let Some(taken) = &mut self.taken else { unreachable!("just taken") };
+            let shard = &mut taken.shard;
+            let Some(at) = shard.instances.iter().position(|i| i.component == *component) else {
+                continue;
+            };
+            let outside = outside(shard, at);
+            let instance = &mut shard.instances[at];
+            let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+            let called = outside.call(Function::Quiesce, &gate, deadline);
+            gate.close();
+            match called {
+                Ok((_, mut effects)) => {
+                    instance.region.commit().map_err(|error| {
+                        UpgradeError::Suspend(format!("quiesce of {component}: {error}"))
+                    })?;
+                    shard.carry_out(at, &mut effects);
+                }
+                Err(error) => {
+                    instance.region.abort();
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Step 3: the old state becomes the new one's.
+    fn code_change(&mut self, component: &str, extra: String) -> Result<(), UpgradeError> {
+        let deadline = self.left()?;
+        let Some(taken) = &self.taken else {
+            return Err(UpgradeError::Script("a code_change before any suspend".into()));
+        };
+        let Some(part) = self.parts.iter_mut().find(|part| part.component == component) else {
+            return Err(UpgradeError::Script(format!("`{component}` has no code loaded yet")));
+        };
+        part.convert(&taken.shard.instances[part.at].region, extra, deadline)?;
+        fault::point("upgrade.converted");
+        Ok(())
+    }
+
+    /// Steps 4 to 6, the flip, and the first message to the new code.
+    fn switch(&mut self) -> Result<(), UpgradeError> {
+        for at in 0..self.parts.len() {
+            let part = &self.parts[at];
+            if matches!(part.state, NewState::Prepared(_)) {
+                let what = format!(
+                    "the state of `{}` changes, and the script has no code_change for it",
+                    part.component
+                );
+                return Err(UpgradeError::Script(what));
+            }
+            if part.loaded {
+                let deadline = self.left()?;
+                self.replace(at, deadline)?;
+            }
+        }
+        let budget = self.left();
+        fault::point("upgrade.initialised");
+        budget?;
+        self.flip()?;
+        self.flipped = true;
+        fault::point("upgrade.flipped");
+        self.hand_over();
+        self.resume()
+    }
+
+    /// A dummy for the old version, which terminates; then the new one starts.
+    fn replace(&mut self, at: usize, deadline: Duration) -> Result<(), UpgradeError> {
+        let Some(taken) = &mut self.taken else {
+            return Err(UpgradeError::Script("a resume before any suspend".into()));
+        };
+        let part = &mut self.parts[at];
+        let shard = &mut taken.shard;
+        let old = outside(shard, part.at);
+        let peers = self.goal.package.components().keys().cloned().collect();
+        let instance = &mut shard.instances[part.at];
+        // The old version's handle leads to a dummy from here on.
+        instance.region.detach();
+        part.terminated = true;
+        let new = Outside {
+            library: part.library.clone(),
+            config: part.config.clone(),
+            peers,
+            ..old.clone()
+        };
+        // It works on what it sees through the dummy; whatever it says changes nothing.
+        if let Err(error) = old.call(Function::Terminate, &Gate::to_dummy(), TERMINATE.min(deadline))
+        {
+            tracing::warn!(%error, "the old version did not terminate well");
+        }
+        fault::point("upgrade.terminated");
+        let region = match &mut part.state {
+            NewState::Made(region) => region,
+            _ => &mut instance.region,
+        };
+        let handle = Handle::new();
+        region.attach(&handle);
+        let gate = Gate::open(&handle, region.mapping());
+        let checked = new.clone().call(Function::CheckState, &gate, deadline);
+        if checked.is_ok() {
+            region.abort();
+        }
+        let started = checked.and_then(|_| new.call(Function::Init, &gate, deadline));
+        gate.close();
+        // What `init` wrote stays in its open transaction until the flip.
+        let (_, effects) = started?;
+        part.started = Some((effects, gate));
+        Ok(())
+    }
+
+    /// THE commit.
+    fn flip(&mut self) -> Result<(), UpgradeError> {
+        let now = self.core.catalog.state().clone();
+        let package = &self.goal.package;
+        let mut regions = now.regions.clone();
+        for part in &self.parts {
+            for entry in regions.iter_mut().filter(|entry| entry.component == part.component) {
+                match &part.entry {
+                    Some(new) => *entry = new.clone(),
+                    None => entry.version.clone_from(&part.version),
+                }
+            }
+        }
+        let to = self.core.id_of(package);
+        let forward = self.goal.way == Way::Forward;
+        let previous = Previous {
+            release: self.core.current(),
+            regions: now.regions,
+            plan_id: self.goal.plan_id.clone(),
+        };
+        let state = State {
+            current: Some(to),
+            permanent: now.permanent,
+            regions,
+            previous: forward.then_some(previous),
+            unconfirmed_since_ms: forward.then(now_ms),
+            next_generation: self.core.next_generation,
+            sequence: now.sequence + 1,
+        };
+        self.core.catalog.commit(state)?;
+        self.core.package = package.clone();
+        Ok(())
+    }
+
+    /// Puts the new code and state into the instances' places.
+    fn hand_over(&mut self) {
+        let Some(taken) = &mut self.taken else { unreachable!("still standing") };
+        for part in &mut self.parts {
+            let Some((mut effects, gate)) = part.started.take() else { continue };
+            drop(gate);
+            let instance = &mut taken.shard.instances[part.at];
+            let before = match std::mem::replace(&mut part.state, NewState::Kept) {
+                NewState::Made(region) => Some(std::mem::replace(&mut instance.region, *region)),
+                _ => None,
+            };
+            // What `init` has written. It belongs to the release that is current now; without
+            // it the state is as `code_change` left it, which a restart would start from too.
+            if let Err(error) = instance.region.commit() {
+                tracing::error!(component = part.component, %error, "what init wrote is lost");
+            }
+            instance.attached = Attached::new();
+            instance.region.attach(instance.attached.handle());
+            instance.config.clone_from(&part.config);
+            if let Some(entry) = &part.entry {
+                instance.generation = entry.generation;
+            }
+            let old = std::mem::replace(&mut instance.library, part.library.clone());
+            self.replaced.push((old, before));
+            taken.shard.carry_out(part.at, &mut effects);
+        }
+    }
+
+    /// Lets the shard run, on a thread that has seen nothing of the old code.
+    fn resume(&mut self) -> Result<(), UpgradeError> {
+        let Some(taken) = self.taken.take() else { return Ok(()) };
+        if self.core.hold {
+            // The node is starting: it serves when all is in place.
+            self.core.standing = Some(taken);
+        } else {
+            let running = taken.run().map_err(|error| UpgradeError::Suspend(error.to_string()))?;
+            self.core.running = Some(running);
+        }
+        self.stop = self.stopped.take().map_or(Duration::ZERO, |since| since.elapsed());
+        fault::point("upgrade.resumed");
+        Ok(())
+    }
+
+    /// Closes what is not needed any more; keeps what the way back needs.
+    fn settle(&mut self) -> (Vec<String>, Vec<crate::protocol::Retained>) {
+        let replaced: Vec<_> = self.replaced.drain(..).collect();
+        // The parts hold the last other references.
+        self.parts.clear();
+        let mut old = Vec::new();
+        for (library, region) in replaced {
+            drop(region);
+            old.push(library);
+        }
+        if self.goal.way == Way::Forward {
+            self.core.warm.append(&mut old);
+            return (Vec::new(), self.core.retained());
+        }
+        // Back where it came from: nothing leads to the newer release any more.
+        old.append(&mut self.core.warm);
+        let unloaded = self.core.close_libraries(old);
+        self.core.remove_orphans();
+        (unloaded, self.core.retained())
+    }
+
+    /// Forgets all that was made, and lets the old release go on.
+    fn undo(mut self, cause: UpgradeError) -> UpgradeError {
+        if self.flipped {
+            // Only `resume` can fail after the flip.
+            let text = "the new release is the current one, and cannot run".to_owned();
+            self.core.end(&self.goal.operation, &self.goal.who, Verdict::OperatorNeeded, text.clone());
+            return UpgradeError::Lost { cause: Box::new(cause), text };
+        }
+        fault::point("upgrade.undoing");
+        let mut trouble = Vec::new();
+        if let Some(taken) = &mut self.taken {
+            for part in &mut self.parts {
+                part.started = None;
+                if !part.terminated {
+                    continue;
+                }
+                // The old version gets its handle back, and starts again on its state.
+                let shard = &mut taken.shard;
+                let outside = outside(shard, part.at);
+                let instance = &mut shard.instances[part.at];
+                instance.region.abort();
+                instance.region.attach(instance.attached.handle());
+                let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+                let called = outside.call(Function::Init, &gate, PAUSE);
+                gate.close();
+                match called {
+                    Ok((_, mut effects)) => {
+                        if let Err(error) = instance.region.commit() {
+                            trouble.push(error.to_string());
+                        }
+                        shard.carry_out(part.at, &mut effects);
+                    }
+                    Err(error) => {
+                        instance.region.abort();
+                        trouble.push(error.to_string());
+                    }
+                }
+            }
+        }
+        let libraries = self.parts.drain(..).map(|part| part.library).collect();
+        if let Err(error) = self.resume() {
+            trouble.push(error.to_string());
+        }
+        let cause = if trouble.is_empty() {
+            let text = cause.to_string();
+            self.core.end(&self.goal.operation, &self.goal.who, Verdict::Undone, text);
+            cause
+        } else {
+            let text = trouble.join("; ");
+            self.core.end(&self.goal.operation, &self.goal.who, Verdict::OperatorNeeded, text.clone());
+            UpgradeError::Lost { cause: Box::new(cause), text }
+        };
+        // Those of the way back stay; the others are nobody's.
+        self.core.close_libraries(libraries);
+        self.core.remove_orphans();
+        cause
+    }
+}
+
+/// What a call for an instance needs to know.
+fn outside(shard: &crate::shard::Shard, at: usize) -> Outside {
+    let instance = &shard.instances[at];
+    Outside {
+        component: instance.component.clone(),
+        library: instance.library.clone(),
+        config: instance.config.clone(),
+        peers: shard.names().to_vec(),
+        listening: shard.listening(Some(at)),
+        figures: shard.figures.clone(),
+        region: instance.region_figures(),
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The identity of a package's release.
+pub(crate) fn release_id(package: &ReleasePackage) -> ReleaseId {
+    ReleaseId::new(package.name(), package.version())
+}
+
+/// The region's options from a component's manifest.
+pub(crate) fn region_options(component: &neurath_manifest::Component) -> RegionOptions {
+    RegionOptions {
+        component: component.name.clone(),
+        instance: 0,
+        initial: component.region.initial_size,
+        limit: component.region.limit,
+    }
+}

@@ -1,0 +1,91 @@
+//! Calls into a library outside of a shard's loop, on throwaway threads with a deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::loader::{Function, Host, Invocation, Library, Outcome};
+use crate::mapping::Gate;
+use crate::shard::effects::{Asked, Effects, NoLine};
+use crate::shard::figures::Figures;
+use crate::shard::now_ms;
+use crate::worker::{self, WorkError};
+
+/// What a call outside of the loop knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Outside {
+    pub(crate) component: String,
+    pub(crate) library: Arc<Library>,
+    pub(crate) config: String,
+    /// The components of its release.
+    pub(crate) peers: Vec<String>,
+    /// Where it listens already.
+    pub(crate) listening: Vec<String>,
+    pub(crate) figures: Arc<Figures>,
+    /// Bytes of its region's file and live objects.
+    pub(crate) region: (u64, u64),
+}
+
+/// Why a call outside of the loop failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OutsideError {
+    /// The component says no, or panicked.
+    #[error("{what} of {component} {version} failed: {text}")]
+    Failed { what: &'static str, component: String, version: String, text: String },
+    /// It did not come back.
+    #[error("{what} of {component} {version}: {source}")]
+    Work { what: &'static str, component: String, version: String, source: WorkError },
+}
+
+/// The function's name as an author knows it.
+fn name(function: Function) -> &'static str {
+    match function {
+        Function::Create => "create",
+        Function::Init => "init",
+        Function::Handle => "handle",
+        Function::Quiesce => "quiesce",
+        Function::Terminate => "terminate",
+        Function::CheckState => "check_state",
+    }
+}
+
+impl Outside {
+    /// Calls a function through `gate`, which is closed if the call overruns.
+    pub(crate) fn call(
+        self,
+        function: Function,
+        gate: &Gate,
+        deadline: Duration,
+    ) -> Result<(Outcome, Effects), OutsideError> {
+        let what = name(function);
+        let component = self.component.clone();
+        let version = self.library.description().version.clone();
+        let inside = gate.clone();
+        let worked = worker::run(what, deadline, move || {
+            let mut effects = Effects::default();
+            let mut asked = Asked {
+                component: &self.component,
+                peers: &self.peers,
+                listening: &self.listening,
+                line: &mut NoLine,
+                effects: &mut effects,
+                figures: &self.figures,
+                region: self.region,
+            };
+            let invocation = Invocation::new(&inside, Host::of(&mut asked))
+                .config(&self.config)
+                .now_ms(now_ms());
+            let called = self.library.call(function, invocation);
+            called.map(|outcome| (outcome, effects))
+        });
+        match worked {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => {
+                Err(OutsideError::Failed { what, component, version, text: error.text })
+            }
+            Err(source) => {
+                gate.close();
+                Err(OutsideError::Work { what, component, version, source })
+            }
+        }
+    }
+}
