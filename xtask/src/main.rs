@@ -1,1 +1,5 @@
-fn main() {}
+//! `cargo xtask X` is `neurath X`.
+
+fn main() -> std::process::ExitCode {
+    neurath_cli::main()
+}

@@ -1,0 +1,224 @@
+//! From sources to a release that a node can install.
+
+use crate::cargo;
+use crate::cli::Folders;
+use crate::exit::CommandError;
+use crate::manifests::{Key, Project};
+use crate::output::Output;
+use anyhow::{Context as _, bail};
+use neurath_manifest::{Release, Severity};
+use neurath_node::loader::{Description, Library};
+use neurath_node::release::{ComponentSources, ReleasePackage, Sources};
+use neurath_plan::ComponentFacts;
+use neurath_pmem::migrate::{Conversion, MigrationPlan};
+use neurath_pmem::schema::{SchemaDesc, hex};
+use semver::Version;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// What is built.
+#[derive(Debug, Clone, Copy)]
+pub enum Which<'a> {
+    /// Every release of the project.
+    All,
+    /// These versions of a release.
+    These(&'a str, &'a [Version]),
+}
+
+/// Compiles the components of releases, checks what the libraries say of themselves and that every
+/// relup holds for them, and assembles the releases in the folder `out`. `replace` removes another
+/// build of the same release there.
+///
+/// # Errors
+///
+/// Whatever is wrong with a file, a library, or a relup.
+pub fn build(
+    folders: &Folders,
+    which: Which<'_>,
+    out: &Path,
+    replace: bool,
+    output: &Output,
+) -> anyhow::Result<Vec<ReleasePackage>> {
+    let mut project = Project::read(folders)?;
+    let wanted: Vec<Key> = match which {
+        Which::All => project.releases.keys().cloned().collect(),
+        Which::These(name, versions) => {
+            for version in versions {
+                project.release(name, version)?;
+            }
+            versions
+                .iter()
+                .map(|version| (name.to_owned(), version.clone()))
+                .collect()
+        }
+    };
+    let files = compile(&project, &wanted, output)?;
+    let mut described = BTreeMap::new();
+    for (key, file) in &files {
+        described.insert(key.clone(), describe(key, file)?);
+    }
+    for (key, facts) in facts(&described)? {
+        project.catalogue.add_facts((&key.0, &key.1), facts);
+    }
+    let mut built = Vec::new();
+    for (name, version) in &wanted {
+        let sources = sources(&project, name, version, &files, output)?;
+        let place = out.join(format!("{name}-{version}"));
+        if replace && place.exists() {
+            std::fs::remove_dir_all(&place)
+                .with_context(|| format!("cannot remove {}", place.display()))?;
+        }
+        let package = ReleasePackage::assemble(out, &sources)?;
+        output.progress(&format!("assembled {}", package.dir().display()));
+        built.push(package);
+    }
+    Ok(built)
+}
+
+fn components(release: &Release) -> impl Iterator<Item = Key> + '_ {
+    release
+        .components
+        .iter()
+        .map(|one| (one.name.clone(), one.version.clone()))
+}
+
+/// Compiles what the releases need, and what the releases need that they are upgraded from:
+/// whether state can be carried over is seen only with both.
+fn compile(
+    project: &Project,
+    wanted: &[Key],
+    output: &Output,
+) -> anyhow::Result<BTreeMap<Key, PathBuf>> {
+    let mut needed = BTreeSet::new();
+    for (name, version) in wanted {
+        needed.extend(components(&project.release(name, version)?.value));
+        let older = project.older(name, version);
+        for base in older {
+            needed.extend(components(&project.release(name, &base)?.value));
+        }
+    }
+    let mut libraries = BTreeMap::new();
+    for key in needed {
+        let Some(manifest) = project.components.get(&key) else {
+            let message = format!("a release wants {} {}, which has no manifest", key.0, key.1);
+            return Err(CommandError::Usage(message).into());
+        };
+        libraries.insert(key, manifest.value.library.clone());
+    }
+    output.progress(&format!("compiling {} components", libraries.len()));
+    let built = cargo::build_libraries(Path::new("."), &libraries.values().cloned().collect())?;
+    let mut files = BTreeMap::new();
+    for (key, library) in libraries {
+        let file = built
+            .get(&library)
+            .with_context(|| format!("{library} was not built"))?;
+        files.insert(key, std::path::absolute(file)?);
+    }
+    Ok(files)
+}
+
+/// Loads a library, and reads what it says of itself.
+fn describe((name, version): &Key, file: &Path) -> anyhow::Result<Description> {
+    let library =
+        Library::open(file).with_context(|| format!("the library of {name} {version}"))?;
+    let found = library.description().clone();
+    library.close();
+    if found.name != *name || found.version != version.to_string() {
+        bail!(
+            "{} says that it is {} {}, and its manifest is that of {name} {version}: name the right \
+             library in the manifest, or set the version in the component",
+            file.display(),
+            found.name,
+            found.version
+        );
+    }
+    Ok(found)
+}
+
+/// What the planner is told of the libraries' states. The newer library of a pair has the
+/// conversions of both ways.
+fn facts(described: &BTreeMap<Key, Description>) -> anyhow::Result<BTreeMap<Key, ComponentFacts>> {
+    let mut schemas = BTreeMap::new();
+    for (key, one) in described {
+        let schema = SchemaDesc::decode(&one.schema)
+            .with_context(|| format!("the schema of {} {}", key.0, key.1))?;
+        schemas.insert(key, schema);
+    }
+    let mut facts = BTreeMap::new();
+    for (key, one) in described {
+        let conversions: Vec<Conversion> = one
+            .migrations
+            .iter()
+            .map(|info| Conversion {
+                from: info.from,
+                to: info.to,
+            })
+            .collect();
+        let own = &schemas[key];
+        let mut migrations = Vec::new();
+        let older = described
+            .keys()
+            .filter(|older| older.0 == key.0 && older.1 < key.1);
+        for old in older.map(|older| &schemas[older]) {
+            for (from, to) in [(old, own), (own, old)] {
+                if MigrationPlan::new(from, to, &conversions).is_ok() {
+                    migrations.push((hex(from.fingerprint), hex(to.fingerprint)));
+                }
+            }
+        }
+        let state_fingerprint = hex(own.fingerprint);
+        facts.insert(
+            key.clone(),
+            ComponentFacts {
+                state_fingerprint,
+                migrations,
+            },
+        );
+    }
+    Ok(facts)
+}
+
+fn sources(
+    project: &Project,
+    name: &str,
+    version: &Version,
+    files: &BTreeMap<Key, PathBuf>,
+    output: &Output,
+) -> anyhow::Result<Sources> {
+    let release = project.release(name, version)?;
+    let relup = match project.relups.get(&(name.to_owned(), version.clone())) {
+        Some(file) => {
+            let (errors, warnings): (Vec<_>, Vec<_>) =
+                neurath_plan::check_relup(&project.catalogue, &file.value)?
+                    .into_iter()
+                    .partition(|one| one.severity == Severity::Error);
+            for warning in warnings {
+                output.progress(&warning.render());
+            }
+            if !errors.is_empty() {
+                return Err(CommandError::Refused(errors.into()).into());
+            }
+            Some(file.source())
+        }
+        None if project.older(name, version).is_empty() => None,
+        None => {
+            output.progress(&format!("{name} {version} has no relup: planning one"));
+            let made = project.relup(name, version, &[])?;
+            Some((format!("{name} {version}, planned"), made.to_toml()))
+        }
+    };
+    let mut parts = Vec::new();
+    for key in components(&release.value) {
+        let manifest = &project.components[&key];
+        parts.push(ComponentSources {
+            manifest: manifest.source(),
+            appup: project.appups.get(&key).map(crate::manifests::File::source),
+            library: files[&key].clone(),
+        });
+    }
+    Ok(Sources {
+        release: release.source(),
+        relup,
+        components: parts,
+    })
+}

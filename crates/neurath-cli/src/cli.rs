@@ -1,0 +1,387 @@
+//! The command line.
+
+use crate::output::MessageFormat;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use neurath_node::catalog::ReleaseId;
+use semver::Version;
+use std::path::PathBuf;
+
+/// Upgrade a running program without stopping it.
+///
+/// Results go to stdout, progress to stderr. A command that would change a node or a file under
+/// version control only says what it would do, until it is given `--execute`.
+///
+/// Exit codes: 0 done, 1 failed, 2 usage, 20 a file or a plan is refused, 21 plan stale, 22 history
+/// edited, 23 signature or sequence refused, 30 busy, 40 upgrade failed and the old release is
+/// healthy, 41 inconclusive, 50 operator needed, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "neurath", version)]
+pub struct Cli {
+    /// How results are written.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    pub message_format: MessageFormat,
+    /// The same as `--message-format json`.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// How results are written, by both options.
+    #[must_use]
+    pub fn message_format(&self) -> MessageFormat {
+        if self.json {
+            MessageFormat::Json
+        } else {
+            self.message_format
+        }
+    }
+}
+
+/// All commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build and list releases.
+    #[command(subcommand)]
+    Release(Release),
+    /// Run a node in a directory.
+    #[command(subcommand)]
+    Node(Node),
+    /// Author, review and carry out upgrades.
+    #[command(subcommand)]
+    Relup(Relup),
+    /// The whole story on this machine: a server under load is upgraded, rolled back, upgraded
+    /// again and checked.
+    Demo(Demo),
+    /// Measure, beside Redis where it is installed.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+/// Where the files of a project are.
+#[derive(Debug, Clone, Args)]
+pub struct Folders {
+    /// The folder with component manifests and appups.
+    #[arg(long, default_value = "manifests", value_name = "DIR")]
+    pub manifests: PathBuf,
+    /// The folder with releases and relups.
+    #[arg(long, default_value = "releases", value_name = "DIR")]
+    pub releases: PathBuf,
+}
+
+impl Default for Folders {
+    fn default() -> Self {
+        Self {
+            manifests: "manifests".into(),
+            releases: "releases".into(),
+        }
+    }
+}
+
+/// Where built releases are by default.
+pub const BUILT: &str = "target/neurath/releases";
+
+/// `neurath release …`
+#[derive(Debug, Subcommand)]
+pub enum Release {
+    /// Compile the components of a release, check them, and assemble it with its relup.
+    Build {
+        /// Name of the release.
+        #[arg(required_unless_present = "all", requires = "version")]
+        name: Option<String>,
+        /// Its version.
+        version: Option<Version>,
+        /// Every release there is.
+        #[arg(long, conflicts_with_all = ["name", "version"])]
+        all: bool,
+        /// Where the project's files are.
+        #[command(flatten)]
+        folders: Folders,
+        /// Where built releases go.
+        #[arg(long, default_value = BUILT, value_name = "DIR")]
+        out: PathBuf,
+        /// Remove another build of the same release there; else a release never changes.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// The releases there are, and which of them are built.
+    List {
+        /// Where the project's files are.
+        #[command(flatten)]
+        folders: Folders,
+        /// Where built releases are.
+        #[arg(long, default_value = BUILT, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+/// `neurath node …`
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// Start a node, in the background unless told otherwise.
+    Start(NodeStart),
+    /// Stop the node.
+    Stop(OfNode),
+    /// What runs, and how it is.
+    Status(OfNode),
+}
+
+/// The node that is meant.
+#[derive(Debug, Clone, Args)]
+pub struct OfNode {
+    /// The node's directory.
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// `neurath node start`
+#[derive(Debug, Clone, Args)]
+pub struct NodeStart {
+    /// The node that is meant.
+    #[command(flatten)]
+    pub node: OfNode,
+    /// The release to install where the directory is missing or empty, such as `kv-1.0.0`.
+    #[arg(long, value_name = "NAME-VERSION", value_parser = release_id)]
+    pub release: Option<ReleaseId>,
+    /// The folder with built releases.
+    #[arg(long, default_value = BUILT, value_name = "DIR")]
+    pub from: PathBuf,
+    /// Stay in the foreground, and log to stderr.
+    #[arg(long)]
+    pub foreground: bool,
+    /// Leave the terminal's session.
+    #[arg(long, hide = true, requires = "foreground")]
+    pub detach: bool,
+    /// End when standard input does.
+    #[arg(long, hide = true, requires = "foreground", conflicts_with = "detach")]
+    pub tied: bool,
+}
+
+/// `neurath relup …`
+#[derive(Debug, Subcommand)]
+pub enum Relup {
+    /// Make the relup of a release: from and to every older release of that name.
+    Generate {
+        /// Name of the release.
+        name: String,
+        /// Its version.
+        version: Version,
+        /// A base release; all older ones with a way when none is given.
+        #[arg(long = "base", value_name = "VERSION")]
+        bases: Vec<Version>,
+        /// Where the project's files are.
+        #[command(flatten)]
+        folders: Folders,
+        /// Write the file; else it is only shown.
+        #[arg(long)]
+        execute: bool,
+    },
+    /// The steps between two releases, as they would be carried out.
+    Plan {
+        /// Name of the releases.
+        name: String,
+        /// The version to leave.
+        from: Version,
+        /// The version to go to.
+        to: Version,
+        /// Where the project's files are.
+        #[command(flatten)]
+        folders: Folders,
+        /// Also write the plan, as JSON, into this file.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Whether the relup of a release is what the planner makes, and whether it holds.
+    Check {
+        /// Name of the release.
+        name: String,
+        /// Its version.
+        version: Version,
+        /// Where the project's files are.
+        #[command(flatten)]
+        folders: Folders,
+    },
+    /// Bring a running node to a release.
+    Apply {
+        /// The release, such as `kv-1.1.0`.
+        #[arg(value_name = "NAME-VERSION", value_parser = release_id)]
+        release: ReleaseId,
+        /// The node that is meant.
+        #[command(flatten)]
+        node: OfNode,
+        /// The plan that was reviewed; the node refuses if it would carry out another one.
+        #[arg(long, value_name = "FILE")]
+        plan: Option<PathBuf>,
+        /// Do it; else the plan is only shown.
+        #[arg(long)]
+        execute: bool,
+    },
+    /// Make the current release of a node its permanent one.
+    Confirm(OfNode),
+    /// Bring a node back to the release before.
+    Rollback {
+        /// The node that is meant.
+        #[command(flatten)]
+        node: OfNode,
+        /// Also where what was written since the upgrade would be lost.
+        #[arg(long)]
+        lose_writes: bool,
+        /// Do it; else it is only said what would be done.
+        #[arg(long)]
+        execute: bool,
+    },
+}
+
+/// `neurath demo`
+#[derive(Debug, Clone, Args)]
+pub struct Demo {
+    /// How many keys there are before the first upgrade.
+    #[arg(long, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
+    pub keys: u64,
+    /// How long the load runs before and after each upgrade.
+    #[arg(long, default_value_t = 2.0, value_name = "S", value_parser = seconds)]
+    pub seconds: f64,
+    /// Where the project's files are.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `neurath bench …`
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Requests a second, beside Redis.
+    Serve {
+        /// About how long each measurement takes.
+        #[arg(long, default_value_t = 3.0, value_name = "S", value_parser = seconds)]
+        seconds: f64,
+        /// Where the project's files are.
+        #[command(flatten)]
+        folders: Folders,
+    },
+    /// The stop of an upgrade with a changed layout and of one of code only, and memory for each
+    /// key beside Redis.
+    Upgrade {
+        /// The numbers of keys.
+        #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000],
+            value_parser = clap::value_parser!(u64).range(1..))]
+        keys: Vec<u64>,
+        /// How often each is measured.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        runs: u32,
+        /// Where the project's files are.
+        #[command(flatten)]
+        folders: Folders,
+    },
+}
+
+/// Reads `NAME-VERSION`: the version begins after the first `-` that a version follows.
+///
+/// # Errors
+///
+/// If there is no name, or no version.
+pub fn release_id(text: &str) -> Result<ReleaseId, String> {
+    for (at, _) in text.match_indices('-') {
+        let (name, version) = (&text[..at], &text[at + 1..]);
+        if !name.is_empty() && Version::parse(version).is_ok() {
+            return Ok(ReleaseId::new(name, version));
+        }
+    }
+    Err(format!(
+        "`{text}` is not a release: write its name and version, such as kv-1.1.0"
+    ))
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.01..=86_400.0).contains(&value) => Ok(value),
+        _ => Err(String::from("give a number of seconds from 0.01 to 86400")),
+    }
+}
+
+/// All commands with their help, as `docs/commands.md` has them.
+#[must_use]
+pub fn reference() -> String {
+    let mut out = String::from(
+        "# Commands\n\n\
+         `cargo xtask …` in this repository is the same as the installed `neurath …`.\n\n\
+         This file is made from the commands' own help: `UPDATE_DOCS=1 cargo test -p neurath-cli`.\n",
+    );
+    let mut root = Cli::command().term_width(100);
+    root.build();
+    section(&mut root, &mut out);
+    out
+}
+
+fn section(command: &mut clap::Command, out: &mut String) {
+    let name = command
+        .get_bin_name()
+        .unwrap_or(command.get_name())
+        .to_owned();
+    if command.get_name() == "help" {
+        return;
+    }
+    let help = command.render_long_help().to_string();
+    out.push_str(&format!("\n## `{name}`\n\n```text\n"));
+    for line in help.trim_end().lines() {
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out.push_str("```\n");
+    for inner in command.get_subcommands_mut() {
+        section(inner, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn releases_are_read() {
+        assert_eq!(release_id("kv-1.1.0"), Ok(ReleaseId::new("kv", "1.1.0")));
+        assert_eq!(
+            release_id("kv-x-1.1.0-rc.1"),
+            Ok(ReleaseId::new("kv-x", "1.1.0-rc.1"))
+        );
+        assert!(release_id("kv").is_err());
+        assert!(release_id("-1.0.0").is_err());
+        assert!(release_id("kv-1").is_err());
+    }
+
+    #[test]
+    fn json_by_either_option() {
+        for line in [
+            &["neurath", "--json", "demo"][..],
+            &["neurath", "demo", "--json", "--keys", "10"],
+            &["neurath", "demo", "--message-format", "json"],
+        ] {
+            let format = Cli::try_parse_from(line).map(|cli| cli.message_format());
+            assert_eq!(format.ok(), Some(MessageFormat::Json));
+        }
+    }
+
+    #[test]
+    fn build_needs_a_release_or_all() {
+        let ok = |line: &[&str]| Cli::try_parse_from(line).is_ok();
+        assert!(ok(&["neurath", "release", "build", "kv", "1.0.0"]));
+        assert!(ok(&["neurath", "release", "build", "--all"]));
+        assert!(!ok(&["neurath", "release", "build"]));
+        assert!(!ok(&["neurath", "release", "build", "kv"]));
+        assert!(!ok(&[
+            "neurath", "release", "build", "kv", "1.0.0", "--all"
+        ]));
+    }
+}

@@ -1,0 +1,99 @@
+//! The load of the demo: a client that checks every reply, and `redis-benchmark` beside it.
+
+use crate::output::Output;
+use crate::processes::Process;
+use crate::redis;
+use crate::testing::NodeProcess;
+use neurath_verify::{Live, Options, Report, Verifier, Window};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+pub struct Load {
+    live: Live,
+    stop: Arc<AtomicBool>,
+    expiry: Arc<AtomicBool>,
+    verifier: JoinHandle<Report>,
+    benchmark: Option<Process>,
+}
+
+impl Load {
+    pub fn start(node: &NodeProcess, output: &Output) -> anyhow::Result<Self> {
+        let options = Options {
+            address: node.address().to_owned(),
+            ..Options::default()
+        };
+        let (stop, expiry) = (Arc::clone(&options.stop), Arc::clone(&options.expiry));
+        let verifier = Verifier::new(options);
+        let live = verifier.live();
+        let benchmark = if redis::installed("redis-benchmark").is_some() {
+            // Without random keys: it must not write over those that are checked.
+            let load = redis::Load {
+                address: node.address(),
+                clients: 8,
+                pipeline: 4,
+                tests: "set,get,incr",
+                key_space: None,
+            };
+            Some(load.start()?)
+        } else {
+            output.progress(
+                "redis-benchmark is not installed: the verifying client is the only load",
+            );
+            None
+        };
+        Ok(Self {
+            live,
+            stop,
+            expiry,
+            verifier: verifier.spawn(),
+            benchmark,
+        })
+    }
+
+    pub fn has_benchmark(&self) -> bool {
+        self.benchmark.is_some()
+    }
+
+    /// Whether the verifying client may set and ask for expiry.
+    pub fn expiry(&self, on: bool) {
+        self.expiry.store(on, Ordering::Relaxed);
+    }
+
+    /// What the verifying client saw since this was last asked.
+    pub fn window(&self) -> Window {
+        self.live.take_window()
+    }
+
+    /// Lets it run, and looks whether the node is still there.
+    pub fn run_for(&self, time: Duration, node: &NodeProcess) -> anyhow::Result<()> {
+        let until = Instant::now() + time;
+        loop {
+            node.check()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+    }
+
+    /// Stops it. The verifying client reads all its keys back, and reports; the text says what
+    /// became of `redis-benchmark`, if it did not run to the end.
+    pub fn finish(self) -> (Report, Option<String>) {
+        let ended = self
+            .benchmark
+            .as_ref()
+            .and_then(|process| process.ended().ok().flatten());
+        let problem =
+            ended.map(|status| format!("redis-benchmark did not run to the end ({status})"));
+        drop(self.benchmark);
+        self.stop.store(true, Ordering::Relaxed);
+        let report = self
+            .verifier
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (report, problem)
+    }
+}

@@ -1,0 +1,30 @@
+//! The commands, one a module.
+
+mod bench_serve;
+mod bench_upgrade;
+mod demo;
+mod node;
+mod release;
+mod relup;
+mod stage;
+
+use crate::cli::{Bench, Cli, Command};
+use crate::output::Output;
+
+/// Carries out a command.
+pub fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Release(command) => release::run(&command, output),
+        Command::Node(command) => node::run(command, output),
+        Command::Relup(command) => relup::run(&command, output),
+        Command::Demo(demo) => demo::run(&demo, output),
+        Command::Bench(Bench::Serve { seconds, folders }) => {
+            bench_serve::run(seconds, &folders, output)
+        }
+        Command::Bench(Bench::Upgrade {
+            keys,
+            runs,
+            folders,
+        }) => bench_upgrade::run(&keys, runs, &folders, output),
+    }
+}

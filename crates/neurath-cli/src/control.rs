@@ -1,0 +1,161 @@
+//! Asking a node.
+
+use crate::exit::CommandError;
+use crate::output::Output;
+use anyhow::bail;
+use neurath_node::catalog::ReleaseId;
+use neurath_node::client::Client;
+use neurath_node::protocol::{
+    Outcome, Planned, Progress, Request, Response, Retained, Status, Upgraded,
+};
+use serde::Serialize;
+use std::path::Path;
+
+/// Asks the node in a directory; each of its steps is told to `on_progress`.
+///
+/// # Errors
+///
+/// If there is no node, or the node refuses or fails.
+pub fn ask(
+    directory: &Path,
+    request: &Request,
+    on_progress: impl FnMut(Progress),
+) -> anyhow::Result<Outcome> {
+    match Client::connect(directory)?.request(request, on_progress)? {
+        Response::Done(outcome) => Ok(*outcome),
+        Response::Failed(failure) => Err(CommandError::Node(failure).into()),
+    }
+}
+
+/// Asks the node, and says on stderr which steps it takes.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub fn ask_aloud(directory: &Path, request: &Request, output: &Output) -> anyhow::Result<Outcome> {
+    ask(directory, request, |step| {
+        let time = crate::numbers::micros(step.micros);
+        output.progress(&format!(
+            "{}/{} {}: {time}",
+            step.index + 1,
+            step.of,
+            step.step
+        ));
+    })
+}
+
+/// What runs.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub fn status(directory: &Path) -> anyhow::Result<Status> {
+    match ask(directory, &Request::Status, |_| ())? {
+        Outcome::Status(status) => Ok(status),
+        other => unexpected(&other),
+    }
+}
+
+/// The plan that would lead to a release.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub fn plan(directory: &Path, release: &ReleaseId) -> anyhow::Result<Planned> {
+    match ask(
+        directory,
+        &Request::Plan {
+            release: release.clone(),
+        },
+        |_| (),
+    )? {
+        Outcome::Planned(planned) => Ok(planned),
+        other => unexpected(&other),
+    }
+}
+
+/// Goes to a release.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub fn apply(
+    directory: &Path,
+    release: &ReleaseId,
+    plan_id: Option<String>,
+    output: &Output,
+) -> anyhow::Result<Upgraded> {
+    let request = Request::Apply {
+        release: release.clone(),
+        plan_id,
+        execute: true,
+    };
+    upgraded(ask_aloud(directory, &request, output)?)
+}
+
+/// Goes back to the release before.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub fn rollback(directory: &Path, lose_writes: bool, output: &Output) -> anyhow::Result<Upgraded> {
+    upgraded(ask_aloud(
+        directory,
+        &Request::Rollback { lose_writes },
+        output,
+    )?)
+}
+
+/// A release was made the permanent one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Confirmed {
+    /// The release.
+    pub release: ReleaseId,
+    /// Libraries that were kept for the way back, and are unloaded now.
+    pub unloaded: Vec<String>,
+    /// Those that are not, and why.
+    pub retained: Vec<Retained>,
+}
+
+/// Makes the current release the permanent one.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub fn confirm(directory: &Path, output: &Output) -> anyhow::Result<Confirmed> {
+    match ask_aloud(directory, &Request::Confirm, output)? {
+        Outcome::Confirmed {
+            release,
+            unloaded,
+            retained,
+        } => Ok(Confirmed {
+            release,
+            unloaded,
+            retained,
+        }),
+        other => unexpected(&other),
+    }
+}
+
+/// Asks the node to end; it may still be there for a moment.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub fn stop(directory: &Path) -> anyhow::Result<()> {
+    match ask(directory, &Request::Stop, |_| ())? {
+        Outcome::Stopping => Ok(()),
+        other => unexpected(&other),
+    }
+}
+
+fn upgraded(outcome: Outcome) -> anyhow::Result<Upgraded> {
+    match outcome {
+        Outcome::Upgraded(upgraded) => Ok(upgraded),
+        other => unexpected(&other),
+    }
+}
+
+fn unexpected<T>(outcome: &Outcome) -> anyhow::Result<T> {
+    bail!("the node answered something else than it was asked: {outcome:?}")
+}

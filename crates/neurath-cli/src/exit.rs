@@ -1,0 +1,130 @@
+//! What a failure is to the caller of the command: the one place that knows the exit codes.
+
+use crate::output::Output;
+use neurath_manifest::Diagnostics;
+use neurath_node::client::ClientError;
+use neurath_node::protocol::{Failure, code};
+use serde_json::json;
+use thiserror::Error;
+
+/// Carried out.
+pub const DONE: u8 = 0;
+/// Not carried out, for a reason that has no code of its own.
+pub const FAILED: u8 = 1;
+/// The command line was not understood.
+pub const USAGE: u8 = code::USAGE;
+/// A manifest, an appup, a release or a relup is refused.
+pub const LINT: u8 = code::LINT;
+/// The plan was made for other files.
+pub const STALE: u8 = code::STALE;
+/// A person must look.
+pub const OPERATOR: u8 = code::OPERATOR;
+/// Ended by a signal, as a shell says it.
+pub const INTERRUPTED: u8 = 130;
+
+/// What a command fails with where the exit code says more than [`FAILED`].
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// The arguments do not fit each other, or what is there.
+    #[error("{0}")]
+    Usage(String),
+    /// Files say what they must not.
+    #[error("{}", .0.render())]
+    Refused(Diagnostics),
+    /// A reviewed plan is no longer the one that would be carried out.
+    #[error("{0}")]
+    Stale(String),
+    /// The node refused, or failed.
+    #[error("{}", .0.message)]
+    Node(Failure),
+    /// The result itself, which has been written, says what is wrong.
+    #[error("{0}")]
+    Found(String),
+    /// A node is not what it must be.
+    #[error("{0}")]
+    Operator(String),
+}
+
+/// The exit code of a failure.
+#[must_use]
+pub fn code_of(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref::<CommandError>() {
+            return match error {
+                CommandError::Usage(_) => USAGE,
+                CommandError::Refused(_) => LINT,
+                CommandError::Stale(_) => STALE,
+                CommandError::Node(failure) => failure.code,
+                CommandError::Operator(_) => OPERATOR,
+                CommandError::Found(_) => FAILED,
+            };
+        }
+        if let Some(error) = cause.downcast_ref::<ClientError>() {
+            return error.exit_code();
+        }
+        if cause.is::<Diagnostics>() {
+            return LINT;
+        }
+    }
+    FAILED
+}
+
+/// Says how a command ended, and gives its exit code.
+pub fn report(result: anyhow::Result<()>, output: &Output) -> u8 {
+    let Err(error) = result else { return DONE };
+    let code = code_of(&error);
+    let diagnostics = error
+        .chain()
+        .find_map(|cause| match cause.downcast_ref::<CommandError>() {
+            Some(CommandError::Refused(found)) => Some(found),
+            _ => cause.downcast_ref::<Diagnostics>(),
+        });
+    let told = matches!(error.downcast_ref(), Some(CommandError::Found(_)));
+    if output.is_json() && !told {
+        let step = error.chain().find_map(|cause| match cause.downcast_ref() {
+            Some(CommandError::Node(failure)) => failure.step.clone(),
+            _ => None,
+        });
+        output.json(&json!({
+            "kind": "failed",
+            "code": code,
+            "message": format!("{error:#}"),
+            "step": step,
+            "diagnostics": diagnostics.map(Diagnostics::to_json),
+        }));
+        return code;
+    }
+    match diagnostics {
+        Some(found) if output.colour() => output.error(&found.render_coloured()),
+        Some(found) => output.error(&found.render()),
+        None => output.error(&format!("{error:#}")),
+    }
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context as _;
+
+    #[test]
+    fn each_failure_has_its_code() {
+        let of = |error: CommandError| code_of(&anyhow::Error::new(error).context("around it"));
+        assert_eq!(of(CommandError::Usage(String::new())), 2);
+        assert_eq!(of(CommandError::Refused(Diagnostics::default())), 20);
+        assert_eq!(of(CommandError::Stale(String::new())), 21);
+        assert_eq!(of(CommandError::Operator(String::new())), 50);
+        for code in [30, 40, 41] {
+            let failure = Failure {
+                code,
+                message: String::new(),
+                step: None,
+            };
+            assert_eq!(of(CommandError::Node(failure)), code);
+        }
+        assert_eq!(code_of(&anyhow::anyhow!("something")), FAILED);
+        let no_node = neurath_node::client::Client::connect("/nowhere/at/all");
+        let error = no_node.map(|_| ()).context("asking").err();
+        assert_eq!(error.map(|error| code_of(&error)), Some(OPERATOR));
+    }
+}

@@ -1,0 +1,5 @@
+//! The `neurath` command.
+
+fn main() -> std::process::ExitCode {
+    neurath_cli::main()
+}

@@ -1,0 +1,303 @@
+//! The files of a project: manifests, appups, releases and relups, read from their folders.
+
+use crate::cli::Folders;
+use crate::exit::CommandError;
+use anyhow::Context as _;
+use neurath_manifest::{Appup, Component, Diagnostic, Diagnostics, Release, Relup};
+use neurath_plan::{Catalogue, Plan};
+use semver::Version;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A name and a version.
+pub type Key = (String, Version);
+
+/// A file that was read.
+#[derive(Debug, Clone)]
+pub struct File<T> {
+    /// Its path as messages show it.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+    /// What it says.
+    pub value: T,
+}
+
+impl<T> File<T> {
+    /// Path and text, as a release package takes them.
+    #[must_use]
+    pub fn source(&self) -> (String, String) {
+        (self.path.clone(), self.text.clone())
+    }
+}
+
+/// All files of a project.
+#[derive(Debug, Clone, Default)]
+pub struct Project {
+    /// Manifests by component and version.
+    pub components: BTreeMap<Key, File<Component>>,
+    /// Appups by component and the newer version.
+    pub appups: BTreeMap<Key, File<Appup>>,
+    /// Releases.
+    pub releases: BTreeMap<Key, File<Release>>,
+    /// Relups by release and its version.
+    pub relups: BTreeMap<Key, File<Relup>>,
+    /// What the planner knows of all that.
+    pub catalogue: Catalogue,
+}
+
+impl Project {
+    /// Reads the files of both folders.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with any file, or a folder that cannot be read.
+    pub fn read(folders: &Folders) -> anyhow::Result<Self> {
+        let mut project = Self::default();
+        let mut problems = Vec::new();
+        for (name, version, kind, path) in files(&folders.manifests)? {
+            let key = (name, version);
+            match kind {
+                Kind::Plain => read(
+                    &path,
+                    key,
+                    Component::parse,
+                    &mut project.components,
+                    &mut problems,
+                )?,
+                Kind::Appup => read(&path, key, Appup::parse, &mut project.appups, &mut problems)?,
+                Kind::Relup => problems.push(misplaced(&path, "a relup", &folders.releases)),
+            }
+        }
+        for (name, version, kind, path) in files(&folders.releases)? {
+            let key = (name, version);
+            match kind {
+                Kind::Plain => read(
+                    &path,
+                    key,
+                    Release::parse,
+                    &mut project.releases,
+                    &mut problems,
+                )?,
+                Kind::Relup => read(&path, key, Relup::parse, &mut project.relups, &mut problems)?,
+                Kind::Appup => problems.push(misplaced(&path, "an appup", &folders.manifests)),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(CommandError::Refused(problems.into()).into());
+        }
+        let catalogue = &mut project.catalogue;
+        for ((name, version), file) in &project.components {
+            catalogue.add_component((name, version), file.value.clone(), &hash(&file.text));
+        }
+        for ((name, version), file) in &project.appups {
+            catalogue.add_appup((name, version), file.value.clone(), &hash(&file.text));
+        }
+        for ((name, version), file) in &project.releases {
+            catalogue.add_release((name, version), file.value.clone(), &hash(&file.text));
+        }
+        Ok(project)
+    }
+
+    /// A release of the project.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of this name and version; the others are named.
+    pub fn release(&self, name: &str, version: &Version) -> Result<&File<Release>, CommandError> {
+        let key = (name.to_owned(), version.clone());
+        self.releases.get(&key).ok_or_else(|| {
+            let all: Vec<String> = self
+                .releases
+                .keys()
+                .map(|(name, version)| format!("{name} {version}"))
+                .collect();
+            CommandError::Usage(format!(
+                "there is no release {name} {version}; there are: {}",
+                if all.is_empty() {
+                    "none".to_owned()
+                } else {
+                    all.join(", ")
+                }
+            ))
+        })
+    }
+
+    /// The versions of a release below this one, the oldest first.
+    pub fn older(&self, name: &str, version: &Version) -> Vec<Version> {
+        let own = self.releases.keys().filter(|(other, _)| other == name);
+        own.map(|(_, version)| version.clone())
+            .filter(|other| other < version)
+            .collect()
+    }
+
+    /// Makes a relup. Without bases, from every older release that has a way up and down.
+    ///
+    /// # Errors
+    ///
+    /// A base has no way; without bases, none has.
+    pub fn relup(
+        &self,
+        name: &str,
+        version: &Version,
+        bases: &[Version],
+    ) -> Result<Relup, Diagnostics> {
+        let make = |bases: &[Version]| {
+            neurath_plan::generate_relup(&self.catalogue, (name, version), bases)
+        };
+        if !bases.is_empty() {
+            return make(bases);
+        }
+        let older = self.older(name, version);
+        let with_a_way: Vec<Version> = older
+            .iter()
+            .filter(|base| make(std::slice::from_ref(base)).is_ok())
+            .cloned()
+            .collect();
+        match older.last() {
+            // Says what stands in the way from the nearest one.
+            Some(nearest) if with_a_way.is_empty() => make(std::slice::from_ref(nearest)),
+            _ => make(&with_a_way),
+        }
+    }
+
+    /// Makes a plan.
+    ///
+    /// # Errors
+    ///
+    /// All that stands in its way.
+    pub fn plan(&self, name: &str, from: &Version, to: &Version) -> Result<Plan, Diagnostics> {
+        neurath_plan::plan(&self.catalogue, (name, from), (name, to))
+    }
+}
+
+/// The hash of a file, as plans carry it.
+#[must_use]
+pub fn hash(text: &str) -> String {
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+fn misplaced(path: &Path, what: &str, folder: &Path) -> Diagnostic {
+    let message = format!(
+        "{}: {what} belongs under {}",
+        path.display(),
+        folder.display()
+    );
+    Diagnostic::error("misplaced-file", message).help("move the file there")
+}
+
+fn read<T>(
+    path: &Path,
+    key: Key,
+    parse: impl Fn(&str, &str) -> Result<T, Diagnostics>,
+    into: &mut BTreeMap<Key, File<T>>,
+    problems: &mut Vec<Diagnostic>,
+) -> anyhow::Result<()> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let path = path.display().to_string();
+    match parse(&path, &text) {
+        Ok(value) => {
+            into.insert(key, File { path, text, value });
+        }
+        Err(found) => problems.extend(found),
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Appup,
+    Relup,
+}
+
+/// Reads `1.1.0.toml`, `1.1.0.appup.toml` and `1.1.0.relup.toml`.
+fn kind_of(file: &str) -> Option<(Version, Kind)> {
+    let stem = file.strip_suffix(".toml")?;
+    let (version, kind) = if let Some(version) = stem.strip_suffix(".appup") {
+        (version, Kind::Appup)
+    } else if let Some(version) = stem.strip_suffix(".relup") {
+        (version, Kind::Relup)
+    } else {
+        (stem, Kind::Plain)
+    };
+    Some((Version::parse(version).ok()?, kind))
+}
+
+/// The files `FOLDER/NAME/VERSION….toml`, sorted.
+fn files(folder: &Path) -> anyhow::Result<Vec<(String, Version, Kind, PathBuf)>> {
+    let list = |folder: &Path| -> anyhow::Result<Vec<PathBuf>> {
+        let unread = || {
+            format!(
+                "cannot list {}: run this in the folder of a project, or name the folder",
+                folder.display()
+            )
+        };
+        let entries = folder.read_dir().with_context(unread)?;
+        let mut paths = entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<Vec<_>, _>>()
+            .with_context(unread)?;
+        paths.sort();
+        Ok(paths)
+    };
+    let mut found = Vec::new();
+    for inner in list(folder)? {
+        let Some(name) = inner.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        if name.starts_with('.') || !inner.is_dir() {
+            continue;
+        }
+        for path in list(&inner)? {
+            let file = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            if let Some((version, kind)) = kind_of(file) {
+                found.push((name.to_owned(), version, kind, path));
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names() {
+        let of = |file: &str| kind_of(file).map(|(version, kind)| (version.to_string(), kind));
+        assert_eq!(of("1.1.0.toml"), Some(("1.1.0".into(), Kind::Plain)));
+        assert_eq!(
+            of("1.1.0-rc.1.appup.toml"),
+            Some(("1.1.0-rc.1".into(), Kind::Appup))
+        );
+        assert_eq!(of("1.1.0.relup.toml"), Some(("1.1.0".into(), Kind::Relup)));
+        assert_eq!(of("README.md"), None);
+        assert_eq!(of("notes.toml"), None);
+    }
+
+    #[test]
+    fn the_projects_own_files() -> anyhow::Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let folders = Folders {
+            manifests: root.join("manifests"),
+            releases: root.join("releases"),
+        };
+        let project = Project::read(&folders)?;
+        let (first, second) = (Version::new(1, 0, 0), Version::new(1, 1, 0));
+        assert!(project.release("kv", &first).is_ok());
+        assert!(project.release("kv", &Version::new(9, 9, 9)).is_err());
+        assert_eq!(project.older("kv", &second), [first.clone()]);
+        let made = project.relup("kv", &second, &[])?;
+        let committed = project
+            .relups
+            .get(&("kv".to_owned(), second))
+            .map(|file| file.text.as_str());
+        assert_eq!(Some(made.to_toml().as_str()), committed);
+        Ok(())
+    }
+}

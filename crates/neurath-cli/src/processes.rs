@@ -1,0 +1,182 @@
+//! The processes that a command started. They end with it: when it is done, fails, panics or is
+//! interrupted.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::exit;
+
+static STARTED: Mutex<Vec<Arc<Mutex<Child>>>> = Mutex::new(Vec::new());
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A process that ends when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Arc<Mutex<Child>>,
+    name: String,
+}
+
+impl Process {
+    /// Starts a command; `name` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses to start it.
+    pub fn start(name: &str, command: &mut Command) -> io::Result<Self> {
+        let child = Arc::new(Mutex::new(command.spawn()?));
+        locked(&STARTED).push(Arc::clone(&child));
+        Ok(Self {
+            child,
+            name: name.to_owned(),
+        })
+    }
+
+    /// What it is called in messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        locked(&self.child).id()
+    }
+
+    /// How it ended, if it did.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    pub fn ended(&self) -> io::Result<Option<ExitStatus>> {
+        locked(&self.child).try_wait()
+    }
+
+    /// Waits for its end, but no longer than this.
+    ///
+    /// # Errors
+    ///
+    /// If the system cannot tell.
+    pub fn wait_for(&self, patience: Duration) -> io::Result<Option<ExitStatus>> {
+        let until = Instant::now() + patience;
+        loop {
+            match self.ended()? {
+                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(5)),
+                ended => return Ok(ended),
+            }
+        }
+    }
+
+    /// Ends it at once, without asking.
+    pub fn kill(&self) {
+        end(&self.child);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        end(&self.child);
+        locked(&STARTED).retain(|other| !Arc::ptr_eq(other, &self.child));
+    }
+}
+
+fn end(child: &Mutex<Child>) {
+    let mut child = locked(child);
+    if let Ok(None) = child.try_wait() {
+        // Gone meanwhile: just as well.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// A temporary folder that goes away even when the command is interrupted.
+#[derive(Debug)]
+pub struct TemporaryFolder(tempfile::TempDir);
+
+impl TemporaryFolder {
+    /// A new folder, in the system's place for such.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    pub fn new() -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("neurath-").tempdir()?;
+        locked(&FOLDERS).push(folder.path().to_owned());
+        Ok(Self(folder))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        locked(&FOLDERS).retain(|path| path != self.0.path());
+    }
+}
+
+/// Ends every process that is still there, and removes the temporary folders.
+pub fn end_all() {
+    for child in locked(&STARTED).drain(..) {
+        end(&child);
+    }
+    for folder in locked(&FOLDERS).drain(..) {
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+/// From now on an interruption (SIGINT, SIGTERM, SIGHUP) ends this process with all it started.
+///
+/// # Errors
+///
+/// If the signals cannot be caught.
+pub fn end_all_when_interrupted() -> io::Result<()> {
+    static ONCE: Once = Once::new();
+    let mut result = Ok(());
+    ONCE.call_once(|| {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        result =
+            signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map(|mut signals| {
+                std::thread::spawn(move || {
+                    if signals.forever().next().is_some() {
+                        end_all();
+                        std::process::exit(i32::from(exit::INTERRUPTED));
+                    }
+                });
+            });
+    });
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_process_has_ended() -> io::Result<()> {
+        let process = Process::start("sleep", Command::new("sleep").arg("1000"))?;
+        let pid = process.pid();
+        assert!(process.ended()?.is_none());
+        drop(process);
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        Ok(())
+    }
+
+    #[test]
+    fn an_end_is_noticed() -> io::Result<()> {
+        let process = Process::start("false", &mut Command::new("false"))?;
+        let ended = process.wait_for(Duration::from_secs(10))?;
+        assert_eq!(ended.and_then(|status| status.code()), Some(1));
+        Ok(())
+    }
+}

@@ -1,0 +1,352 @@
+//! A node in a process of its own, for the demo, the measurements and the tests.
+
+use crate::control;
+use crate::exit::CommandError;
+use crate::processes::Process;
+use anyhow::{Context as _, bail};
+use neurath_node::client::{Client, ClientError};
+use neurath_node::protocol::Status;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a node may take to answer after its start.
+pub const START: Duration = Duration::from_secs(60);
+/// How long a node may take to end.
+pub const END: Duration = Duration::from_secs(30);
+/// The log of a node that was started in the background, in its directory.
+pub const LOG: &str = "node.log";
+
+/// A port of 127.0.0.1 that nothing listens on at this moment.
+///
+/// # Errors
+///
+/// If the system has none.
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// How a [`NodeProcess`] is started.
+#[derive(Debug, Clone)]
+pub struct NodeCommand {
+    /// The `neurath` command.
+    pub program: PathBuf,
+    /// Arguments before `node`.
+    pub arguments: Vec<OsString>,
+    /// The node's directory.
+    pub directory: PathBuf,
+    /// The release for an empty directory.
+    pub release: Option<String>,
+    /// The folder with built releases.
+    pub from: PathBuf,
+    /// What the process finds in its environment, besides this one's.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+impl NodeCommand {
+    /// A node run by this very program, which must be `neurath` or `xtask`.
+    ///
+    /// # Errors
+    ///
+    /// If the program's path cannot be told.
+    pub fn of_this_program(
+        directory: &Path,
+        release: Option<&str>,
+        from: &Path,
+    ) -> io::Result<Self> {
+        Ok(Self::new(
+            &std::env::current_exe()?,
+            directory,
+            release,
+            from,
+        ))
+    }
+
+    /// A node run by the `neurath` command at this path.
+    #[must_use]
+    pub fn new(program: &Path, directory: &Path, release: Option<&str>, from: &Path) -> Self {
+        Self {
+            program: program.to_owned(),
+            arguments: Vec::new(),
+            directory: directory.to_owned(),
+            release: release.map(str::to_owned),
+            from: from.to_owned(),
+            environment: Vec::new(),
+        }
+    }
+
+    fn command(&self, mode: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .args(["node", "start", "--foreground", mode]);
+        command
+            .arg("--dir")
+            .arg(&self.directory)
+            .arg("--from")
+            .arg(&self.from);
+        if let Some(release) = &self.release {
+            command.args(["--release", release]);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Starts a node that outlives this process, and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// If it ends, or does not answer in time.
+    pub fn start_in_background(&self) -> anyhow::Result<Status> {
+        let log_path = self.directory.join(LOG);
+        let log = self.open_log()?;
+        let mut command = self.command("--detach");
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let mut child: Child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.program.display()))?;
+        answered(&self.directory, child.id(), &log_path, || child.try_wait())
+    }
+
+    fn open_log(&self) -> anyhow::Result<File> {
+        std::fs::create_dir_all(&self.directory)
+            .with_context(|| format!("cannot make {}", self.directory.display()))?;
+        let path = self.directory.join(LOG);
+        File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))
+    }
+}
+
+/// Waits until the node of this process answers.
+fn answered(
+    directory: &Path,
+    pid: u32,
+    log: &Path,
+    mut ended: impl FnMut() -> io::Result<Option<std::process::ExitStatus>>,
+) -> anyhow::Result<Status> {
+    let until = Instant::now() + START;
+    loop {
+        if let Some(status) = ended()? {
+            return Err(CommandError::Operator(format!(
+                "the node ended at its start ({status}):\n{}",
+                last_lines(log, 10)
+            ))
+            .into());
+        }
+        match Client::connect(directory) {
+            Ok(_) => match control::status(directory) {
+                // Another one may still be there, and have the directory's lock.
+                Ok(status) if status.pid == pid => return Ok(status),
+                Ok(_) => {}
+                Err(error) if Instant::now() >= until => return Err(error),
+                Err(_) => {}
+            },
+            Err(ClientError::NoNode { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if Instant::now() >= until {
+            let message = format!(
+                "the node in {} does not answer after {START:?}; look at {}",
+                directory.display(),
+                log.display()
+            );
+            return Err(CommandError::Operator(message).into());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The end of a text file.
+#[must_use]
+pub fn last_lines(path: &Path, lines: usize) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// A node in a process of its own. It ends when this is dropped, and when this process ends in
+/// whatever way.
+#[derive(Debug)]
+pub struct NodeProcess {
+    process: Process,
+    // The node ends when this is closed; the system does that for a process that dies.
+    _tie: std::io::PipeWriter,
+    directory: PathBuf,
+    log: PathBuf,
+    address: String,
+}
+
+impl NodeProcess {
+    /// Starts a node, and waits until it answers. Its log is `node.log` in its directory.
+    ///
+    /// # Errors
+    ///
+    /// If it ends, or does not answer in time.
+    pub fn start(start: &NodeCommand) -> anyhow::Result<Self> {
+        let log = start.open_log()?;
+        let log_path = start.directory.join(LOG);
+        let (read_end, tie) = std::io::pipe()?;
+        let mut command = start.command("--tied");
+        command.stdin(read_end).stdout(log.try_clone()?).stderr(log);
+        let process = Process::start("the node", &mut command)
+            .with_context(|| format!("cannot start {}", start.program.display()))?;
+        let status = answered(&start.directory, process.pid(), &log_path, || {
+            process.ended()
+        })?;
+        let Some(address) = status.listen.first().cloned() else {
+            bail!("the node listens nowhere: its release needs a component that does");
+        };
+        Ok(Self {
+            process,
+            _tie: tie,
+            directory: start.directory.clone(),
+            log: log_path,
+            address,
+        })
+    }
+
+    /// Where clients reach it.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Fails if it is no longer there.
+    ///
+    /// # Errors
+    ///
+    /// With how it ended, and the end of its log.
+    pub fn check(&self) -> anyhow::Result<()> {
+        match self.process.ended()? {
+            None => Ok(()),
+            Some(status) => Err(CommandError::Operator(format!(
+                "the node died ({status}); the end of its log:\n{}",
+                self.log_end()
+            ))
+            .into()),
+        }
+    }
+
+    /// The last lines of its log.
+    #[must_use]
+    pub fn log_end(&self) -> String {
+        last_lines(&self.log, 20)
+    }
+
+    /// The memory that it holds, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not tell.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        memory_of(self.pid())
+    }
+
+    /// Kills it at once, as a power cut would.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// Asks it to end, and waits for that.
+    ///
+    /// # Errors
+    ///
+    /// If it refuses, does not end in time, or ends with a failure.
+    pub fn stop(self) -> anyhow::Result<()> {
+        control::stop(&self.directory)?;
+        match self.process.wait_for(END)? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!(
+                "the node ended with a failure ({status}):\n{}",
+                self.log_end()
+            ),
+            None => bail!("the node did not end within {END:?}:\n{}", self.log_end()),
+        }
+    }
+}
+
+/// The memory that a process holds (`VmRSS`), in bytes.
+///
+/// # Errors
+///
+/// If the system does not tell.
+pub fn memory_of(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    resident(&text).with_context(|| format!("{path} has no VmRSS"))
+}
+
+fn resident(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read() -> anyhow::Result<()> {
+        assert_eq!(
+            resident("Name:\tx\nVmRSS:\t    1234 kB\n"),
+            Some(1234 * 1024)
+        );
+        assert_eq!(resident("Name:\tx\n"), None);
+        assert!(memory_of(std::process::id())? > 0);
+        Ok(())
+    }
+
+    #[test]
+    fn the_end_of_a_log() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("log");
+        std::fs::write(&path, "a\nb\nc\n")?;
+        assert_eq!(last_lines(&path, 2), "b\nc");
+        assert_eq!(last_lines(&path, 9), "a\nb\nc");
+        assert_eq!(last_lines(&folder.path().join("none"), 9), "");
+        Ok(())
+    }
+
+    #[test]
+    fn a_program_that_is_no_node_is_told() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let start = NodeCommand::new(
+            Path::new("false"),
+            &folder.path().join("node"),
+            None,
+            folder.path(),
+        );
+        let error = NodeProcess::start(&start)
+            .map(|_| ())
+            .err()
+            .map(|error| error.to_string());
+        assert!(error.is_some_and(|text| text.contains("ended at its start")));
+        Ok(())
+    }
+}
