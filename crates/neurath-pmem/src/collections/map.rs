@@ -197,6 +197,7 @@ unsafe impl<K: Pmem, V: Pmem> Pmem for Map<K, V> {
     }
 
     fn free_owned(&self, tx: &mut Tx<'_>) -> Result<(), TxError> {
+        self.check_header()?;
         let mut map = *self;
         for bucket in 0..map.buckets {
             map.free_bucket(tx, bucket)?;
@@ -298,13 +299,16 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
         if self.len == 0 {
             return Ok(None);
         }
+        self.check_header()?;
         let hash = self.hash(key);
         let mut node = self.bucket(tx, self.bucket_of(hash))?;
+        let mut left = self.len;
         while !node.is_null() {
             if self.is_entry(tx, node, hash, key)? {
                 return Ok(Some(Slot { node, types: PhantomData }));
             }
             node = self.next(tx, node)?;
+            count_down(&mut left)?;
         }
         Ok(None)
     }
@@ -352,6 +356,7 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
         if self.buckets == 0 {
             self.start(tx)?;
         }
+        self.check_header()?;
         let hash = self.hash(key);
         let stored = K::store(tx, key)?;
         let node = tx.alloc_untyped(Self::NODE, Node::<K, V>::SIZE as u64)?;
@@ -378,8 +383,10 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
         if self.len == 0 {
             return Ok(None);
         }
+        self.check_header()?;
         let hash = self.hash(key);
         let bucket = self.bucket_of(hash);
+        let mut left = self.len;
         let mut before = Ref::NULL;
         let mut node = self.bucket(tx, bucket)?;
         while !node.is_null() {
@@ -398,6 +405,7 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
                 return Ok(Some(value));
             }
             (before, node) = (node, next);
+            count_down(&mut left)?;
         }
         Ok(None)
     }
@@ -418,10 +426,13 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
         count: u64,
         mut visit: impl FnMut(&Tx<'_>, Slot<K, V>) -> Result<(), E>,
     ) -> Result<u64, E> {
+        self.check_header()?;
         let end = cursor.saturating_add(count.max(1)).min(self.buckets);
+        let mut left = self.len;
         for bucket in cursor..end {
             let mut node = self.bucket(tx, bucket)?;
             while !node.is_null() {
+                count_down(&mut left)?;
                 visit(tx, Slot { node, types: PhantomData })?;
                 node = self.next(tx, node)?;
             }
@@ -507,7 +518,9 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
         self.buckets += 1;
         let (mut stay, mut go) = (Ref::NULL, Ref::NULL);
         let mut node = self.bucket(tx, old)?;
+        let mut left = self.len;
         while !node.is_null() {
+            count_down(&mut left)?;
             let next = self.next(tx, node)?;
             let hash = tx.read_at(node, Self::NODE, HASH_AT)?;
             let chain = if self.bucket_of(hash) == new { &mut go } else { &mut stay };
@@ -535,6 +548,13 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
     }
 }
 
+/// Counts a chain's entries: of those of a damaged map, which may be a circle, there
+/// seem to be more than there are in the map.
+fn count_down(left: &mut u64) -> Result<(), TxError> {
+    *left = left.checked_sub(1).ok_or(TxError::Invalid)?;
+    Ok(())
+}
+
 /// A key for a map's hash.
 fn random_key() -> [u64; 2] {
     #[cfg(test)]
@@ -551,6 +571,17 @@ thread_local! {
     /// The key of this thread's maps, so that a test can be run again.
     pub(crate) static FIXED_KEY: std::cell::Cell<Option<[u64; 2]>> =
         const { std::cell::Cell::new(None) };
+}
+
+impl<K, V> Map<K, V> {
+    /// Refuses numbers that no map has.
+    fn check_header(&self) -> Result<(), TxError> {
+        let sound = self.depth <= MAX_DEPTH
+            && self.buckets <= FAN.pow(self.depth as u32 + 1)
+            && (self.buckets > 0 || self.len == 0)
+            && self.len < 1 << 48;
+        if sound { Ok(()) } else { Err(TxError::Invalid) }
+    }
 }
 
 impl<K: Pmem, V: Pmem> Map<K, V> {
