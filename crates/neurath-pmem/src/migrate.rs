@@ -266,7 +266,9 @@ impl Planner<'_> {
             (KindDesc::Array { element: a, len: n }, KindDesc::Array { element: b, len: m })
                 if n == m =>
             {
-                (0..*n).try_for_each(|i| {
+                // Of elements without bytes there may be any number.
+                let count = if a.size == 0 && b.size == 0 { 1.min(*n) } else { *n };
+                (0..count).try_for_each(|i| {
                     self.value(a, b, from + i * a.size, to + i * b.size, path, parts)
                 })
             }

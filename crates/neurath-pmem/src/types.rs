@@ -83,7 +83,8 @@ unsafe impl<T: Pmem, const N: usize> Pmem for [T; N] {
     };
     const ANY_BITS: bool = T::ANY_BITS;
     fn valid(bytes: &[u8]) -> bool {
-        T::ANY_BITS || bytes.chunks_exact(size_of::<T>()).all(T::valid)
+        // Elements may have no bytes, which make no chunks.
+        T::ANY_BITS || bytes.chunks_exact(size_of::<T>().max(1)).all(T::valid)
     }
     fn free_owned(&self, tx: &mut Tx<'_>) -> Result<(), TxError> {
         self.iter().try_for_each(|element| element.free_owned(tx))

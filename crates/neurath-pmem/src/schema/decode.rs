@@ -1,5 +1,7 @@
 //! The way back: from bytes that nobody vouches for.
 
+use std::collections::HashSet;
+
 use super::encode::{ARRAY, COLLECTION, ENUM, LINK, PRIMITIVE, REFERENCE, STRUCT, VERSION};
 use super::{Fingerprint, type_id};
 
@@ -132,12 +134,13 @@ impl SchemaDesc {
     /// all that references and collections lead to. Each once.
     pub fn object_types(&self) -> Vec<&SchemaDesc> {
         let mut found = vec![self];
+        let mut known = HashSet::from([self.fingerprint]);
         let mut next = 0;
         while next < found.len() {
             let mut inside = Vec::new();
             found[next].collect_objects(&mut inside);
             for schema in inside {
-                if found.iter().all(|known| known.fingerprint != schema.fingerprint) {
+                if known.insert(schema.fingerprint) {
                     found.push(schema);
                 }
             }
