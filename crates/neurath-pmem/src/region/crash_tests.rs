@@ -21,7 +21,7 @@ use super::{Media, Region, RegionOptions};
 const LIMIT: u64 = 16 << 20;
 
 #[derive(Clone, Debug)]
-enum Event {
+pub(super) enum Event {
     Store { at: u64, old: Vec<u8>, new: Vec<u8> },
     Fence,
     Grow { from: u64, to: u64 },
@@ -30,11 +30,11 @@ enum Event {
 }
 
 /// Media in memory that record what is done to them.
-struct Sim {
+pub(super) struct Sim {
     memory: *mut u64,
     words: usize,
-    len: u64,
-    events: Vec<Event>,
+    pub(super) len: u64,
+    pub(super) events: Vec<Event>,
 }
 
 // SAFETY: the memory is the `Sim`'s own.
@@ -49,13 +49,13 @@ impl Drop for Sim {
 }
 
 impl Sim {
-    fn new(len: u64) -> Sim {
+    pub(super) fn new(len: u64) -> Sim {
         let words = LIMIT as usize / 8;
         let memory = Box::leak(vec![0u64; words].into_boxed_slice()).as_mut_ptr();
         Sim { memory, words, len, events: Vec::new() }
     }
 
-    fn raw(&mut self, at: u64, bytes: &[u8]) {
+    pub(super) fn raw(&mut self, at: u64, bytes: &[u8]) {
         assert!(at + bytes.len() as u64 <= LIMIT, "in bounds");
         // SAFETY: within the memory, which `bytes` is no part of.
         unsafe {
@@ -65,7 +65,7 @@ impl Sim {
     }
 
     /// Takes back everything since the `mark`-th event.
-    fn take_back(&mut self, mark: usize) -> Vec<Event> {
+    pub(super) fn take_back(&mut self, mark: usize) -> Vec<Event> {
         let events = self.events.split_off(mark);
         for event in events.iter().rev() {
             match event {
@@ -121,20 +121,20 @@ impl Media for Sim {
 
 /// Numbers that look random and are the same in every run.
 #[derive(Clone)]
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ z >> 31
     }
-    fn below(&mut self, end: usize) -> usize {
+    pub(super) fn below(&mut self, end: usize) -> usize {
         (self.next() % end.max(1) as u64) as usize
     }
-    fn chance(&mut self, one_in: usize) -> bool {
+    pub(super) fn chance(&mut self, one_in: usize) -> bool {
         self.below(one_in) == 0
     }
 }
@@ -148,7 +148,7 @@ enum Op {
 }
 
 #[derive(Clone, Debug)]
-struct Transaction {
+pub(super) struct Transaction {
     ops: Vec<Op>,
     commit: bool,
 }
@@ -159,7 +159,7 @@ fn tx(ops: &[Op]) -> Transaction {
 
 /// What a region should hold.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-struct Model {
+pub(super) struct Model {
     map: BTreeMap<Vec<u8>, Vec<u8>>,
     numbers: BTreeMap<u32, u32>,
 }
@@ -177,7 +177,7 @@ impl Model {
     }
 }
 
-fn run(region: &mut Region<Sim>, transaction: &Transaction) -> Result<(), String> {
+pub(super) fn run(region: &mut Region<Sim>, transaction: &Transaction) -> Result<(), String> {
     let done = tests::with(region, |state, tx| {
         for op in &transaction.ops {
             match *op {
@@ -199,7 +199,7 @@ fn run(region: &mut Region<Sim>, transaction: &Transaction) -> Result<(), String
     }
 }
 
-fn contents(region: &mut Region<Sim>) -> Result<Model, String> {
+pub(super) fn contents(region: &mut Region<Sim>) -> Result<Model, String> {
     let found = tests::with(region, |state, tx| {
         let mut model = Model::default();
         let mut steps = 0;
@@ -230,7 +230,9 @@ fn contents(region: &mut Region<Sim>) -> Result<Model, String> {
             }
         }
         let lens = (state.map.len(), state.numbers.len());
-        assert_eq!(lens, (model.map.len() as u64, model.numbers.len() as u64), "the lengths");
+        if lens != (model.map.len() as u64, model.numbers.len() as u64) {
+            return Err(Failure::Tx(crate::TxError::Invalid));
+        }
         Ok(model)
     });
     found.map_err(|error| format!("cannot be read: {error}"))
@@ -518,7 +520,7 @@ impl Campaign {
     }
 }
 
-fn fresh() -> Region<Sim> {
+pub(super) fn fresh() -> Region<Sim> {
     crate::collections::FIXED_KEY.set(Some([1, 2]));
     let media = Sim::new(super::format::HEAP_AT + super::format::CHUNK_LEN);
     let options =
@@ -645,7 +647,7 @@ fn workloads() -> Vec<(&'static str, Vec<Transaction>)> {
     .to_vec()
 }
 
-fn random_workload(seed: u64, len: usize) -> Vec<Transaction> {
+pub(super) fn random_workload(seed: u64, len: usize) -> Vec<Transaction> {
     let mut campaign = Campaign::new(seed);
     let mut model = Model::default();
     (0..len)

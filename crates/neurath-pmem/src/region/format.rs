@@ -52,6 +52,8 @@ pub const OBJECTS_MAX: u32 = (BITMAP_LEN * 8) as u32;
 pub const CHUNK_LEN: u64 = SEGMENTS_PER_CHUNK * (ENTRY_LEN + BITMAP_LEN);
 /// Bytes of an ordinary segment's objects.
 pub const SEGMENT_LEN: u64 = 64 << 10;
+/// No count of superblocks or records gets here.
+const COUNT_MAX: u64 = 1 << 62;
 /// Bytes of the longest name of a component.
 pub const NAME_MAX: usize = 64;
 
@@ -275,6 +277,12 @@ impl Superblock {
         if length < HEAP_AT || !length.is_multiple_of(PAGE) {
             return Err(FormatError::Field { field: "a superblock's length", value: length });
         }
+        for (at, field) in [(8, "a superblock's generation"), (56, "a superblock's checkpoint")] {
+            let value = get_u64(bytes, at);
+            if value > COUNT_MAX {
+                return Err(FormatError::Field { field, value });
+            }
+        }
         Ok(Superblock {
             generation: get_u64(bytes, 8),
             state,
@@ -370,7 +378,8 @@ impl SegmentEntry {
         if entry.capacity == 0 || entry.capacity > OBJECTS_MAX {
             return bad("a segment's capacity", entry.capacity.into());
         }
-        if u64::from(entry.capacity) * u64::from(entry.object_size) > entry.length {
+        let objects = u64::from(entry.capacity) * u64::from(entry.object_size);
+        if objects > entry.length || !entry.length.is_multiple_of(PAGE) {
             return bad("a segment's length", entry.length);
         }
         let end = entry.offset.checked_add(entry.length).filter(|&end| end <= length);
@@ -445,7 +454,8 @@ impl RecordHeader {
             fresh_hash: get_u64(bytes, 24),
         };
         let len = record_len(header.words.into(), header.fresh.into());
-        (len <= RECORD_MAX && len <= bytes.len() as u64).then_some((header, len))
+        let fits = len <= RECORD_MAX && len <= bytes.len() as u64;
+        (fits && header.sequence <= COUNT_MAX).then_some((header, len))
     }
 
     /// Whether the record that begins here is whole.

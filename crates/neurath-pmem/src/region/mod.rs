@@ -19,12 +19,15 @@ mod write_set;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 
 use neurath_abi::Ref;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -99,11 +102,14 @@ struct Inner<M: Media> {
     failed: bool,
 }
 
-/// Reads the kernel's boot id: another value means that the machine went down since.
+/// The kernel's boot id: another value means that the machine went down since.
 fn boot_id() -> [u8; 16] {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    u128::from_str_radix(&digits, 16).unwrap_or_default().to_be_bytes()
+    static BOOT_ID: OnceLock<[u8; 16]> = OnceLock::new();
+    *BOOT_ID.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        u128::from_str_radix(&digits, 16).unwrap_or_default().to_be_bytes()
+    })
 }
 
 fn random_uuid() -> std::io::Result<[u8; 16]> {
@@ -526,13 +532,14 @@ pub(crate) fn new_header(
 }
 
 /// Replays the last two records beyond the checkpoint; gives the highest number used.
+/// Looks at everything before it stores anything.
 fn replay(
     media: &mut impl Media,
     header: &Header,
     superblock: &Superblock,
 ) -> Result<u64, FormatError> {
-    let log = media.bytes(LOG_AT, LOG_LEN).to_vec();
-    let mut records = format::newest_records(&log, header.seed(), 3);
+    let log = media.bytes(LOG_AT, LOG_LEN);
+    let mut records = format::newest_records(log, header.seed(), 3);
     records.retain(|found| found.header.sequence > superblock.checkpoint);
     let bytes = |at: u64, len: u64| &log[at as usize..(at + len) as usize];
     // Its number is not given out again, as a torn record would be found a second time,
@@ -543,8 +550,12 @@ fn replay(
     if let Some(newest) = records.first() {
         let words = newest.header.words as usize;
         let mut hasher = Xxh3::with_seed(header.seed());
+        // They lie beside each other, so that they cannot be longer than the region.
+        let mut left = superblock.length;
         for (offset, len) in format::record_pairs(bytes(newest.at, newest.len)).skip(words) {
             check_heap_range(offset, len, superblock.length)?;
+            let too_long = FormatError::Field { field: "the length of new objects", value: len };
+            left = left.checked_sub(len).ok_or(too_long)?;
             hasher.update(media.bytes(offset, len));
         }
         if hasher.digest() != newest.header.fresh_hash && !without(Without::FreshHash) {
@@ -566,18 +577,22 @@ fn replay(
     if without(Without::SecondRecord) {
         records.truncate(1);
     }
+    let mut stores = Vec::new();
     for found in records.iter().rev() {
         let words = found.header.words as usize;
-        for (offset, value) in format::record_pairs(bytes(found.at, found.len)).take(words) {
-            let in_directory = (ROOT_AT..SCHEMA_AT).contains(&offset);
-            if !in_directory {
-                check_heap_range(offset, 8, superblock.length)?;
-            }
-            if !offset.is_multiple_of(8) {
-                return Err(FormatError::Field { field: "a record's address", value: offset });
-            }
-            media.store_word(offset, value);
+        stores.extend(format::record_pairs(bytes(found.at, found.len)).take(words));
+    }
+    for &(offset, _) in &stores {
+        let in_directory = (ROOT_AT..SCHEMA_AT).contains(&offset);
+        if !in_directory {
+            check_heap_range(offset, 8, superblock.length)?;
         }
+        if !offset.is_multiple_of(8) {
+            return Err(FormatError::Field { field: "a record's address", value: offset });
+        }
+    }
+    for (offset, value) in stores {
+        media.store_word(offset, value);
     }
     media.fence();
     Ok(used)

@@ -9,7 +9,7 @@ use neurath_abi::{Ref, SegmentView};
 use super::ablation::{Without, without};
 use super::error::{FormatError, RegionError};
 use super::format::{
-    self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, ENTRY_WORDS, HEAP_AT,
+    self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, ENTRY_LEN, ENTRY_WORDS, HEAP_AT,
     OBJECTS_MAX, PAGE, SEGMENT_LEN, SEGMENTS_PER_CHUNK, SegmentEntry,
 };
 use super::media::Media;
@@ -127,7 +127,10 @@ impl Space {
                 *word = media.word(format::entry_at(chunk, number) + i as u64 * 8);
             }
             // Segments are numbered without gaps.
-            let Some(entry) = SegmentEntry::parse(&words, number, seed, length)? else { break };
+            let Some(entry) = SegmentEntry::parse(&words, number, seed, length)? else {
+                space.check_unused(media, number)?;
+                break;
+            };
             ranges.push((entry.offset, entry.offset + entry.length));
             space.load_segment(media, number as u32, entry)?;
         }
@@ -136,6 +139,22 @@ impl Space {
             return Err(FormatError::Field { field: "a segment's offset", value: pair[1].0 });
         }
         Ok(space)
+    }
+
+    /// Beyond the last segment its chunk is zero: a bit there would be an object of a
+    /// segment to come.
+    fn check_unused(&self, media: &dyn Media, number: u64) -> Result<(), FormatError> {
+        let chunk = self.chunks[(number / SEGMENTS_PER_CHUNK) as usize];
+        let left = SEGMENTS_PER_CHUNK - number % SEGMENTS_PER_CHUNK;
+        let entries = media.bytes(format::entry_at(chunk, number), left * ENTRY_LEN);
+        let bitmaps = media.bytes(format::bitmap_at(chunk, number), left * BITMAP_LEN);
+        let zero = |bytes: &[u8]| *bytes == [0; BITMAP_LEN as usize][..bytes.len()];
+        let chunks = |bytes| <[u8]>::chunks(bytes, BITMAP_LEN as usize);
+        if !chunks(entries).chain(chunks(bitmaps)).all(zero) {
+            let what = format!("what follows segment {}", number - 1);
+            return Err(FormatError::Checksum { what });
+        }
+        Ok(())
     }
 
     fn load_segment(
