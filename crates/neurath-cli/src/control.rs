@@ -8,6 +8,7 @@ use neurath_node::client::Client;
 use neurath_node::protocol::{
     Outcome, Planned, Progress, Request, Response, Retained, Status, Upgraded,
 };
+use neurath_node::release::ReleasePackage;
 use serde::Serialize;
 use std::path::Path;
 
@@ -54,6 +55,21 @@ pub fn status(directory: &Path) -> anyhow::Result<Status> {
         Outcome::Status(status) => Ok(status),
         other => unexpected(&other),
     }
+}
+
+/// Copies a built release to the releases of a node, if it is not there yet and is in the folder
+/// `from`. That changes nothing that runs.
+///
+/// # Errors
+///
+/// If the release is damaged, or cannot be copied.
+pub fn install(directory: &Path, release: &ReleaseId, from: &Path) -> anyhow::Result<()> {
+    let source = from.join(release.to_string());
+    let releases = directory.join("releases");
+    if !releases.join(release.to_string()).exists() && releases.is_dir() && source.is_dir() {
+        ReleasePackage::open(&source)?.install(&releases)?;
+    }
+    Ok(())
 }
 
 /// The plan that would lead to a release.

@@ -3,6 +3,7 @@
 use crate::output::Output;
 use neurath_manifest::Diagnostics;
 use neurath_node::client::ClientError;
+use neurath_node::node::{NodeError, StartError};
 use neurath_node::protocol::{Failure, code};
 use serde_json::json;
 use thiserror::Error;
@@ -61,6 +62,9 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         }
         if let Some(error) = cause.downcast_ref::<ClientError>() {
             return error.exit_code();
+        }
+        if cause.is::<StartError>() || cause.is::<NodeError>() {
+            return OPERATOR;
         }
         if cause.is::<Diagnostics>() {
             return LINT;

@@ -18,8 +18,7 @@ use std::time::{Duration, Instant};
 pub const START: Duration = Duration::from_secs(60);
 /// How long a node may take to end.
 pub const END: Duration = Duration::from_secs(30);
-/// The log of a node that was started in the background, in its directory.
-pub const LOG: &str = "node.log";
+pub use neurath_node::directory::LOG;
 
 /// A port of 127.0.0.1 that nothing listens on at this moment.
 ///

@@ -16,16 +16,19 @@ use crate::fault;
 pub const FOLDERS: [&str; 4] = ["journal", "releases", "regions", "libraries"];
 /// The lock file.
 pub const LOCK: &str = "lock";
+/// Name of the log of a node in the background: its standard error, opened by whoever starts it.
+pub const LOG: &str = "node.log";
 /// The control socket.
 pub const CONTROL_SOCKET: &str = "control.sock";
 
 /// Files beside the folders that belong to a node.
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     LOCK,
     crate::catalog::FILE_NAME,
     "catalog.new",
     CONTROL_SOCKET,
     "control.sock.new",
+    LOG,
 ];
 
 /// Why a node directory cannot be used.

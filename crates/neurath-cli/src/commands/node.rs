@@ -3,12 +3,13 @@
 use crate::cli::{Node, NodeStart, OfNode};
 use crate::control;
 use crate::exit::CommandError;
-use crate::node_process::{self, Start};
+use crate::node_process;
 use crate::numbers;
 use crate::output::Output;
 use crate::table::Table;
 use crate::testing::{END, LOG, NodeCommand};
 use neurath_node::client::{Client, ClientError};
+use neurath_node::node::NodeOptions;
 use neurath_node::protocol::Status;
 use serde_json::json;
 use std::io::Read as _;
@@ -44,10 +45,10 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
         .with_ansi(output.colour())
         .try_init();
     let from = start.from.is_dir().then_some(start.from);
-    node_process::run(Start {
+    node_process::run(NodeOptions {
         directory: start.node.dir,
         release: start.release,
-        from,
+        release_source: from,
     })
 }
 

@@ -40,9 +40,13 @@ pub fn run(command: &Relup, output: &Output) -> anyhow::Result<()> {
         Relup::Apply {
             release,
             node,
+            from,
             plan,
             execute,
-        } => apply(&node.dir, release, plan.as_deref(), *execute, output),
+        } => {
+            control::install(&node.dir, release, from)?;
+            apply(&node.dir, release, plan.as_deref(), *execute, output)
+        }
         Relup::Confirm(node) => confirm(&node.dir, output),
         Relup::Rollback {
             node,

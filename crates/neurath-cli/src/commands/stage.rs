@@ -3,6 +3,7 @@
 
 use crate::build::{self, Which};
 use crate::cli::Folders;
+use crate::control;
 use crate::output::Output;
 use crate::processes::TemporaryFolder;
 use crate::testing::{NodeCommand, NodeProcess, free_port};
@@ -27,6 +28,7 @@ pub fn release(version: &str) -> ReleaseId {
 pub struct Stage {
     folder: TemporaryFolder,
     built: PathBuf,
+    versions: Vec<String>,
     nodes: std::cell::Cell<u32>,
 }
 
@@ -41,7 +43,7 @@ impl Stage {
             &format!("127.0.0.1:{}", free_port()?),
         )?;
         let built = folder.path().join("built");
-        let versions = versions
+        let parsed = versions
             .iter()
             .map(|text| Version::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
@@ -49,30 +51,27 @@ impl Stage {
             manifests: folders.manifests.clone(),
             releases,
         };
-        build::build(
-            &folders,
-            Which::These(NAME, &versions),
-            &built,
-            false,
-            output,
-        )?;
+        build::build(&folders, Which::These(NAME, &parsed), &built, false, output)?;
+        let versions = versions.iter().map(|text| (*text).to_owned()).collect();
         Ok(Self {
             folder,
             built,
+            versions,
             nodes: std::cell::Cell::new(0),
         })
     }
 
-    /// Starts a new, empty node with this version.
+    /// Starts a new, empty node with this version; the others are installed beside it.
     pub fn start(&self, version: &str) -> anyhow::Result<NodeProcess> {
         let number = self.nodes.replace(self.nodes.get() + 1);
         let directory = self.folder.path().join(format!("node-{number}"));
-        let release = release(version).to_string();
-        NodeProcess::start(&NodeCommand::of_this_program(
-            &directory,
-            Some(&release),
-            &self.built,
-        )?)
+        let first = release(version).to_string();
+        let start = NodeCommand::of_this_program(&directory, Some(&first), &self.built)?;
+        let node = NodeProcess::start(&start)?;
+        for version in &self.versions {
+            control::install(&directory, &release(version), &self.built)?;
+        }
+        Ok(node)
     }
 }
 
