@@ -1,0 +1,30 @@
+//! The notebook, 1.1.0, whose conversions take far too long.
+#![deny(unsafe_code)]
+
+use neurath_test_components::{Faults, Result, loop_for_long, notebook_1_1};
+
+/// What is wrong.
+#[derive(Debug)]
+pub struct Broken;
+
+impl Faults for Broken {
+    fn code_change() -> Result<()> {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        // Not for every note: it has to come to an end some time.
+        ONCE.call_once(loop_for_long);
+        Ok(())
+    }
+}
+
+notebook_1_1!(Broken, "1.1.0");
+neurath::component!(
+    Notebook,
+    name = "notebook",
+    version = "1.1.0",
+    code_change = [
+        note_from_1_0,
+        notebook_from_1_0,
+        note_to_1_0,
+        notebook_to_1_0
+    ]
+);

@@ -1,0 +1,7 @@
+//! The notebook, 1.0.0: notes are texts.
+#![deny(unsafe_code)]
+
+use neurath_test_components::{Sound, notebook_1_0};
+
+notebook_1_0!(Sound, "1.0.0");
+neurath::component!(Notebook, name = "notebook", version = "1.0.0");

@@ -1,0 +1,209 @@
+//! A small component, a notebook, in versions that work and versions that are broken on
+//! purpose: each is an example of this package, a library to be loaded. This crate is what
+//! they share, and [`project`], which writes the manifests of a pair of them.
+//!
+//! A notebook listens on a socket of its own. A request is a line, and so is its answer:
+//!
+//! | request | answer |
+//! |---|---|
+//! | `add TEXT` | the note's number: 0, 1, … |
+//! | `count` | how many notes there are |
+//! | `get NUMBER` | the note's text |
+//! | `version` | the component's version |
+//!
+//! Anything else is answered by a line that begins with `error: `.
+#![forbid(unsafe_code)]
+
+mod project;
+mod versions;
+
+use std::time::{Duration, Instant};
+
+use neurath::Error;
+
+#[doc(hidden)]
+pub use neurath::{Bytes, Component, Context, Map, Message, Pmem, Result, Tx, code_change};
+pub use project::{NEW, OLD, project};
+
+/// What a release says about a notebook.
+#[derive(Clone, Debug, serde::Deserialize)]
+pub struct Config {
+    /// The address to listen on, such as `127.0.0.1:7480`.
+    pub listen: String,
+}
+
+/// What is wrong with a version; nothing, unless it says so.
+pub trait Faults {
+    /// Called by each of the version's conversions.
+    ///
+    /// # Errors
+    ///
+    /// As the version likes.
+    fn code_change() -> Result<()> {
+        Ok(())
+    }
+
+    /// Called by `init`.
+    ///
+    /// # Errors
+    ///
+    /// As the version likes.
+    fn init() -> Result<()> {
+        Ok(())
+    }
+
+    /// Called by `quiesce`.
+    ///
+    /// # Errors
+    ///
+    /// As the version likes.
+    fn quiesce() -> Result<()> {
+        Ok(())
+    }
+
+    /// Called by `check_state`.
+    ///
+    /// # Errors
+    ///
+    /// As the version likes.
+    fn check_state() -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A version without faults.
+#[derive(Debug)]
+pub struct Sound;
+
+impl Faults for Sound {}
+
+/// Keeps its thread for twenty seconds in small steps: long enough to be past any deadline of a
+/// test, and over before the test machine is.
+pub fn loop_for_long() {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The root of a notebook's region.
+pub trait Notebook: Component<Config = Config> {
+    /// The component's version.
+    const VERSION: &'static str;
+
+    /// Adds a note; its number.
+    ///
+    /// # Errors
+    ///
+    /// Those of the transaction.
+    fn add(&mut self, tx: &mut Tx<'_>, text: &[u8], now_ms: u64) -> Result<u64>;
+
+    /// How many notes there are.
+    fn count(&self) -> u64;
+
+    /// A note's text.
+    ///
+    /// # Errors
+    ///
+    /// Those of the transaction.
+    fn get(&self, tx: &Tx<'_>, number: u64) -> Result<Option<Bytes>>;
+}
+
+/// The longest line.
+const MAX_LINE: usize = 64 << 10;
+
+/// Listens.
+///
+/// # Errors
+///
+/// If the address cannot be had.
+pub fn init<S: Notebook>(cx: &mut Context<'_, S>) -> Result<()> {
+    let config = cx.config()?;
+    cx.listen(&config.listen)
+}
+
+/// Serves lines.
+///
+/// # Errors
+///
+/// Those of the transaction.
+pub fn handle<S: Notebook>(cx: &mut Context<'_, S>, message: Message<'_>) -> Result<()> {
+    match message {
+        Message::Data {
+            connection, bytes, ..
+        } => {
+            let mut at = 0;
+            while let Some(end) = bytes[at..].iter().position(|&byte| byte == b'\n') {
+                let line = bytes[at..at + end].trim_ascii();
+                at += end + 1;
+                let token = cx.next_token(connection);
+                let mut answer = answer(cx, line)?;
+                answer.push(b'\n');
+                cx.reply(token, &answer)?;
+            }
+            cx.consume(at);
+            if bytes.len() - at > MAX_LINE {
+                cx.close(connection)
+            } else {
+                Ok(())
+            }
+        }
+        Message::Request { token, bytes } => {
+            let answer = answer(cx, bytes.trim_ascii())?;
+            cx.reply(token, &answer)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn answer<S: Notebook>(cx: &mut Context<'_, S>, line: &[u8]) -> Result<Vec<u8>> {
+    let (word, rest) = match line.iter().position(|&byte| byte == b' ') {
+        Some(at) => (&line[..at], &line[at + 1..]),
+        None => (line, &line[line.len()..]),
+    };
+    let now_ms = cx.now_ms();
+    Ok(match word {
+        b"add" => {
+            let number = cx.with(|state, tx| state.add(tx, rest, now_ms))?;
+            number.to_string().into_bytes()
+        }
+        b"count" => cx
+            .look(|state, _| Ok(state.count()))?
+            .to_string()
+            .into_bytes(),
+        b"get" => {
+            let number = std::str::from_utf8(rest)
+                .ok()
+                .and_then(|text| text.parse().ok());
+            cx.look(|state, tx| {
+                let note = number
+                    .map(|number| state.get(tx, number))
+                    .transpose()?
+                    .flatten();
+                Ok(match note {
+                    Some(text) => text.get(tx)?.to_vec(),
+                    None => b"error: there is no such note".to_vec(),
+                })
+            })?
+        }
+        b"version" => S::VERSION.as_bytes().to_vec(),
+        _ => b"error: there are add, count, get and version".to_vec(),
+    })
+}
+
+/// Looks whether every note up to the thousandth can be read.
+///
+/// # Errors
+///
+/// What is wrong.
+pub fn check_state<S: Notebook>(cx: &mut Context<'_, S>) -> Result<()> {
+    cx.look(|state, tx| {
+        for number in 0..state.count().min(1000) {
+            let Some(text) = state.get(tx, number)? else {
+                return Err(Error::new(format!("note {number} is missing")));
+            };
+            text.get(tx)?;
+        }
+        Ok(())
+    })
+}
