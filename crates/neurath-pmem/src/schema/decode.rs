@@ -213,6 +213,9 @@ impl Reader<'_> {
         if !align.is_power_of_two() || align > 16 {
             return Err(SchemaError::Bad { at: start, what: "alignment" });
         }
+        if u64::from(size) > neurath_abi::MAX_OBJECT_SIZE {
+            return Err(SchemaError::Bad { at: start, what: "size" });
+        }
         let kind = match kind {
             PRIMITIVE => KindDesc::Primitive,
             STRUCT => KindDesc::Struct(self.fields(size, depth)?),
