@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::region::format::{
-    self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, HEAP_AT, PAGE, ROOT_AT, SEGMENTS_PER_CHUNK,
-    SegmentEntry,
+    self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, HEAP_AT, PAGE, ROOT_AT, RegionState,
+    SEGMENTS_PER_CHUNK, SegmentEntry,
 };
 use crate::region::{
     FormatError, Mapping, Media, OpenError, RAW, Region, RegionOptions, object_size,
@@ -104,6 +104,8 @@ enum Part {
 /// What becomes of the objects of a type.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct TypePlan {
+    /// The old objects' size.
+    old_size: u32,
     type_id: u64,
     size: u32,
     parts: Vec<Part>,
@@ -176,6 +178,7 @@ impl MigrationPlan {
         let initial = (needed + needed / 16 + (4 << 20)).max(options.initial);
         let options = RegionOptions { initial, ..options.clone() };
         let mut region = Region::create(path, &options, schema)?;
+        region.mark(RegionState::Building);
         region.building(|media| media.populate(0, needed.min(media.len())));
         Ok(Building { plan: self, region: Some(region), path: path.into() })
     }
@@ -205,7 +208,7 @@ impl MigrationPlan {
 fn whole(schema: &SchemaDesc) -> TypePlan {
     let size = object_size(0, schema.size.into()) as u32;
     let parts = vec![Part::Copy { from: 0, to: 0, len: size }];
-    TypePlan { type_id: schema.type_id(), size, parts }
+    TypePlan { old_size: size, type_id: schema.type_id(), size, parts }
 }
 
 struct Planner<'a> {
@@ -227,7 +230,8 @@ impl Planner<'_> {
         self.types.insert(id, whole(new));
         let mut parts = Vec::new();
         self.value(old, new, 0, 0, path, &mut parts)?;
-        let plan = TypePlan { parts: merge(parts), ..whole(new) };
+        let old_size = object_size(0, old.size.into()) as u32;
+        let plan = TypePlan { old_size, parts: merge(parts), ..whole(new) };
         self.types.insert(id, plan);
         Ok(())
     }
@@ -397,6 +401,14 @@ impl Building {
         let Some(region) = &mut self.region else { unreachable!("there until it is finished") };
         let plan = &self.plan;
         let segments = &old.segments;
+        for (_, entry) in segments {
+            // The schema says where the fields are: they must be within the objects.
+            let known = plan.types.get(&entry.type_id).map(|known| known.old_size);
+            if entry.type_id != RAW && known.is_some_and(|size| size != entry.object_size) {
+                let (field, value) = ("a segment's object size", entry.object_size.into());
+                return Err(FormatError::Field { field, value }.into());
+            }
+        }
         let (entries, end) = plan.layout(segments);
         let chunks = (entries.len() as u64 + 1).div_ceil(SEGMENTS_PER_CHUNK).max(1);
         if chunks > CHUNKS {
@@ -438,7 +450,10 @@ impl Building {
     pub fn finish(mut self) -> Result<Region, MigrateError> {
         let Some(region) = self.region.take() else { unreachable!("finished once") };
         match region.reload() {
-            Ok(region) => Ok(region),
+            Ok(mut region) => {
+                region.mark(RegionState::Open);
+                Ok(region)
+            }
             Err(error) => {
                 drop(std::fs::remove_file(&self.path));
                 Err(error.into())
@@ -606,3 +621,6 @@ impl Filler<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

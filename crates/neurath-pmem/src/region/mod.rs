@@ -287,6 +287,11 @@ impl Region<MappedFile> {
         fill(&mut self.inner().media)
     }
 
+    /// Says in the file what becomes of the region.
+    pub(crate) fn mark(&mut self, state: RegionState) {
+        self.inner().write_superblock(state);
+    }
+
     /// Makes sure that the region may use `end` bytes.
     pub(crate) fn grow_to(&mut self, end: u64) -> Result<(), MigrateError> {
         let inner = self.inner();
