@@ -22,7 +22,7 @@ const SEND: Duration = Duration::from_secs(10);
 #[non_exhaustive]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("no node runs in {}; start one with `neurath node start {}`", directory.display(), directory.display())]
+    #[error("no node runs in {}; start one with `neurath node start --dir {}`", directory.display(), directory.display())]
     NoNode {
         /// The directory.
         directory: PathBuf,

@@ -94,7 +94,7 @@ fn install(
         return Err(StartError::Missing { release: release.clone(), place: source });
     }
     let package = ReleasePackage::open(&source).map_err(UpgradeError::from)?;
-    package.install(&dest).map_err(UpgradeError::from)?;
+    package.install(&directory.releases()).map_err(UpgradeError::from)?;
     Ok(())
 }
 
