@@ -73,8 +73,8 @@ pub(crate) fn read<E: Entry>(
         } => {
             let mut names = Names::new(now_ms, *pattern);
             names.none = kind.is_some_and(|kind| !kind.eq_ignore_ascii_case(b"string"));
-            // Buckets hold one entry on average; as many of them as were asked for, and a
-            // few more, so that large counts do not become one long message.
+            // A bucket holds one entry on average. Large counts must not become one long
+            // message.
             let count = (*count).min(100_000);
             let next =
                 entries.scan::<TxError>(tx, *cursor, count, |tx, slot| names.add(tx, slot))?;
