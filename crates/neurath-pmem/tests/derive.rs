@@ -1,0 +1,97 @@
+//! What `#[derive(Pmem)]` takes, what it refuses, and what it makes of damaged bytes.
+
+use neurath_pmem::region::{Region, RegionError, RegionOptions};
+use neurath_pmem::schema::{encode, encoded_len};
+use neurath_pmem::{Handle, Pmem, Tx, TxError, as_bytes, from_bytes};
+
+#[test]
+fn types_that_cannot_live_in_a_region_do_not_compile() {
+    let cases = trybuild::TestCases::new();
+    cases.pass("tests/derive/good.rs");
+    for entry in std::fs::read_dir("tests/derive").expect("the cases") {
+        let path = entry.expect("a case").path();
+        if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("good.rs") {
+            cases.compile_fail(path);
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pmem)]
+#[repr(u16)]
+enum Colour {
+    Red = 7,
+    Green = 300,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pmem)]
+#[repr(C)]
+struct Painted {
+    colours: [Colour; 3],
+    flag: bool,
+    gap: u8,
+}
+
+#[test]
+fn bytes_are_a_value_or_none() {
+    let painted = Painted { colours: [Colour::Red, Colour::Green, Colour::Red], flag: true, gap: 9 };
+    let good = as_bytes(&painted).to_vec();
+    assert_eq!(from_bytes::<Painted>(&good), Some(painted));
+    for (at, byte) in [(0, 8), (1, 1), (2, 45), (4, 0), (6, 2), (6, 0xFF)] {
+        let mut bad = good.clone();
+        bad[at] = byte;
+        assert_eq!(from_bytes::<Painted>(&bad), None, "{at}");
+    }
+    // Any bits of a number are a value.
+    let mut other = good;
+    other[7] = 0xFF;
+    assert!(from_bytes::<Painted>(&other).is_some());
+}
+
+#[derive(Debug)]
+enum Failure {
+    Tx(TxError),
+    Region(RegionError),
+}
+
+impl From<TxError> for Failure {
+    fn from(error: TxError) -> Failure {
+        Failure::Tx(error)
+    }
+}
+
+impl From<RegionError> for Failure {
+    fn from(error: RegionError) -> Failure {
+        Failure::Region(error)
+    }
+}
+
+#[test]
+fn a_read_checks_what_is_there() {
+    const SCHEMA: [u8; encoded_len(Painted::SCHEMA)] = encode(Painted::SCHEMA);
+    let dir = tempfile::tempdir().expect("a directory");
+    let options =
+        RegionOptions { component: "test".into(), instance: 0, initial: 0, limit: 16 << 20 };
+    let mut region = Region::create(&dir.path().join("region"), &options, &SCHEMA).expect("made");
+    let handle = Handle::new();
+    region.attach(&handle);
+    let painted = Painted { colours: [Colour::Red; 3], flag: false, gap: 0 };
+    let read = |tx: &mut Tx<'_>| {
+        let object = tx.alloc(&painted)?;
+        assert_eq!(tx.read(object)?, painted);
+        // The same place, written as numbers.
+        tx.write_at(object.to_ref(), Painted::TYPE_ID, 0, &[7u16, 8, 7, 0])?;
+        Ok::<_, Failure>(tx.read(object))
+    };
+    assert_eq!(region.transact(read).expect("written"), Err(TxError::Invalid));
+}
+
+#[test]
+fn elements_without_bytes_are_values() {
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Pmem)]
+    #[repr(C)]
+    struct Nothing {
+        flags: [bool; 0],
+    }
+    let nothing = Nothing { flags: [] };
+    assert_eq!(from_bytes::<[Nothing; 3]>(&[]), Some([nothing; 3]));
+}

@@ -1,0 +1,8 @@
+use neurath_pmem::Pmem;
+
+#[derive(Clone, Copy, Pmem)]
+enum Bad {
+    One,
+}
+
+fn main() {}
