@@ -241,18 +241,19 @@ pub struct Batch<'a> {
 impl Batch<'_> {
     /// Whether the slices hold `count` values of those sizes, aligned to 8 bytes.
     pub(super) fn check(&self, from_size: u32, to_size: u32) -> Result<(), CallError> {
+        if self.count == 0 {
+            return Ok(());
+        }
         let fits = |len: usize, address: usize, stride: usize, size: u32| {
             stride >= size as usize
                 && stride.is_multiple_of(8)
                 && address.is_multiple_of(8)
-                && self
-                    .count
+                // Of the last place, only the value itself is there: it may be a field.
+                && (self.count - 1)
                     .checked_mul(stride)
+                    .and_then(|bytes| bytes.checked_add(size as usize))
                     .is_some_and(|bytes| bytes <= len)
         };
-        if self.count == 0 {
-            return Ok(());
-        }
         if !fits(
             self.old.len(),
             self.old.as_ptr() as usize,
