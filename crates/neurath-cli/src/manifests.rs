@@ -291,7 +291,7 @@ mod tests {
         let (first, second) = (Version::new(1, 0, 0), Version::new(1, 1, 0));
         assert!(project.release("kv", &first).is_ok());
         assert!(project.release("kv", &Version::new(9, 9, 9)).is_err());
-        assert_eq!(project.older("kv", &second), [first.clone()]);
+        assert_eq!(project.older("kv", &second), [first]);
         let made = project.relup("kv", &second, &[])?;
         let committed = project
             .relups

@@ -6,6 +6,7 @@ use crate::table::Table;
 use neurath_node::protocol::{Retained, Upgraded};
 use neurath_verify::{Report, Window};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// One upgrade, or the way back.
 pub struct Change {
@@ -82,11 +83,13 @@ impl Story {
         changes.chain(confirmed).map(String::as_str).collect()
     }
 
+    /// Each library that stays once, whatever was reported of it when.
     fn retained(&self) -> Vec<&Retained> {
         let changes = self.changes.iter().flat_map(|one| &one.upgraded.retained);
-        changes
-            .chain(self.confirmed.iter().flat_map(|one| &one.retained))
-            .collect()
+        let all = changes.chain(self.confirmed.iter().flat_map(|one| &one.retained));
+        let by_library: BTreeMap<&str, &Retained> =
+            all.map(|one| (one.library.as_str(), one)).collect();
+        by_library.into_values().collect()
     }
 
     pub fn text(&self) -> String {
