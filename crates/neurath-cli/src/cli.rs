@@ -250,8 +250,9 @@ pub struct Demo {
     /// How many keys there are before the first upgrade.
     #[arg(long, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
     pub keys: u64,
-    /// How long the load runs before and after each upgrade.
-    #[arg(long, default_value_t = 2.0, value_name = "S", value_parser = seconds)]
+    /// How long the load runs before and after each upgrade; less than the minute in which an
+    /// upgrade must be confirmed.
+    #[arg(long, default_value_t = 2.0, value_name = "S", value_parser = demo_seconds)]
     pub seconds: f64,
     /// Where the project's files are.
     #[command(flatten)]
@@ -307,6 +308,13 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if (0.01..=86_400.0).contains(&value) => Ok(value),
         _ => Err(String::from("give a number of seconds from 0.01 to 86400")),
+    }
+}
+
+fn demo_seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.01..=45.0).contains(&value) => Ok(value),
+        _ => Err(String::from("give a number of seconds from 0.01 to 45")),
     }
 }
 

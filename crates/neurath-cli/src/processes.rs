@@ -96,6 +96,19 @@ fn end(child: &Mutex<Child>) {
     }
 }
 
+/// Whether there is a process of this number that has not ended. One that nobody has waited for
+/// has ended, too.
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !has_ended(&stat))
+}
+
+fn has_ended(stat: &str) -> bool {
+    // The name before the state may have anything in it.
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|state| state.starts_with(['Z', 'X']))
+}
+
 /// A temporary folder that goes away even when the command is interrupted.
 #[derive(Debug)]
 pub struct TemporaryFolder(tempfile::TempDir);
@@ -170,6 +183,14 @@ mod tests {
         drop(process);
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
         Ok(())
+    }
+
+    #[test]
+    fn who_is_alive() {
+        assert!(is_alive(std::process::id()));
+        assert!(!is_alive(u32::MAX));
+        assert!(has_ended("7 (a) S) Z 1 7 7"));
+        assert!(!has_ended("7 (a Z) S 1 7 7"));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use crate::exit::CommandError;
 use crate::node_process;
 use crate::numbers;
 use crate::output::Output;
+use crate::processes;
 use crate::table::Table;
 use crate::testing::{END, LOG, NodeCommand};
-use neurath_node::client::{Client, ClientError};
 use neurath_node::node::NodeOptions;
 use neurath_node::protocol::Status;
 use serde_json::json;
@@ -88,17 +88,16 @@ fn background(start: &NodeStart, output: &Output) -> anyhow::Result<()> {
 }
 
 fn stop(dir: &Path, output: &Output) -> anyhow::Result<()> {
+    let pid = control::status(dir)?.pid;
     control::stop(dir)?;
     let until = Instant::now() + END;
-    loop {
-        match Client::connect(dir) {
-            Err(ClientError::NoNode { .. }) => break,
-            _ if Instant::now() >= until => {
-                let message = format!("the node in {} has not ended within {END:?}", dir.display());
-                return Err(CommandError::Operator(message).into());
-            }
-            _ => std::thread::sleep(Duration::from_millis(10)),
+    // The socket goes first: the node has ended when its process has.
+    while processes::is_alive(pid) {
+        if Instant::now() >= until {
+            let message = format!("the node in {} has not ended within {END:?}", dir.display());
+            return Err(CommandError::Operator(message).into());
         }
+        std::thread::sleep(Duration::from_millis(5));
     }
     output.text("stopped");
     output.json(&json!({ "kind": "stopped" }));

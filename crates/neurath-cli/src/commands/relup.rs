@@ -168,16 +168,7 @@ fn apply(
         .into());
     }
     if !execute {
-        let steps: String = planned
-            .steps
-            .iter()
-            .enumerate()
-            .map(|(at, step)| format!("  {:>3} {step}\n", at + 1))
-            .collect();
-        output.text(&format!(
-            "{} -> {}\nplan {}\n\n{steps}",
-            planned.from, planned.to, planned.plan_id
-        ));
+        output.text(&Plan::from_json(&planned.plan)?.to_text());
         output.progress("nothing was done; --execute does it");
         output.json(&json!({ "kind": "planned", "planned": planned }));
         return Ok(());
