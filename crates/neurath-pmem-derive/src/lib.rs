@@ -77,7 +77,6 @@ fn expand_struct(input: &DeriveInput, fields: &Fields) -> Result<Tokens, Error> 
     });
     Ok(quote! {
         const _: () = {
-            use ::neurath_pmem::schema::{Field, Kind, TypeSchema};
             const fn is_pmem<T: ::neurath_pmem::Pmem>() {}
             #(#asserts)*
             const _: () = assert!(
@@ -90,11 +89,11 @@ fn expand_struct(input: &DeriveInput, fields: &Fields) -> Result<Tokens, Error> 
             // SAFETY: `repr(C)` or transparent, without padding and without pointers, as every
             // field is `Pmem`; described field by field.
             unsafe impl ::neurath_pmem::Pmem for #name {
-                const SCHEMA: &'static TypeSchema = &TypeSchema {
+                const SCHEMA: &'static ::neurath_pmem::schema::TypeSchema = &::neurath_pmem::schema::TypeSchema {
                     name: #text,
                     size: ::core::mem::size_of::<#name>(),
                     align: ::core::mem::align_of::<#name>(),
-                    kind: Kind::Struct(&[#(Field {
+                    kind: ::neurath_pmem::schema::Kind::Struct(&[#(::neurath_pmem::schema::Field {
                         name: #names,
                         offset: ::core::mem::offset_of!(#name, #members),
                         schema: <#types as ::neurath_pmem::Pmem>::SCHEMA,
@@ -146,16 +145,15 @@ fn expand_enum(input: &DeriveInput, data: &syn::DataEnum) -> Result<Tokens, Erro
     let names = variants.iter().map(ToString::to_string);
     Ok(quote! {
         const _: () = {
-            use ::neurath_pmem::schema::{Kind, TypeSchema, Variant};
             // SAFETY: a tag of a fixed size, and `valid` takes the values that are variants.
             unsafe impl ::neurath_pmem::Pmem for #name {
-                const SCHEMA: &'static TypeSchema = &TypeSchema {
+                const SCHEMA: &'static ::neurath_pmem::schema::TypeSchema = &::neurath_pmem::schema::TypeSchema {
                     name: #text,
                     size: ::core::mem::size_of::<#name>(),
                     align: ::core::mem::align_of::<#name>(),
-                    kind: Kind::Enum {
+                    kind: ::neurath_pmem::schema::Kind::Enum {
                         tag_size: ::core::mem::size_of::<#tag>(),
-                        variants: &[#(Variant {
+                        variants: &[#(::neurath_pmem::schema::Variant {
                             name: #names,
                             discriminant: #name::#variants as #tag as u64,
                             fields: &[],

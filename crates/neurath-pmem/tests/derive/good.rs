@@ -25,6 +25,20 @@ struct Good {
 #[repr(C)]
 struct Empty {}
 
+// Names that the description of a type uses too.
+#[derive(Clone, Copy, Pmem)]
+#[repr(u8)]
+enum Kind {
+    Variant,
+}
+
+#[derive(Clone, Copy, Pmem)]
+#[repr(C)]
+struct Field {
+    kind: Kind,
+}
+
 fn main() {
+    let _ = (Kind::Variant, Field::TYPE_ID);
     let _ = (Colour::Red, Colour::Green, Good::TYPE_ID, Empty::FINGERPRINT);
 }
