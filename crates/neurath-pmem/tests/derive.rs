@@ -48,6 +48,7 @@ fn bytes_are_a_value_or_none() {
 }
 
 #[derive(Debug)]
+#[expect(dead_code, reason = "printed")]
 enum Failure {
     Tx(TxError),
     Region(RegionError),

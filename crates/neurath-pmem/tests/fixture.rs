@@ -1,0 +1,163 @@
+//! A region of format 1, kept for ever: every later version must read it, or say that it
+//! cannot. `fixtures/region-v1.hex` holds its 64-byte lines that are not zero.
+
+use std::path::Path;
+
+use neurath_pmem::region::{Region, RegionError, RegionOptions};
+use neurath_pmem::schema::{SchemaDesc, encode, encoded_len};
+use neurath_pmem::{Bytes, Handle, Map, P, Pmem, Tx, TxError};
+
+const FIXTURE: &str = include_str!("../fixtures/region-v1.hex");
+const LIMIT: u64 = 16 << 20;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pmem)]
+#[repr(u32)]
+enum Kind {
+    Short = 1,
+    Long = 2,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pmem)]
+#[repr(C)]
+struct Entry {
+    number: u64,
+    kind: Kind,
+    parts: [u16; 2],
+}
+
+#[derive(Clone, Copy, Debug, Pmem)]
+#[repr(C)]
+struct State {
+    names: Map<Bytes, Bytes>,
+    entries: Map<u32, Entry>,
+    first: P<Entry>,
+    count: u64,
+}
+
+const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "printed")]
+enum Failure {
+    Tx(TxError),
+    Region(RegionError),
+}
+
+impl From<TxError> for Failure {
+    fn from(error: TxError) -> Failure {
+        Failure::Tx(error)
+    }
+}
+
+impl From<RegionError> for Failure {
+    fn from(error: RegionError) -> Failure {
+        Failure::Region(error)
+    }
+}
+
+fn entry(n: u32) -> Entry {
+    let kind = if n % 3 == 0 { Kind::Long } else { Kind::Short };
+    Entry { number: u64::from(n) << 40, kind, parts: [n as u16, 7] }
+}
+
+fn name(n: u32) -> Vec<u8> {
+    format!("name {n} {}", "-".repeat(n as usize)).into_bytes()
+}
+
+/// Writes the fixture anew: for another format only, under another name.
+#[test]
+#[ignore = "the fixture is there"]
+fn make_the_fixture() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("region");
+    let options = RegionOptions { component: "fixture".into(), instance: 3, initial: 0, limit: LIMIT };
+    let mut region = Region::create(&path, &options, &SCHEMA).expect("made");
+    region.attach(&Handle::new());
+    let root = region.transact(|tx| {
+        let first = tx.alloc(&entry(0))?;
+        let state = State { names: Map::EMPTY, entries: Map::EMPTY, first, count: 0 };
+        Ok::<_, Failure>(tx.alloc(&state)?)
+    });
+    region.set_root(root.expect("a root").to_ref());
+    region.commit().expect("committed");
+    for n in 0..24 {
+        let done = region.transact(|tx| {
+            let root: P<State> = tx.root();
+            let mut state = tx.read(root)?;
+            let value = Bytes::new(tx, &name(n * 2))?;
+            state.names.insert(tx, &name(n), &value)?;
+            state.entries.insert(tx, &n, &entry(n))?;
+            if n % 4 == 3 {
+                state.entries.remove(tx, &(n - 1))?;
+            }
+            state.count += 1;
+            Ok::<_, Failure>(tx.write(root, &state)?)
+        });
+        done.expect("committed");
+    }
+    region.close().expect("closed");
+    let bytes = std::fs::read(&path).expect("read");
+    let mut text = format!("length {}\n", bytes.len());
+    for (line, bytes) in bytes.chunks(64).enumerate() {
+        if bytes.iter().any(|&byte| byte != 0) {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            text.push_str(&format!("{} {hex}\n", line * 64));
+        }
+    }
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/region-v1.hex");
+    std::fs::write(target, text).expect("written");
+}
+
+fn unpack() -> Vec<u8> {
+    let mut lines = FIXTURE.lines();
+    let length = lines.next().and_then(|line| line.strip_prefix("length ")).expect("a length");
+    let mut bytes = vec![0; length.parse().expect("a number")];
+    for line in lines {
+        let (at, hex) = line.split_once(' ').expect("an offset and bytes");
+        let at: usize = at.parse().expect("an offset");
+        for (i, byte) in bytes[at..at + hex.len() / 2].iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hexadecimal digits");
+        }
+    }
+    bytes
+}
+
+fn check(tx: &mut Tx<'_>) -> Result<(), Failure> {
+    let state: State = tx.read(tx.root())?;
+    assert_eq!((state.count, state.names.len(), state.entries.len()), (24, 24, 18));
+    assert_eq!(tx.read(state.first)?, entry(0));
+    for n in 0..24 {
+        let value = state.names.get(tx, &name(n))?.expect("a value");
+        assert_eq!(value.get(tx)?, name(n * 2));
+        assert_eq!(state.entries.get(tx, &n)?, (n % 4 != 2).then(|| entry(n)));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_region_of_format_1_is_read_and_changed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("region");
+    std::fs::write(&path, unpack()).expect("written");
+    // The types' descriptions have not changed either.
+    let open = || Region::open(&path, "fixture", 3, Some(State::FINGERPRINT), LIMIT);
+    let mut region = open().expect("opened");
+    assert_eq!(region.schema(), SCHEMA);
+    assert_eq!(SchemaDesc::decode(&region.schema()).expect("read").fingerprint, State::FINGERPRINT);
+    region.attach(&Handle::new());
+    region.transact(check).expect("read");
+    let done = region.transact(|tx| {
+        let root: P<State> = tx.root();
+        let mut state = tx.read(root)?;
+        for n in 100..400 {
+            state.entries.insert(tx, &n, &entry(n))?;
+        }
+        Ok::<_, Failure>(tx.write(root, &state)?)
+    });
+    done.expect("committed");
+    drop(region);
+    let mut region = open().expect("opened again");
+    region.attach(&Handle::new());
+    let len = region.transact(|tx| Ok::<_, Failure>(tx.read::<State>(tx.root())?.entries.len()));
+    assert_eq!(len.expect("read"), 318);
+}
