@@ -56,7 +56,7 @@ impl From<RegionError> for Failure {
 }
 
 fn entry(n: u32) -> Entry {
-    let kind = if n % 3 == 0 { Kind::Long } else { Kind::Short };
+    let kind = if n.is_multiple_of(3) { Kind::Long } else { Kind::Short };
     Entry { number: u64::from(n) << 40, kind, parts: [n as u16, 7] }
 }
 

@@ -18,6 +18,16 @@ pub(super) enum Without {
 }
 
 #[cfg(test)]
+pub(super) use switch::{leave_out, without};
+
+/// Never, outside of the tests.
+#[cfg(not(test))]
+#[inline(always)]
+pub(super) const fn without(_: Without) -> bool {
+    false
+}
+
+#[cfg(test)]
 mod switch {
     use std::cell::Cell;
 
@@ -35,14 +45,4 @@ mod switch {
     pub(in crate::region) fn without(part: Without) -> bool {
         LEFT_OUT.get() == Some(part)
     }
-}
-
-#[cfg(test)]
-pub(super) use switch::{leave_out, without};
-
-/// Never, outside of the tests.
-#[cfg(not(test))]
-#[inline(always)]
-pub(super) const fn without(_: Without) -> bool {
-    false
 }

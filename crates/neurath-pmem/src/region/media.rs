@@ -12,6 +12,7 @@ use super::format::PAGE;
 ///
 /// Offsets are checked by the caller against [`Media::len`]; implementations
 /// check again and panic, as a store in the wrong place must never happen.
+#[expect(clippy::len_without_is_empty, reason = "media without bytes hold no region")]
 pub trait Media: Send {
     /// The first byte. Stays in place as the media grows.
     fn base(&self) -> *const u8;
