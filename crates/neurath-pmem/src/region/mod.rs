@@ -751,15 +751,20 @@ impl<M: Media> Inner<M> {
             return Err(RegionError::Range { offset, end: offset + len, size });
         }
         self.check_record_len(len / 8)?;
+        let mut changed = false;
         for (i, word) in bytes.chunks_exact(8).enumerate() {
             let mut le = [0; 8];
             le.copy_from_slice(word);
             let (at, value) = (place + offset + i as u64 * 8, u64::from_le_bytes(le));
             if self.set.word(at).unwrap_or_else(|| self.media.word(at)) != value {
                 self.set.set_word(at, value);
+                changed = true;
             }
         }
-        self.mark_dirty(object, offset, len);
+        // What stays as it was can still be read where it is.
+        if changed {
+            self.mark_dirty(object, offset, len);
+        }
         Ok(())
     }
 

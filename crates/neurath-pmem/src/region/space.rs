@@ -421,17 +421,22 @@ impl Space {
 
     /// The transaction is committed as `sequence`.
     pub(super) fn committed(&mut self, sequence: u64) {
-        for step in std::mem::take(&mut self.steps) {
+        // Both keep their room for the next transaction.
+        let mut steps = std::mem::take(&mut self.steps);
+        for step in steps.drain(..) {
             if let Step::Reserved(object) = step {
                 self.live_objects += 1;
                 self.live_bytes += self.size_of(object);
             }
         }
-        for object in std::mem::take(&mut self.freed) {
+        self.steps = steps;
+        let mut freed = std::mem::take(&mut self.freed);
+        for object in freed.drain(..) {
             self.live_objects -= 1;
             self.live_bytes -= self.size_of(object);
             self.quarantine.push_back((sequence, object));
         }
+        self.freed = freed;
         while let Some(&(freed, object)) = self.quarantine.front() {
             let quarantine = QUARANTINE - u64::from(without(Without::SecondQuarantine));
             if freed + quarantine > sequence + 1 {
