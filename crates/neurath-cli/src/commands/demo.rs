@@ -6,7 +6,7 @@ mod report;
 use super::stage::{FILLERS, NAME, Stage, VALUE_LEN, fill, release};
 use crate::cli::Demo;
 use crate::control;
-use crate::exit::CommandError;
+use crate::exit::{CommandError, OPERATOR, code_of};
 use crate::numbers::{self, as_micros, count};
 use crate::output::Output;
 use crate::processes;
@@ -39,7 +39,10 @@ pub fn run(args: &Demo, output: &Output) -> anyhow::Result<()> {
     let told = play(&node, args, output);
     // A node that died is the reason for whatever failed after it.
     let story = match (told, node.check()) {
-        (Err(failure), Err(death)) => return Err(death.context(format!("{failure:#}"))),
+        // Unless that is what it says itself.
+        (Err(failure), Err(death)) if code_of(&failure) != OPERATOR => {
+            return Err(death.context(format!("{failure:#}")));
+        }
         (told, _) => told?,
     };
     node.stop()?;
