@@ -7,6 +7,8 @@ pub(crate) enum Kind {
     Text,
     /// A name (see `scalar::check_name`).
     Name,
+    /// A cargo package, or `package/example` (see `scalar::check_library`).
+    Library,
     /// A semantic version.
     Version,
     /// A requirement on a semantic version.
@@ -105,8 +107,8 @@ pub(crate) const COMPONENT: &[Key] = &[
     must("version", Kind::Version, "Version of the component."),
     must(
         "library",
-        Kind::Name,
-        "The cargo package that is built into the component's library.",
+        Kind::Library,
+        "The cargo package that is built into the component's library, or `package/example`.",
     ),
     may(
         "instances",

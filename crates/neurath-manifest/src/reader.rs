@@ -4,7 +4,7 @@ use crate::codes;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::keys::{Key, Kind, Shape, Steps, shapes};
 use crate::record::{Record, Val};
-use crate::scalar::{check_name, check_size, parse_duration, parse_size};
+use crate::scalar::{ScalarError, check_library, check_name, check_size, parse_duration, parse_size};
 use crate::source::{Located, Source, Span};
 use crate::suggest::nearest;
 use semver::{Version, VersionReq};
@@ -212,7 +212,11 @@ impl Reader {
             Kind::Text => self.string(value, kind, key).map(Val::Text),
             Kind::Name => self
                 .string(value, kind, key)
-                .and_then(|text| self.name(&text, &span, key))
+                .and_then(|text| self.name(&text, check_name(&text), &span, key))
+                .map(Val::Text),
+            Kind::Library => self
+                .string(value, kind, key)
+                .and_then(|text| self.name(&text, check_library(&text), &span, key))
                 .map(Val::Text),
             Kind::Version => self
                 .string(value, kind, key)
@@ -334,7 +338,7 @@ impl Reader {
                 }
                 let mut values = Vec::with_capacity(table.len());
                 for (name, element) in in_order(table) {
-                    let checked = self.name(name.get_ref(), &name.span(), key);
+                    let checked = self.name(name.get_ref(), check_name(name.get_ref()), &name.span(), key);
                     let val = self.value(element, of, name.get_ref());
                     if let (Some(text), Some(val)) = (checked, val) {
                         values.push((
@@ -475,8 +479,14 @@ impl Reader {
         None
     }
 
-    fn name(&mut self, text: &str, span: &Span, key: &str) -> Option<String> {
-        match check_name(text) {
+    fn name(
+        &mut self,
+        text: &str,
+        checked: Result<(), ScalarError>,
+        span: &Span,
+        key: &str,
+    ) -> Option<String> {
+        match checked {
             Ok(()) => Some(text.to_string()),
             Err(error) => {
                 let message = format!("{text:?} is not a name, in `{key}`: {error}");
@@ -640,7 +650,7 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
 fn describe(kind: &Kind) -> &'static str {
     match kind {
         Kind::Text => "a string",
-        Kind::Name => "a name, in quotes",
+        Kind::Name | Kind::Library => "a name, in quotes",
         Kind::Version => "a version, in quotes",
         Kind::Requirement => "a version requirement, in quotes",
         Kind::Duration => "a duration, in quotes",
@@ -657,7 +667,7 @@ fn describe(kind: &Kind) -> &'static str {
 
 fn example(kind: &Kind) -> String {
     match kind {
-        Kind::Text | Kind::Name => "\"store\"".into(),
+        Kind::Text | Kind::Name | Kind::Library => "\"store\"".into(),
         Kind::Version => "\"1.0.0\"".into(),
         Kind::Requirement => "\"^1.0\"".into(),
         Kind::Duration => "\"5s\"".into(),

@@ -120,6 +120,15 @@ pub fn check_name(text: &str) -> Result<(), ScalarError> {
     Ok(())
 }
 
+/// Checks what a component's library is built from: the name of a cargo package, or that of one
+/// and of an example in it, with a `/` between.
+pub fn check_library(text: &str) -> Result<(), ScalarError> {
+    match text.split_once('/') {
+        Some((package, example)) => check_name(package).and_then(|()| check_name(example)),
+        None => check_name(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -56,6 +56,10 @@ fn object(value: Value) -> Map<String, Value> {
 fn kind(kind_: &Kind) -> Map<String, Value> {
     object(match kind_ {
         Kind::Text => json!({ "type": "string" }),
+        Kind::Library => json!({
+            "type": "string",
+            "pattern": "^[a-z][a-z0-9_-]{0,63}(/[a-z][a-z0-9_-]{0,63})?$"
+        }),
         Kind::Name => json!({ "type": "string", "pattern": "^[a-z][a-z0-9_-]{0,63}$" }),
         Kind::Version => json!({ "type": "string", "pattern": "^[0-9]+\\.[0-9]+\\.[0-9]+" }),
         Kind::Requirement => json!({ "type": "string", "minLength": 1 }),

@@ -188,7 +188,10 @@ impl ReleasePackage {
                 .get(path)
                 .ok_or_else(|| damaged(&dir.join(path), "it is missing"))
         };
-        let shown = |path: &str| dir.join(path).display().to_string();
+        // Without the folder that the release happens to be in, so that a plan made of its files
+        // is the same on every machine.
+        let folder = dir.file_name().unwrap_or_default().to_string_lossy();
+        let shown = |path: &str| format!("{folder}/{path}");
         let release = Release::parse(&shown(RELEASE), text(RELEASE)?)?;
         let relup = match texts.get(RELUP) {
             Some(text) => Some(Relup::parse(&shown(RELUP), text)?),

@@ -510,8 +510,11 @@ impl<'a> Upgrade<'a> {
     /// Closes what is not needed any more; keeps what the way back needs.
     fn settle(&mut self) -> (Vec<String>, Vec<crate::protocol::Retained>) {
         let replaced: Vec<_> = self.replaced.drain(..).collect();
-        // The parts hold the last other references.
-        self.parts.clear();
+        // What serves now is not kept for the way back, and not closed. The parts hold the
+        // last other references.
+        let in_use: Vec<Arc<Library>> = self.parts.drain(..).map(|part| part.library).collect();
+        self.core.warm.retain(|warm| !in_use.iter().any(|used| Arc::ptr_eq(used, warm)));
+        drop(in_use);
         let mut old = Vec::new();
         for (library, region) in replaced {
             drop(region);
