@@ -53,6 +53,7 @@ struct Artefact {
     package_id: String,
     target: Target,
     filenames: Vec<PathBuf>,
+    executable: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -134,6 +135,19 @@ pub fn build_libraries(
         }
     }
     Ok(built)
+}
+
+/// Compiles a program of a package, and says where it is.
+///
+/// # Errors
+///
+/// If it does not compile, or there is none of this name.
+pub fn build_program(folder: &Path, package: &str, program: &str) -> anyhow::Result<PathBuf> {
+    let stdout = build(folder, &["--package", package, "--bin", program])?;
+    let found = artefacts(&stdout)
+        .filter(|artefact| artefact.target.name == program)
+        .find_map(|artefact| artefact.executable);
+    found.with_context(|| format!("package {package} has no program {program}"))
 }
 
 /// Runs `cargo build --release`, whose errors go to stderr as ever.
