@@ -17,6 +17,7 @@ pub mod output;
 pub mod processes;
 pub mod redis;
 pub mod resp;
+pub mod stage;
 pub mod table;
 pub mod testing;
 

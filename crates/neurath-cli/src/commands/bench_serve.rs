@@ -1,6 +1,6 @@
 //! `neurath bench serve`: requests a second, beside Redis.
 
-use super::stage::Stage;
+use crate::stage::Stage;
 use crate::cli::Folders;
 use crate::numbers::{count, median};
 use crate::output::Output;

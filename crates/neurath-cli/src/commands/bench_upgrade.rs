@@ -1,6 +1,6 @@
 //! `neurath bench upgrade`: how long messages wait, and what a key takes.
 
-use super::stage::{Stage, fill, release};
+use crate::stage::{Stage, fill, release};
 use crate::cli::Folders;
 use crate::control;
 use crate::numbers::{count, median, micros};

@@ -3,7 +3,7 @@
 mod load;
 mod report;
 
-use super::stage::{FILLERS, NAME, Stage, VALUE_LEN, fill, release};
+use crate::stage::{FILLERS, NAME, Stage, VALUE_LEN, fill, release};
 use crate::cli::Demo;
 use crate::control;
 use crate::exit::{CommandError, OPERATOR, code_of};

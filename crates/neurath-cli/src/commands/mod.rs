@@ -6,7 +6,6 @@ mod demo;
 mod node;
 mod release;
 mod relup;
-mod stage;
 
 use crate::cli::{Bench, Cli, Command};
 use crate::output::Output;

@@ -413,7 +413,7 @@ fn status(core: &Core, figures: &Figures) -> Status {
                     generation: instance.generation,
                 })
                 .collect();
-            (components, shard.listening(None))
+            (components, shard.bound())
         })
     });
     let (components, listen) = seen.unwrap_or_default();

@@ -62,7 +62,10 @@ pub(crate) struct Activity {
 
 struct Listener {
     owner: usize,
+    /// As it was asked for.
     address: String,
+    /// As the system gave it: with the port that was chosen for port 0.
+    bound: String,
     socket: TcpListener,
 }
 
@@ -179,10 +182,15 @@ impl Shard {
         &self.names
     }
 
-    /// Where it listens, for one instance or all.
-    pub(crate) fn listening(&self, owner: Option<usize>) -> Vec<String> {
-        let owned = |listener: &&Listener| owner.is_none_or(|owner| listener.owner == owner);
+    /// Where an instance listens, in its own words.
+    pub(crate) fn listening(&self, owner: usize) -> Vec<String> {
+        let owned = |listener: &&Listener| listener.owner == owner;
         self.listeners.iter().filter(owned).map(|listener| listener.address.clone()).collect()
+    }
+
+    /// Where clients reach it.
+    pub(crate) fn bound(&self) -> Vec<String> {
+        self.listeners.iter().map(|listener| listener.bound.clone()).collect()
     }
 
     /// One round of the loop: waits for something to do, and does it.
@@ -417,16 +425,12 @@ impl Shard {
         function: Function,
         event: Option<Event<'_>>,
     ) -> Result<usize, CallError> {
-        let instance = &mut self.instances[to];
-        let listening: Vec<String> = match function {
-            Function::Init => self
-                .listeners
-                .iter()
-                .filter(|listener| listener.owner == to)
-                .map(|listener| listener.address.clone())
-                .collect(),
+        // Only `init` has a use for it, and not on the path of messages.
+        let listening = match function {
+            Function::Init => self.listening(to),
             _ => Vec::new(),
         };
+        let instance = &mut self.instances[to];
         self.effects.clear();
         self.connections.taken.clear();
         let mut asked = Asked {
@@ -511,7 +515,9 @@ impl Shard {
     }
 
     fn listen(&mut self, owner: usize, address: String, listener: std::net::TcpListener) {
+        let mut named = address.clone();
         if let Ok(bound) = listener.local_addr() {
+            named = bound.to_string();
             tracing::info!(component = self.names[owner], %bound, "listening");
             // The first port is the one that `INFO` tells.
             let port = &self.figures.port;
@@ -529,7 +535,7 @@ impl Shard {
             return;
         }
         match self.poll.registry().register(&mut socket, token, Interest::READABLE) {
-            Ok(()) => self.listeners.push(Listener { owner, address, socket }),
+            Ok(()) => self.listeners.push(Listener { owner, address, bound: named, socket }),
             Err(error) => tracing::error!(address, %error, "cannot watch a listener"),
         }
     }

@@ -598,7 +598,7 @@ fn outside(shard: &crate::shard::Shard, at: usize) -> Outside {
         library: instance.library.clone(),
         config: instance.config.clone(),
         peers: shard.names().to_vec(),
-        listening: shard.listening(Some(at)),
+        listening: shard.listening(at),
         figures: shard.figures.clone(),
         region: instance.region_figures(),
     }

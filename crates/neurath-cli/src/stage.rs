@@ -1,5 +1,5 @@
-//! What the demo and the measurements play on: built releases of the key-value server, on a free
-//! port, in a temporary folder.
+//! What the demo, the measurements and the tests play on: built releases in a temporary folder,
+//! and nodes that run them.
 
 use crate::build::{self, Which};
 use crate::cli::Folders;
@@ -25,15 +25,24 @@ pub fn release(version: &str) -> ReleaseId {
     ReleaseId::new(NAME, version)
 }
 
+/// Built versions of a release, and nodes that run them. Gone when it is dropped.
+#[derive(Debug)]
 pub struct Stage {
     folder: TemporaryFolder,
     built: PathBuf,
+    name: String,
     versions: Vec<String>,
+    program: PathBuf,
     nodes: std::cell::Cell<u32>,
 }
 
 impl Stage {
-    /// Builds these versions of the key-value server.
+    /// Builds these versions of the key-value server, to listen on a free port. Its nodes are run
+    /// by this very program.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps a release from being built.
     pub fn new(folders: &Folders, versions: &[&str], output: &Output) -> anyhow::Result<Self> {
         let folder = TemporaryFolder::new()?;
         let releases = folder.path().join("releases");
@@ -42,40 +51,93 @@ impl Stage {
             &releases,
             &format!("127.0.0.1:{}", free_port()?),
         )?;
+        let folders = Folders {
+            manifests: folders.manifests.clone(),
+            releases,
+        };
+        Self::of(folder, &folders, NAME, versions, output)
+    }
+
+    /// Builds these versions of a release of the project in `folders`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps a release from being built.
+    pub fn of(
+        folder: TemporaryFolder,
+        folders: &Folders,
+        name: &str,
+        versions: &[&str],
+        output: &Output,
+    ) -> anyhow::Result<Self> {
         let built = folder.path().join("built");
         let parsed = versions
             .iter()
             .map(|text| Version::parse(text))
             .collect::<Result<Vec<_>, _>>()?;
-        let folders = Folders {
-            manifests: folders.manifests.clone(),
-            releases,
-        };
-        build::build(&folders, Which::These(NAME, &parsed), &built, false, output)?;
+        build::build(folders, Which::These(name, &parsed), &built, false, output)?;
         let versions = versions.iter().map(|text| (*text).to_owned()).collect();
         Ok(Self {
             folder,
             built,
+            name: name.to_owned(),
             versions,
+            program: std::env::current_exe()?,
             nodes: std::cell::Cell::new(0),
         })
     }
 
-    /// Starts a new, empty node with this version; the others are installed beside it.
-    pub fn start(&self, version: &str) -> anyhow::Result<NodeProcess> {
+    /// Lets its nodes be run by another program.
+    #[must_use]
+    pub fn run_by(self, program: PathBuf) -> Self {
+        Self { program, ..self }
+    }
+
+    /// The folder with the built releases.
+    #[must_use]
+    pub fn built(&self) -> &Path {
+        &self.built
+    }
+
+    /// How a new node with this version is started, in a folder of its own.
+    #[must_use]
+    pub fn command(&self, version: &str) -> NodeCommand {
         let number = self.nodes.replace(self.nodes.get() + 1);
         let directory = self.folder.path().join(format!("node-{number}"));
-        let first = release(version).to_string();
-        let start = NodeCommand::of_this_program(&directory, Some(&first), &self.built)?;
-        let node = NodeProcess::start(&start)?;
+        let first = ReleaseId::new(&self.name, version).to_string();
+        NodeCommand::new(&self.program, &directory, Some(&first), &self.built)
+    }
+
+    /// Installs every version beside the one that a node runs.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be copied.
+    pub fn install(&self, directory: &Path) -> anyhow::Result<()> {
         for version in &self.versions {
-            control::install(&directory, &release(version), &self.built)?;
+            control::install(directory, &ReleaseId::new(&self.name, version), &self.built)?;
         }
+        Ok(())
+    }
+
+    /// Starts a new, empty node with this version; the others are installed beside it.
+    ///
+    /// # Errors
+    ///
+    /// If it does not start.
+    pub fn start(&self, version: &str) -> anyhow::Result<NodeProcess> {
+        let start = self.command(version);
+        let node = NodeProcess::start(&start)?;
+        self.install(node.directory())?;
         Ok(node)
     }
 }
 
 /// Fills a server, and fails if anything about that is not as it must be.
+///
+/// # Errors
+///
+/// If the server refuses something, or answers wrongly.
 pub fn fill(address: &str, keys: u64) -> anyhow::Result<neurath_verify::Report> {
     let report = neurath_verify::fill(address, keys, VALUE_LEN, FILLERS);
     if !report.is_clean() {
