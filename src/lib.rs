@@ -14,7 +14,10 @@ use neurath_cli::stage::Stage;
 /// Outside of `cargo test`.
 pub fn program() -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
-    let folder = test.parent().and_then(|deps| deps.parent()).expect("target/PROFILE/deps");
+    let folder = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .expect("target/PROFILE/deps");
     folder.join("suite-node")
 }
 
@@ -28,7 +31,9 @@ fn output() -> Output {
 ///
 /// If they cannot be built.
 pub fn kv(versions: &[&str]) -> Stage {
-    Stage::new(&Folders::default(), versions, &output()).expect("kv is built").run_by(program())
+    Stage::new(&Folders::default(), versions, &output())
+        .expect("kv is built")
+        .run_by(program())
 }
 
 /// The notebook of `crates/testing/components`: 1.0.0 from the example `old`, 1.1.0 from `new`.
@@ -38,7 +43,10 @@ pub fn kv(versions: &[&str]) -> Stage {
 /// If they cannot be built.
 pub fn book(old: &str, new: &str) -> Stage {
     let folder = TemporaryFolder::new().expect("a folder");
-    let address = format!("127.0.0.1:{}", neurath_cli::testing::free_port().expect("a port"));
+    let address = format!(
+        "127.0.0.1:{}",
+        neurath_cli::testing::free_port().expect("a port")
+    );
     neurath_test_components::project(folder.path(), old, new, &address).expect("manifests");
     let folders = Folders {
         manifests: folder.path().join("manifests"),

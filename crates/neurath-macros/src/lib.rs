@@ -39,8 +39,9 @@ impl Parse for ComponentArgs {
                 "code_change" => {
                     let list;
                     bracketed!(list in input);
-                    code_change =
-                        Punctuated::<Path, Token![,]>::parse_terminated(&list)?.into_iter().collect();
+                    code_change = Punctuated::<Path, Token![,]>::parse_terminated(&list)?
+                        .into_iter()
+                        .collect();
                 }
                 _ => {
                     let message = "there are `name`, `version` and `code_change`";
@@ -49,7 +50,9 @@ impl Parse for ComponentArgs {
             }
         }
         let missing = |key: &str| {
-            input.error(format!("`{key} = \"…\"` is missing, as in the component's manifest"))
+            input.error(format!(
+                "`{key} = \"…\"` is missing, as in the component's manifest"
+            ))
         };
         Ok(ComponentArgs {
             state,
@@ -61,7 +64,12 @@ impl Parse for ComponentArgs {
 }
 
 fn expand_component(component: &ComponentArgs) -> Tokens {
-    let ComponentArgs { state, name, version, code_change } = component;
+    let ComponentArgs {
+        state,
+        name,
+        version,
+        code_change,
+    } = component;
     let count = code_change.len();
     let migrations = code_change.iter().map(|path| {
         let mut path = path.clone();
@@ -132,7 +140,10 @@ impl Parse for CodeChangeArgs {
             _ => return Err(Error::new(key.span(), "`from = \"1.0\"` or `to = \"1.0\"`")),
         };
         input.parse::<Token![=]>()?;
-        Ok(CodeChangeArgs { backward, version: input.parse()? })
+        Ok(CodeChangeArgs {
+            backward,
+            version: input.parse()?,
+        })
     }
 }
 
@@ -147,13 +158,17 @@ fn expand_code_change(arguments: &CodeChangeArgs, function: &ItemFn) -> syn::Res
     });
     let shape = "a `code_change` is `fn(old: Old) -> New` or `fn(old: Old, extra: &Extra) -> New`";
     let error = || Error::new(name.span(), shape);
-    let Some(Ok(old)) = types.next() else { return Err(error()) };
+    let Some(Ok(old)) = types.next() else {
+        return Err(error());
+    };
     let call = match (types.next(), types.next()) {
         (None, _) => quote! { #name(old) },
         (Some(Ok(_)), None) => quote! { #name(old, extra) },
         _ => return Err(error()),
     };
-    let ReturnType::Type(_, output) = &function.sig.output else { return Err(error()) };
+    let ReturnType::Type(_, output) = &function.sig.output else {
+        return Err(error());
+    };
     let (new, result) = match result_of(output) {
         Some(new) => (new, quote! { #call.map_err(::core::convert::Into::into) }),
         None => (&**output, quote! { ::core::result::Result::Ok(#call) }),
@@ -193,8 +208,14 @@ fn expand_code_change(arguments: &CodeChangeArgs, function: &ItemFn) -> syn::Res
 /// The `T` of a `Result<T>` or `Result<T, E>`.
 fn result_of(ty: &Type) -> Option<&Type> {
     let Type::Path(path) = ty else { return None };
-    let last = path.path.segments.last().filter(|last| last.ident == "Result")?;
-    let PathArguments::AngleBracketed(arguments) = &last.arguments else { return None };
+    let last = path
+        .path
+        .segments
+        .last()
+        .filter(|last| last.ident == "Result")?;
+    let PathArguments::AngleBracketed(arguments) = &last.arguments else {
+        return None;
+    };
     match arguments.args.first()? {
         GenericArgument::Type(ty) => Some(ty),
         _ => None,

@@ -4,7 +4,9 @@ use crate::codes;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::keys::{Key, Kind, Shape, Steps, shapes};
 use crate::record::{Record, Val};
-use crate::scalar::{ScalarError, check_library, check_name, check_size, parse_duration, parse_size};
+use crate::scalar::{
+    ScalarError, check_library, check_name, check_size, parse_duration, parse_size,
+};
 use crate::source::{Located, Source, Span};
 use crate::suggest::nearest;
 use semver::{Version, VersionReq};
@@ -338,7 +340,12 @@ impl Reader {
                 }
                 let mut values = Vec::with_capacity(table.len());
                 for (name, element) in in_order(table) {
-                    let checked = self.name(name.get_ref(), check_name(name.get_ref()), &name.span(), key);
+                    let checked = self.name(
+                        name.get_ref(),
+                        check_name(name.get_ref()),
+                        &name.span(),
+                        key,
+                    );
                     let val = self.value(element, of, name.get_ref());
                     if let (Some(text), Some(val)) = (checked, val) {
                         values.push((

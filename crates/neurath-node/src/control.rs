@@ -584,6 +584,8 @@ mod tests {
                 }
                 Response::done(Outcome::Confirmed {
                     release: ReleaseId::new("shop", "1.1.0"),
+                    unloaded: Vec::new(),
+                    retained: Vec::new(),
                 })
             }
             Request::Rollback { .. } => panic!("a rock"),
@@ -623,7 +625,9 @@ mod tests {
             assert_eq!(
                 response,
                 Response::done(Outcome::Confirmed {
-                    release: ReleaseId::new("shop", "1.1.0")
+                    release: ReleaseId::new("shop", "1.1.0"),
+                    unloaded: Vec::new(),
+                    retained: Vec::new(),
                 })
             );
             assert_eq!(steps, [0, 1, 2]);

@@ -124,9 +124,8 @@ impl Inner {
         let mut kept = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.segment_count > 0 {
             // SAFETY: the region keeps so many views there.
-            let views = unsafe {
-                std::slice::from_raw_parts(seen.segments, seen.segment_count as usize)
-            };
+            let views =
+                unsafe { std::slice::from_raw_parts(seen.segments, seen.segment_count as usize) };
             let same = |a: &SegmentView, b: &SegmentView| {
                 a.base == b.base && a.type_id == b.type_id && a.object_size == b.object_size
             };
@@ -150,7 +149,9 @@ impl Inner {
     /// Runs a function of the region's own, if the gate is open.
     fn through(&self, run: impl FnOnce(&RegionOps, *mut c_void) -> Status) -> Status {
         let target = self.lock();
-        let Some(handle) = &*target else { return Status::DUMMY };
+        let Some(handle) = &*target else {
+            return Status::DUMMY;
+        };
         // SAFETY: a handle's slot is always readable, and its table is static.
         let (ops, owner) = unsafe {
             let slot = &*handle.slot();
@@ -181,12 +182,7 @@ unsafe fn inner<'a>(owner: *mut c_void) -> &'a Inner {
     unsafe { &*owner.cast_const().cast::<Inner>() }
 }
 
-unsafe extern "C" fn alloc(
-    owner: *mut c_void,
-    type_id: u64,
-    size: u64,
-    out: *mut Ref,
-) -> Status {
+unsafe extern "C" fn alloc(owner: *mut c_void, type_id: u64, size: u64, out: *mut Ref) -> Status {
     // SAFETY: called through the gate's slot, with the library's own variable.
     unsafe { inner(owner).through(|ops, region| (ops.alloc)(region, type_id, size, out)) }
 }

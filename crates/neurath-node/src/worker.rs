@@ -54,9 +54,14 @@ mod tests {
     fn a_result_a_panic_and_a_delay_are_told_apart() {
         let second = Duration::from_secs(1);
         assert_eq!(run("test", second, || 7), Ok(7));
-        assert_eq!(run("test", second, || panic!("for the test")), Err::<(), _>(WorkError::Panicked));
+        assert_eq!(
+            run("test", second, || panic!("for the test")),
+            Err::<(), _>(WorkError::Panicked)
+        );
         let short = Duration::from_millis(20);
-        let slow = run("test", short, || std::thread::sleep(Duration::from_millis(200)));
+        let slow = run("test", short, || {
+            std::thread::sleep(Duration::from_millis(200))
+        });
         assert_eq!(slow, Err(WorkError::Overdue(short)));
     }
 }

@@ -14,7 +14,9 @@ use syn::{Data, DeriveInput, Error, Fields, Meta, Type, parse_macro_input};
 #[proc_macro_derive(Pmem)]
 pub fn derive_pmem(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    expand(&input).unwrap_or_else(|error| error.into_compile_error()).into()
+    expand(&input)
+        .unwrap_or_else(|error| error.into_compile_error())
+        .into()
 }
 
 fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
@@ -49,13 +51,19 @@ fn representation(input: &DeriveInput) -> Vec<String> {
 fn expand_struct(input: &DeriveInput, fields: &Fields) -> Result<Tokens, Error> {
     let name = &input.ident;
     let representation = representation(input);
-    if !representation.iter().any(|word| word == "C" || word == "transparent") {
+    if !representation
+        .iter()
+        .any(|word| word == "C" || word == "transparent")
+    {
         return Err(Error::new(
             name.span(),
             "a struct in a region needs `#[repr(C)]`, so that every compiler lays it out alike",
         ));
     }
-    if let Some(word) = representation.iter().find(|word| word.starts_with("packed")) {
+    if let Some(word) = representation
+        .iter()
+        .find(|word| word.starts_with("packed"))
+    {
         let message = format!("`{word}` cannot live in a region: its fields are not aligned");
         return Err(Error::new(name.span(), message));
     }
@@ -133,7 +141,11 @@ fn expand_enum(input: &DeriveInput, data: &syn::DataEnum) -> Result<Tokens, Erro
             "an enum in a region needs `#[repr(u8)]`, `u16`, `u32` or `u64`: the size of its tag",
         ));
     };
-    if let Some(variant) = data.variants.iter().find(|variant| !variant.fields.is_empty()) {
+    if let Some(variant) = data
+        .variants
+        .iter()
+        .find(|variant| !variant.fields.is_empty())
+    {
         return Err(Error::new(
             variant.span(),
             "a variant with fields cannot live in a region yet: use a struct with a tag",
@@ -188,14 +200,16 @@ fn refuse_by_name(ty: &Type) -> Result<(), Error> {
             "a function's address is another one in every library: store what tells which to call",
         ),
         Type::Path(path) => {
-            let Some(last) = path.path.segments.last() else { return Ok(()) };
+            let Some(last) = path.path.segments.last() else {
+                return Ok(());
+            };
             match last.ident.to_string().as_str() {
                 "usize" | "isize" => {
                     refuse("its size depends on the machine: use `u64` or `i64`, `u32` or `i32`")
                 }
-                "Box" | "Rc" | "Arc" => refuse(
-                    "it points into this process's heap: use `P<T>`, and `Tx::alloc`",
-                ),
+                "Box" | "Rc" | "Arc" => {
+                    refuse("it points into this process's heap: use `P<T>`, and `Tx::alloc`")
+                }
                 "String" => refuse("it points into this process's heap: use `Bytes`"),
                 "Vec" | "VecDeque" => {
                     refuse("it points into this process's heap: use a collection of `neurath_pmem`")

@@ -59,7 +59,10 @@ fn time(
 
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let count: u64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(500_000);
+    let count: u64 = arguments
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(500_000);
     let dir = arguments.next().unwrap_or_else(|| "/dev/shm".into());
     let path = std::path::Path::new(&dir).join(format!("map_speed.{}", std::process::id()));
     let options = RegionOptions {
@@ -72,7 +75,11 @@ fn main() -> Result<(), Failure> {
     // It is open; nobody needs its name.
     let _ = std::fs::remove_file(&path);
     region.attach(&Handle::new());
-    let root = region.transact(|tx| Ok::<_, Failure>(tx.alloc(&State { numbers: Map::EMPTY })?))?;
+    let root = region.transact(|tx| {
+        Ok::<_, Failure>(tx.alloc(&State {
+            numbers: Map::EMPTY,
+        })?)
+    })?;
     region.set_root(root.to_ref());
     region.commit()?;
     let scattered = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % count;

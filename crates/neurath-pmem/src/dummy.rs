@@ -42,7 +42,9 @@ impl Handle {
             dirty: 0,
             root: Ref::NULL,
         };
-        Handle { slot: Arc::new(Slot(UnsafeCell::new(slot))) }
+        Handle {
+            slot: Arc::new(Slot(UnsafeCell::new(slot))),
+        }
     }
 
     /// The slot, for a call into the library. Valid as long as a clone of this lives.

@@ -130,7 +130,10 @@ impl MigrationPlan {
         new: &SchemaDesc,
         conversions: &[Conversion],
     ) -> Result<MigrationPlan, PlanError> {
-        let mut planner = Planner { conversions, types: HashMap::new() };
+        let mut planner = Planner {
+            conversions,
+            types: HashMap::new(),
+        };
         planner.object(old, new, &old.name)?;
         // What is nowhere paired, and is in the new schema as it is, is kept.
         let kept = new.object_types();
@@ -140,7 +143,10 @@ impl MigrationPlan {
                 planner.types.insert(id, whole(schema));
             }
         }
-        Ok(MigrationPlan { types: planner.types, fingerprint: new.fingerprint })
+        Ok(MigrationPlan {
+            types: planner.types,
+            fingerprint: new.fingerprint,
+        })
     }
 
     /// The schema it leads to.
@@ -158,7 +164,13 @@ impl MigrationPlan {
         };
         let length = (u64::from(old.capacity) * u64::from(object_size)).next_multiple_of(PAGE);
         let capacity = old.capacity;
-        Some(SegmentEntry { type_id, offset, length, object_size, capacity })
+        Some(SegmentEntry {
+            type_id,
+            offset,
+            length,
+            object_size,
+            capacity,
+        })
     }
 
     /// Makes the new generation's file ready for a region of the old one's present size,
@@ -176,16 +188,25 @@ impl MigrationPlan {
     ) -> Result<Building, MigrateError> {
         let (_, needed) = self.layout(&old.segments);
         let initial = (needed + needed / 16 + (4 << 20)).max(options.initial);
-        let options = RegionOptions { initial, ..options.clone() };
+        let options = RegionOptions {
+            initial,
+            ..options.clone()
+        };
         let mut region = Region::create(path, &options, schema)?;
         region.mark(RegionState::Building);
         region.building(|media| media.populate(0, needed.min(media.len())));
-        Ok(Building { plan: self, region: Some(region), path: path.into() })
+        Ok(Building {
+            plan: self,
+            region: Some(region),
+            path: path.into(),
+        })
     }
 
     /// Where each segment goes, and where the heap ends then.
     fn layout(&self, old: &[(u32, SegmentEntry)]) -> (Vec<SegmentEntry>, u64) {
-        let chunks = old.last().map_or(1, |(last, _)| u64::from(*last) / SEGMENTS_PER_CHUNK + 1);
+        let chunks = old
+            .last()
+            .map_or(1, |(last, _)| u64::from(*last) / SEGMENTS_PER_CHUNK + 1);
         let mut at = HEAP_AT + chunks * CHUNK_LEN;
         let mut entries = Vec::with_capacity(old.len());
         for (_, entry) in old {
@@ -207,8 +228,17 @@ impl MigrationPlan {
 
 fn whole(schema: &SchemaDesc) -> TypePlan {
     let size = object_size(0, schema.size.into()) as u32;
-    let parts = vec![Part::Copy { from: 0, to: 0, len: size }];
-    TypePlan { old_size: size, type_id: schema.type_id(), size, parts }
+    let parts = vec![Part::Copy {
+        from: 0,
+        to: 0,
+        len: size,
+    }];
+    TypePlan {
+        old_size: size,
+        type_id: schema.type_id(),
+        size,
+        parts,
+    }
 }
 
 struct Planner<'a> {
@@ -224,14 +254,20 @@ impl Planner<'_> {
             if known.type_id == new.type_id() {
                 return Ok(());
             }
-            return Err(PlanError::Ambiguous { name: old.name.clone() });
+            return Err(PlanError::Ambiguous {
+                name: old.name.clone(),
+            });
         }
         // Entered before its parts, as a type may lead to itself.
         self.types.insert(id, whole(new));
         let mut parts = Vec::new();
         self.value(old, new, 0, 0, path, &mut parts)?;
         let old_size = object_size(0, old.size.into()) as u32;
-        let plan = TypePlan { old_size, parts: merge(parts), ..whole(new) };
+        let plan = TypePlan {
+            old_size,
+            parts: merge(parts),
+            ..whole(new)
+        };
         self.types.insert(id, plan);
         Ok(())
     }
@@ -246,10 +282,17 @@ impl Planner<'_> {
         parts: &mut Vec<Part>,
     ) -> Result<(), PlanError> {
         if old.fingerprint == new.fingerprint {
-            parts.push(Part::Copy { from, to, len: old.size });
+            parts.push(Part::Copy {
+                from,
+                to,
+                len: old.size,
+            });
             return self.below(old, new, path);
         }
-        let wanted = Conversion { from: old.fingerprint, to: new.fingerprint };
+        let wanted = Conversion {
+            from: old.fingerprint,
+            to: new.fingerprint,
+        };
         if let Some(index) = self.conversions.iter().position(|known| *known == wanted) {
             parts.push(Part::Convert { from, to, index });
             return self.below(old, new, path);
@@ -257,21 +300,39 @@ impl Planner<'_> {
         match (&old.kind, &new.kind) {
             (KindDesc::Reference(_) | KindDesc::Link(_), KindDesc::Reference(_))
             | (KindDesc::Link(_), KindDesc::Link(_)) => {
-                parts.push(Part::Copy { from, to, len: old.size });
+                parts.push(Part::Copy {
+                    from,
+                    to,
+                    len: old.size,
+                });
                 self.below(old, new, path)
             }
             (
-                KindDesc::Collection { fields: a, objects: c },
-                KindDesc::Collection { fields: b, objects: d },
+                KindDesc::Collection {
+                    fields: a,
+                    objects: c,
+                },
+                KindDesc::Collection {
+                    fields: b,
+                    objects: d,
+                },
             ) if old.name == new.name && a == b && c.len() == d.len() => {
-                parts.push(Part::Copy { from, to, len: old.size });
+                parts.push(Part::Copy {
+                    from,
+                    to,
+                    len: old.size,
+                });
                 self.below(old, new, path)
             }
             (KindDesc::Array { element: a, len: n }, KindDesc::Array { element: b, len: m })
                 if n == m =>
             {
                 // Of elements without bytes there may be any number.
-                let count = if a.size == 0 && b.size == 0 { 1.min(*n) } else { *n };
+                let count = if a.size == 0 && b.size == 0 {
+                    1.min(*n)
+                } else {
+                    *n
+                };
                 (0..count).try_for_each(|i| {
                     self.value(a, b, from + i * a.size, to + i * b.size, path, parts)
                 })
@@ -340,7 +401,11 @@ fn merge(parts: Vec<Part>) -> Vec<Part> {
     for part in parts {
         if let (
             Some(Part::Copy { from, to, len }),
-            Part::Copy { from: next_from, to: next_to, len: next_len },
+            Part::Copy {
+                from: next_from,
+                to: next_to,
+                len: next_len,
+            },
         ) = (merged.last_mut(), part)
             && *from + *len == next_from
             && *to + *len == next_to
@@ -398,7 +463,9 @@ impl Building {
         now_ms: u64,
         convert: &Convert<'_>,
     ) -> Result<(), MigrateError> {
-        let Some(region) = &mut self.region else { unreachable!("there until it is finished") };
+        let Some(region) = &mut self.region else {
+            unreachable!("there until it is finished")
+        };
         let plan = &self.plan;
         let segments = &old.segments;
         for (_, entry) in segments {
@@ -410,9 +477,15 @@ impl Building {
             }
         }
         let (entries, end) = plan.layout(segments);
-        let chunks = (entries.len() as u64 + 1).div_ceil(SEGMENTS_PER_CHUNK).max(1);
+        let chunks = (entries.len() as u64 + 1)
+            .div_ceil(SEGMENTS_PER_CHUNK)
+            .max(1);
         if chunks > CHUNKS {
-            return Err(FormatError::Field { field: "the number of chunks", value: chunks }.into());
+            return Err(FormatError::Field {
+                field: "the number of chunks",
+                value: chunks,
+            }
+            .into());
         }
         region.grow_to(end)?;
         region.building(|media| {
@@ -421,9 +494,8 @@ impl Building {
             for chunk in 0..chunks {
                 media.store_word(DIRECTORY_AT + chunk * 8, HEAP_AT + chunk * CHUNK_LEN);
             }
-            let chunk_of = |number: u32| {
-                HEAP_AT + u64::from(number) / SEGMENTS_PER_CHUNK * CHUNK_LEN
-            };
+            let chunk_of =
+                |number: u32| HEAP_AT + u64::from(number) / SEGMENTS_PER_CHUNK * CHUNK_LEN;
             for ((number, before), entry) in segments.iter().zip(&entries) {
                 let at = format::entry_at(chunk_of(*number), (*number).into());
                 for (i, word) in entry.encode((*number).into(), seed).into_iter().enumerate() {
@@ -431,10 +503,20 @@ impl Building {
                 }
                 if plan.convert_entry(before, 0).is_some() {
                     let bitmap = old.bitmap(*number);
-                    media.store(format::bitmap_at(chunk_of(*number), (*number).into()), bitmap);
+                    media.store(
+                        format::bitmap_at(chunk_of(*number), (*number).into()),
+                        bitmap,
+                    );
                 }
             }
-            let filler = Filler { plan, old, extra, now_ms, convert, target: media.base_mut() };
+            let filler = Filler {
+                plan,
+                old,
+                extra,
+                now_ms,
+                convert,
+                target: media.base_mut(),
+            };
             filler.run(segments, &entries)?;
             media.store_word(ROOT_AT, old.root);
             media.fence();
@@ -448,7 +530,9 @@ impl Building {
     ///
     /// If it does not open: its tables are read back as from any file.
     pub fn finish(mut self) -> Result<Region, MigrateError> {
-        let Some(region) = self.region.take() else { unreachable!("finished once") };
+        let Some(region) = self.region.take() else {
+            unreachable!("finished once")
+        };
         match region.reload() {
             Ok(mut region) => {
                 region.mark(RegionState::Open);
@@ -485,18 +569,25 @@ impl Source {
     pub(crate) fn new(region: &Region) -> Source {
         let media = region.media();
         let segments = region.segments();
-        let count = segments.last().map_or(0, |(last, _)| u64::from(*last) / SEGMENTS_PER_CHUNK + 1);
+        let count = segments
+            .last()
+            .map_or(0, |(last, _)| u64::from(*last) / SEGMENTS_PER_CHUNK + 1);
         Source {
             mapping: region.mapping(),
             len: media.len(),
-            chunks: (0..count).map(|chunk| media.word(DIRECTORY_AT + chunk * 8)).collect(),
+            chunks: (0..count)
+                .map(|chunk| media.word(DIRECTORY_AT + chunk * 8))
+                .collect(),
             segments,
             root: media.word(ROOT_AT),
         }
     }
 
     fn bytes(&self, offset: u64, len: u64) -> &[u8] {
-        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "in bounds");
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.len),
+            "in bounds"
+        );
         // SAFETY: within the mapping, which `self` keeps. The region's owner changes nothing
         // while a conversion runs; of one that it has left behind, nobody uses the result.
         unsafe {
@@ -549,10 +640,14 @@ impl Filler<'_> {
         }
         std::thread::scope(|scope| {
             let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            others.into_iter().fold(work(), |result, other| match other.join() {
-                Ok(other) => result.and(other),
-                Err(_) => Err(MigrateError::Failed("a conversion's thread panicked".into())),
-            })
+            others
+                .into_iter()
+                .fold(work(), |result, other| match other.join() {
+                    Ok(other) => result.and(other),
+                    Err(_) => Err(MigrateError::Failed(
+                        "a conversion's thread panicked".into(),
+                    )),
+                })
         })
     }
 
@@ -577,7 +672,9 @@ impl Filler<'_> {
             }
             return Ok(());
         }
-        let Some(plan) = self.plan.types.get(&old.type_id) else { return Ok(()) };
+        let Some(plan) = self.plan.types.get(&old.type_id) else {
+            return Ok(());
+        };
         let (old_size, new_size) = (old.object_size as usize, new.object_size as usize);
         let mut live = [0; BITMAP_LEN as usize / 8];
         for (word, bytes) in live.iter_mut().zip(bitmap.chunks_exact(8)) {
@@ -588,9 +685,11 @@ impl Filler<'_> {
         let capacity = old.capacity as usize;
         for part in &plan.parts {
             match *part {
-                Part::Copy { from: 0, to: 0, len }
-                    if len as usize == old_size && len as usize == new_size =>
-                {
+                Part::Copy {
+                    from: 0,
+                    to: 0,
+                    len,
+                } if len as usize == old_size && len as usize == new_size => {
                     target[..capacity * new_size].copy_from_slice(&source[..capacity * old_size]);
                 }
                 Part::Copy { from, to, len } => {

@@ -64,7 +64,10 @@ impl<'a> Tx<'a> {
     /// For `'a`, `slot` is a slot that a node keeps, attached or a dummy; nothing else
     /// uses its region; and it stays on this thread.
     pub unsafe fn new(slot: *const RegionSlot) -> Tx<'a> {
-        Tx { slot, lifetime: PhantomData }
+        Tx {
+            slot,
+            lifetime: PhantomData,
+        }
     }
 
     fn slot(&self) -> RegionSlot {
@@ -254,7 +257,9 @@ impl<'a> Tx<'a> {
         if len > size {
             return Err(TxError::BadRef);
         }
-        let mut start = view.base.wrapping_add(usize::from(block.index()) * size as usize);
+        let mut start = view
+            .base
+            .wrapping_add(usize::from(block.index()) * size as usize);
         if slot.dirty & RegionSlot::line_bit(block, 0) != 0 {
             let (mut fresh, mut fresh_len) = (std::ptr::null(), 0);
             // SAFETY: the slot's functions take its owner; the variables are ours.
@@ -290,7 +295,11 @@ impl<'a> Tx<'a> {
 fn view(slot: &RegionSlot, object: Ref, type_id: u64) -> Result<SegmentView, TxError> {
     if object.segment() >= slot.segment_count {
         let dummy = slot.segment_count == 0;
-        return Err(if dummy { TxError::Dummy } else { TxError::BadRef });
+        return Err(if dummy {
+            TxError::Dummy
+        } else {
+            TxError::BadRef
+        });
     }
     // SAFETY: the node keeps `segment_count` views there.
     let view = unsafe { *slot.segments.add(object.segment() as usize) };

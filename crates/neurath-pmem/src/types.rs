@@ -65,8 +65,12 @@ numbers!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64);
 
 // SAFETY: one byte; `valid` takes the two values that are.
 unsafe impl Pmem for bool {
-    const SCHEMA: &'static TypeSchema =
-        &TypeSchema { name: "bool", size: 1, align: 1, kind: Kind::Primitive };
+    const SCHEMA: &'static TypeSchema = &TypeSchema {
+        name: "bool",
+        size: 1,
+        align: 1,
+        kind: Kind::Primitive,
+    };
     const ANY_BITS: bool = false;
     fn valid(bytes: &[u8]) -> bool {
         bytes[0] <= 1
@@ -79,7 +83,10 @@ unsafe impl<T: Pmem, const N: usize> Pmem for [T; N] {
         name: "array",
         size: size_of::<[T; N]>(),
         align: align_of::<T>(),
-        kind: Kind::Array { element: T::SCHEMA, len: N },
+        kind: Kind::Array {
+            element: T::SCHEMA,
+            len: N,
+        },
     };
     const ANY_BITS: bool = T::ANY_BITS;
     fn valid(bytes: &[u8]) -> bool {
@@ -118,11 +125,17 @@ impl<T> std::fmt::Debug for P<T> {
 
 impl<T> P<T> {
     /// Refers to nothing.
-    pub const NULL: P<T> = P { object: Ref::NULL, target: PhantomData };
+    pub const NULL: P<T> = P {
+        object: Ref::NULL,
+        target: PhantomData,
+    };
 
     /// A reference from its untyped form. What it refers to is checked when it is used.
     pub const fn from_ref(object: Ref) -> P<T> {
-        P { object, target: PhantomData }
+        P {
+            object,
+            target: PhantomData,
+        }
     }
 
     /// The untyped form.
@@ -138,8 +151,12 @@ impl<T> P<T> {
 
 // SAFETY: a number; what it refers to is checked at each use.
 unsafe impl<T: Pmem> Pmem for P<T> {
-    const SCHEMA: &'static TypeSchema =
-        &TypeSchema { name: "P", size: 8, align: 8, kind: Kind::Reference(T::SCHEMA) };
+    const SCHEMA: &'static TypeSchema = &TypeSchema {
+        name: "P",
+        size: 8,
+        align: 8,
+        kind: Kind::Reference(T::SCHEMA),
+    };
     const ANY_BITS: bool = true;
     fn valid(_: &[u8]) -> bool {
         true

@@ -33,7 +33,11 @@ struct Painted {
 
 #[test]
 fn bytes_are_a_value_or_none() {
-    let painted = Painted { colours: [Colour::Red, Colour::Green, Colour::Red], flag: true, gap: 9 };
+    let painted = Painted {
+        colours: [Colour::Red, Colour::Green, Colour::Red],
+        flag: true,
+        gap: 9,
+    };
     let good = as_bytes(&painted).to_vec();
     assert_eq!(from_bytes::<Painted>(&good), Some(painted));
     for (at, byte) in [(0, 8), (1, 1), (2, 45), (4, 0), (6, 2), (6, 0xFF)] {
@@ -70,12 +74,20 @@ impl From<RegionError> for Failure {
 fn a_read_checks_what_is_there() {
     const SCHEMA: [u8; encoded_len(Painted::SCHEMA)] = encode(Painted::SCHEMA);
     let dir = tempfile::tempdir().expect("a directory");
-    let options =
-        RegionOptions { component: "test".into(), instance: 0, initial: 0, limit: 16 << 20 };
+    let options = RegionOptions {
+        component: "test".into(),
+        instance: 0,
+        initial: 0,
+        limit: 16 << 20,
+    };
     let mut region = Region::create(&dir.path().join("region"), &options, &SCHEMA).expect("made");
     let handle = Handle::new();
     region.attach(&handle);
-    let painted = Painted { colours: [Colour::Red; 3], flag: false, gap: 0 };
+    let painted = Painted {
+        colours: [Colour::Red; 3],
+        flag: false,
+        gap: 0,
+    };
     let read = |tx: &mut Tx<'_>| {
         let object = tx.alloc(&painted)?;
         assert_eq!(tx.read(object)?, painted);
@@ -83,7 +95,10 @@ fn a_read_checks_what_is_there() {
         tx.write_at(object.to_ref(), Painted::TYPE_ID, 0, &[7u16, 8, 7, 0])?;
         Ok::<_, Failure>(tx.read(object))
     };
-    assert_eq!(region.transact(read).expect("written"), Err(TxError::Invalid));
+    assert_eq!(
+        region.transact(read).expect("written"),
+        Err(TxError::Invalid)
+    );
 }
 
 #[test]

@@ -56,8 +56,16 @@ impl From<RegionError> for Failure {
 }
 
 fn entry(n: u32) -> Entry {
-    let kind = if n.is_multiple_of(3) { Kind::Long } else { Kind::Short };
-    Entry { number: u64::from(n) << 40, kind, parts: [n as u16, 7] }
+    let kind = if n.is_multiple_of(3) {
+        Kind::Long
+    } else {
+        Kind::Short
+    };
+    Entry {
+        number: u64::from(n) << 40,
+        kind,
+        parts: [n as u16, 7],
+    }
 }
 
 fn name(n: u32) -> Vec<u8> {
@@ -70,12 +78,22 @@ fn name(n: u32) -> Vec<u8> {
 fn make_the_fixture() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("region");
-    let options = RegionOptions { component: "fixture".into(), instance: 3, initial: 0, limit: LIMIT };
+    let options = RegionOptions {
+        component: "fixture".into(),
+        instance: 3,
+        initial: 0,
+        limit: LIMIT,
+    };
     let mut region = Region::create(&path, &options, &SCHEMA).expect("made");
     region.attach(&Handle::new());
     let root = region.transact(|tx| {
         let first = tx.alloc(&entry(0))?;
-        let state = State { names: Map::EMPTY, entries: Map::EMPTY, first, count: 0 };
+        let state = State {
+            names: Map::EMPTY,
+            entries: Map::EMPTY,
+            first,
+            count: 0,
+        };
         Ok::<_, Failure>(tx.alloc(&state)?)
     });
     region.set_root(root.expect("a root").to_ref());
@@ -110,7 +128,10 @@ fn make_the_fixture() {
 
 fn unpack() -> Vec<u8> {
     let mut lines = FIXTURE.lines();
-    let length = lines.next().and_then(|line| line.strip_prefix("length ")).expect("a length");
+    let length = lines
+        .next()
+        .and_then(|line| line.strip_prefix("length "))
+        .expect("a length");
     let mut bytes = vec![0; length.parse().expect("a number")];
     for line in lines {
         let (at, hex) = line.split_once(' ').expect("an offset and bytes");
@@ -124,7 +145,10 @@ fn unpack() -> Vec<u8> {
 
 fn check(tx: &mut Tx<'_>) -> Result<(), Failure> {
     let state: State = tx.read(tx.root())?;
-    assert_eq!((state.count, state.names.len(), state.entries.len()), (24, 24, 18));
+    assert_eq!(
+        (state.count, state.names.len(), state.entries.len()),
+        (24, 24, 18)
+    );
     assert_eq!(tx.read(state.first)?, entry(0));
     for n in 0..24 {
         let value = state.names.get(tx, &name(n))?.expect("a value");
@@ -143,7 +167,12 @@ fn a_region_of_format_1_is_read_and_changed() {
     let open = || Region::open(&path, "fixture", 3, Some(State::FINGERPRINT), LIMIT);
     let mut region = open().expect("opened");
     assert_eq!(region.schema(), SCHEMA);
-    assert_eq!(SchemaDesc::decode(&region.schema()).expect("read").fingerprint, State::FINGERPRINT);
+    assert_eq!(
+        SchemaDesc::decode(&region.schema())
+            .expect("read")
+            .fingerprint,
+        State::FINGERPRINT
+    );
     region.attach(&Handle::new());
     region.transact(check).expect("read");
     let done = region.transact(|tx| {

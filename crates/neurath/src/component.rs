@@ -115,7 +115,11 @@ impl Message<'_> {
         let bytes = unsafe { message.bytes.as_slice() };
         Some(match message.kind {
             MessageKind::OPENED => Message::Opened { connection },
-            MessageKind::DATA => Message::Data { connection, user, bytes },
+            MessageKind::DATA => Message::Data {
+                connection,
+                user,
+                bytes,
+            },
             MessageKind::CLOSED => Message::Closed { connection },
             MessageKind::REQUEST => Message::Request { token, bytes },
             MessageKind::TIMER => Message::Timer { id: message.source },

@@ -18,7 +18,10 @@ impl<'a, S: Component> Context<'a, S> {
     ///
     /// `call` is the node's, for `'a`, with valid pointers.
     pub(crate) unsafe fn new(call: &'a mut Call) -> Context<'a, S> {
-        Context { call, state: PhantomData }
+        Context {
+            call,
+            state: PhantomData,
+        }
     }
 
     /// Works on the state: reads it, lets `work` change it, and writes back what changed.
@@ -115,7 +118,10 @@ impl<'a, S: Component> Context<'a, S> {
     pub fn set_user(&mut self, connection: u64, user: u64) -> Result<()> {
         let Call { host, host_ops, .. } = *self.call;
         // SAFETY: the node's function and its first argument, during its call.
-        done(unsafe { ((*host_ops).connection_set)(host, connection, user) }, "keep")
+        done(
+            unsafe { ((*host_ops).connection_set)(host, connection, user) },
+            "keep",
+        )
     }
 
     /// Closes a connection, after everything answered so far has been written.
@@ -126,7 +132,10 @@ impl<'a, S: Component> Context<'a, S> {
     pub fn close(&mut self, connection: u64) -> Result<()> {
         let Call { host, host_ops, .. } = *self.call;
         // SAFETY: the node's function and its first argument, during its call.
-        done(unsafe { ((*host_ops).connection_close)(host, connection) }, "close")
+        done(
+            unsafe { ((*host_ops).connection_close)(host, connection) },
+            "close",
+        )
     }
 
     /// Listens on an address, such as `127.0.0.1:7379`. A socket that already does so for
@@ -151,7 +160,10 @@ impl<'a, S: Component> Context<'a, S> {
         let Call { host, host_ops, .. } = *self.call;
         let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         // SAFETY: the node's function and its first argument, during its call.
-        done(unsafe { ((*host_ops).timer)(host, id, after) }, "set the timer")
+        done(
+            unsafe { ((*host_ops).timer)(host, id, after) },
+            "set the timer",
+        )
     }
 
     /// Writes a line to the node's log.
@@ -171,11 +183,19 @@ impl<'a, S: Component> Context<'a, S> {
 
 pub(crate) fn parse_config<C: serde::de::DeserializeOwned>(json: &[u8]) -> Result<C> {
     // No configuration is an empty table, which `()` does not read.
-    let json = if json == b"{}" && size_of::<C>() == 0 { b"null" } else { json };
+    let json = if json == b"{}" && size_of::<C>() == 0 {
+        b"null"
+    } else {
+        json
+    };
     serde_json::from_slice(json)
         .map_err(|error| Error::new(format!("the configuration does not fit: {error}")))
 }
 
 fn done(status: Status, what: &str) -> Result<()> {
-    if status.is_ok() { Ok(()) } else { Err(Error::new(format!("the node refused to {what}"))) }
+    if status.is_ok() {
+        Ok(())
+    } else {
+        Err(Error::new(format!("the node refused to {what}")))
+    }
 }

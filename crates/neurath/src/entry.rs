@@ -114,7 +114,9 @@ unsafe extern "C" fn handle<S: Component>(call: *mut Call) -> Status {
         let message = (*call).message;
         run(call, |cx| match Message::from_abi(&*message) {
             Some(message) => S::handle(cx, message),
-            None => Err(Error::new("a kind of message that this component does not know")),
+            None => Err(Error::new(
+                "a kind of message that this component does not know",
+            )),
         })
     }
 }

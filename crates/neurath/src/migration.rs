@@ -32,7 +32,10 @@ pub unsafe fn convert_batch<A: Pmem, B: Pmem>(
     let converted = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the instruction's text, for this call.
         let json = std::str::from_utf8(unsafe { batch.extra.as_slice() }).unwrap_or("null");
-        let extra = Extra { json, now_ms: batch.now_ms };
+        let extra = Extra {
+            json,
+            now_ms: batch.now_ms,
+        };
         for word in 0..batch.count.div_ceil(64) {
             // SAFETY: a bit for each of `count` places.
             let mut live = unsafe { *batch.live.add(word) };

@@ -1,11 +1,11 @@
 //! `neurath bench serve`: requests a second, beside Redis.
 
-use crate::stage::Stage;
 use crate::cli::Folders;
 use crate::numbers::{count, median};
 use crate::output::Output;
 use crate::processes;
 use crate::redis::{self, Load, RedisServer};
+use crate::stage::Stage;
 use crate::table::Table;
 use serde_json::json;
 

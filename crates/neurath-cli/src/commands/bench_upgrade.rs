@@ -1,12 +1,12 @@
 //! `neurath bench upgrade`: how long messages wait, and what a key takes.
 
-use crate::stage::{Stage, fill, release};
 use crate::cli::Folders;
 use crate::control;
 use crate::numbers::{count, median, micros};
 use crate::output::Output;
 use crate::processes;
 use crate::redis::{self, RedisServer};
+use crate::stage::{Stage, fill, release};
 use crate::table::Table;
 use crate::testing::{NodeProcess, memory_of};
 use serde_json::{Value, json};

@@ -3,7 +3,6 @@
 mod load;
 mod report;
 
-use crate::stage::{FILLERS, NAME, Stage, VALUE_LEN, fill, release};
 use crate::cli::Demo;
 use crate::control;
 use crate::exit::{CommandError, OPERATOR, code_of};
@@ -11,6 +10,7 @@ use crate::numbers::{self, as_micros, count};
 use crate::output::Output;
 use crate::processes;
 use crate::resp::Connection;
+use crate::stage::{FILLERS, NAME, Stage, VALUE_LEN, fill, release};
 use crate::testing::NodeProcess;
 use anyhow::Context as _;
 use kv_resp::Value;

@@ -60,7 +60,9 @@ impl Core {
 
     /// A release's package, from the node's own releases.
     pub(crate) fn open_package(&self, id: &ReleaseId) -> Result<Arc<ReleasePackage>, UpgradeError> {
-        Ok(Arc::new(ReleasePackage::open(&self.directory.release_path(id)?)?))
+        Ok(Arc::new(ReleasePackage::open(
+            &self.directory.release_path(id)?,
+        )?))
     }
 
     /// The library of a component of a release: one that is still open, or a new load.
@@ -70,7 +72,9 @@ impl Core {
         component: &str,
         version: &str,
     ) -> Result<Arc<Library>, UpgradeError> {
-        let named = package.component(component).map(|manifest| manifest.version.to_string());
+        let named = package
+            .component(component)
+            .map(|manifest| manifest.version.to_string());
         if named.as_deref() != Some(version) {
             return Err(UpgradeError::Script(format!(
                 "release {} has no {component} {version}",
@@ -94,7 +98,11 @@ impl Core {
         let path = self.libraries.place(component, &bytes, &hash)?;
         let library = Library::open(&path).map_err(|source| {
             self.remove_library(&path);
-            UpgradeError::Load { component: component.into(), version: version.into(), source }
+            UpgradeError::Load {
+                component: component.into(),
+                version: version.into(),
+                source,
+            }
         })?;
         let found = library.description();
         if found.name != component || found.version != version {
@@ -161,20 +169,6 @@ impl Core {
         self.stuck.iter().cloned().chain(closed).collect()
     }
 
-    /// A component's configuration in a release, JSON: its own defaults, and what the release
-    /// sets.
-    pub(crate) fn config_of(
-        &self,
-        package: &ReleasePackage,
-        component: &str,
-    ) -> Result<String, UpgradeError> {
-        let mut config = package.component(component).map(|c| c.config.clone()).unwrap_or_default();
-        if let Some(set) = package.release().component(component) {
-            config.extend(set.config.clone());
-        }
-        serde_json::to_string(&config).map_err(|error| UpgradeError::Script(error.to_string()))
-    }
-
     /// What a component's region is to be.
     pub(crate) fn region_options(
         &self,
@@ -182,7 +176,10 @@ impl Core {
         component: &str,
     ) -> Result<RegionOptions, UpgradeError> {
         let manifest = package.component(component).ok_or_else(|| {
-            UpgradeError::Script(format!("release {} has no {component}", release_id(package)))
+            UpgradeError::Script(format!(
+                "release {} has no {component}",
+                release_id(package)
+            ))
         })?;
         if manifest.region.durability == Durability::Power {
             let path = PathBuf::from(format!("the region of {component}"));
@@ -200,8 +197,13 @@ impl Core {
     ) -> Result<Region, UpgradeError> {
         let path = self.directory.region_file(&entry.file)?;
         let limit = self.region_options(package, &entry.component)?.limit;
-        let region =
-            Region::open(&path, &entry.component, entry.instance, Some(fingerprint), limit)?;
+        let region = Region::open(
+            &path,
+            &entry.component,
+            entry.instance,
+            Some(fingerprint),
+            limit,
+        )?;
         Ok(region)
     }
 
@@ -227,9 +229,26 @@ impl Core {
 
     /// Records the end of an operation.
     pub(crate) fn end(&mut self, operation: &str, who: &str, verdict: Verdict, text: String) {
-        let ended = self.journal.append(operation, who, Kind::Ended { verdict, text });
+        let ended = self
+            .journal
+            .append(operation, who, Kind::Ended { verdict, text });
         if let Err(error) = ended {
             tracing::error!(%error, "an operation's end could not be recorded");
         }
     }
+}
+
+/// A component's configuration in a release, JSON: its own defaults, and what the release sets.
+pub(crate) fn config_json(
+    package: &ReleasePackage,
+    component: &str,
+) -> Result<String, UpgradeError> {
+    let manifest = package.component(component);
+    let mut config = manifest
+        .map(|manifest| manifest.config.clone())
+        .unwrap_or_default();
+    if let Some(set) = package.release().component(component) {
+        config.extend(set.config.clone());
+    }
+    serde_json::to_string(&config).map_err(|error| UpgradeError::Script(error.to_string()))
 }

@@ -16,11 +16,13 @@ use crate::directory::DirectoryError;
 use crate::journal::JournalError;
 use crate::loader::Function;
 use crate::mapping::Gate;
-use crate::protocol::{ComponentStatus, Outcome, Progress, Request, Response, Status, Upgraded, code};
+use crate::protocol::{
+    ComponentStatus, Outcome, Progress, Request, Response, Status, Upgraded, code,
+};
 use crate::shard::figures::Figures;
 use crate::shard::{Command, now_ms};
 use crate::upgrade::{Outside, UpgradeError};
-pub(crate) use core::Core;
+pub(crate) use core::{Core, config_json};
 
 /// How often the node looks whether all is well.
 const WATCH: Duration = Duration::from_millis(100);
@@ -67,10 +69,16 @@ pub enum StartError {
     },
     /// A component or its state cannot be brought up.
     #[error(transparent)]
-    Component(#[from] UpgradeError),
+    Component(Box<UpgradeError>),
     /// There is no event loop to be had.
     #[error("the event loop cannot be made: {0}")]
     EventLoop(std::io::Error),
+}
+
+impl From<UpgradeError> for StartError {
+    fn from(error: UpgradeError) -> Self {
+        StartError::Component(Box::new(error))
+    }
 }
 
 /// Why a node ended.
@@ -142,7 +150,9 @@ impl Node {
         }
         core.hold = false;
         let control = ControlServer::bind(&core.directory)?;
-        let Some(standing) = core.standing.take() else { unreachable!("start made it") };
+        let Some(standing) = core.standing.take() else {
+            unreachable!("start made it")
+        };
         let mailbox = standing.mailbox();
         core.running = Some(standing.run().map_err(StartError::EventLoop)?);
         let figures = core.figures.clone();
@@ -159,12 +169,17 @@ impl Node {
         let control = control.serve_peers(move |peer, request, progress| {
             serving.serve(&peer.to_string(), request, progress)
         })?;
-        Ok(Node { shared, control: Some(control) })
+        Ok(Node {
+            shared,
+            control: Some(control),
+        })
     }
 
     /// A handle for use in this process.
     pub fn handle(&self) -> NodeHandle {
-        NodeHandle { shared: self.shared.clone() }
+        NodeHandle {
+            shared: self.shared.clone(),
+        }
     }
 
     /// Serves until somebody asks the node to stop, by the control socket, SIGTERM or SIGINT.
@@ -203,13 +218,18 @@ impl Node {
 
     /// Looks whether the shard runs, and whether a release was confirmed in time.
     fn watch(&self, mut core: MutexGuard<'_, Core>) -> Result<(), NodeError> {
-        let ended = core.running.as_ref().is_none_or(|running| running.is_finished());
+        let ended = core
+            .running
+            .as_ref()
+            .is_none_or(|running| running.is_finished());
         if ended {
             let reason = match core.running.take().map(|running| running.take(STOP)) {
                 Some(Ok(taken)) => taken.shard.failed.clone(),
                 _ => None,
             };
-            return Err(NodeError::GaveUp(reason.unwrap_or_else(|| "nothing runs".into())));
+            return Err(NodeError::GaveUp(
+                reason.unwrap_or_else(|| "nothing runs".into()),
+            ));
         }
         let window = core.package.release().confirm.window;
         let since = core.catalog.state().unconfirmed_since_ms;
@@ -244,9 +264,12 @@ impl Node {
             control.stop();
         }
         let mut core = lock(&self.shared.core);
-        let Some(running) = core.running.take() else { return Ok(()) };
-        let mut taken =
-            running.take(STOP).map_err(|(error, _)| NodeError::Stop(error.to_string()))?;
+        let Some(running) = core.running.take() else {
+            return Ok(());
+        };
+        let mut taken = running
+            .take(STOP)
+            .map_err(|not| NodeError::Stop(not.error.to_string()))?;
         let peers = taken.shard.names().to_vec();
         let mut trouble = Vec::new();
         for mut instance in taken.shard.instances.drain(..) {
@@ -272,7 +295,11 @@ impl Node {
                 trouble.push(error.to_string());
             }
         }
-        if trouble.is_empty() { Ok(()) } else { Err(NodeError::Stop(trouble.join("; "))) }
+        if trouble.is_empty() {
+            Ok(())
+        } else {
+            Err(NodeError::Stop(trouble.join("; ")))
+        }
     }
 }
 
@@ -323,8 +350,16 @@ impl NodeHandle {
         answer: Option<mpsc::Sender<crate::shard::Answer>>,
     ) -> Result<(), CallError> {
         let component = component.to_owned();
-        let request = Command::Request { component, bytes: bytes.to_vec(), answer };
-        if self.shared.mailbox.send(request) { Ok(()) } else { Err(CallError::Ended) }
+        let request = Command::Request {
+            component,
+            bytes: bytes.to_vec(),
+            answer,
+        };
+        if self.shared.mailbox.send(request) {
+            Ok(())
+        } else {
+            Err(CallError::Ended)
+        }
     }
 
     /// Does what the control socket can ask for, in this process.
@@ -375,13 +410,18 @@ impl Shared {
         };
         let upgraded = |upgraded: Upgraded| Outcome::Upgraded(upgraded);
         let result = match request {
-            Request::Plan { release } | Request::Apply { release, execute: false, .. } => {
-                requests::planned(&core, &release)
-            }
-            Request::Apply { release, plan_id, execute: true } => {
-                requests::apply(&mut core, &release, plan_id.as_deref(), who, progress)
-                    .map(upgraded)
-            }
+            Request::Plan { release }
+            | Request::Apply {
+                release,
+                execute: false,
+                ..
+            } => requests::planned(&core, &release),
+            Request::Apply {
+                release,
+                plan_id,
+                execute: true,
+            } => requests::apply(&mut core, &release, plan_id.as_deref(), who, progress)
+                .map(upgraded),
             Request::Confirm => requests::confirm(&mut core, who),
             Request::Rollback { lose_writes } => {
                 requests::rollback(&mut core, lose_writes, who, progress).map(upgraded)

@@ -22,7 +22,10 @@ pub(super) struct Refusal {
 
 impl Refusal {
     fn new(code: u8, text: impl Into<String>) -> Refusal {
-        Refusal { code, text: text.into() }
+        Refusal {
+            code,
+            text: text.into(),
+        }
     }
 
     pub(super) fn response(self) -> Response {
@@ -61,8 +64,15 @@ pub(super) fn plan(core: &Core, to: &ReleasePackage) -> Result<Plan, Refusal> {
     );
     let mut plan = planned.map_err(|problems| Refusal::new(code::LINT, problems.render()))?;
     // The reviewed script is what counts, where there is one.
-    let newer = if target.version >= from.version { to } else { &core.package };
-    if let Some(script) = newer.relup().and_then(|relup| script(relup, from.version.clone(), target.version.clone())) {
+    let newer = if target.version >= from.version {
+        to
+    } else {
+        &core.package
+    };
+    if let Some(script) = newer
+        .relup()
+        .and_then(|relup| script(relup, from.version.clone(), target.version.clone()))
+    {
         plan.steps = script;
     }
     Ok(plan)
@@ -70,7 +80,11 @@ pub(super) fn plan(core: &Core, to: &ReleasePackage) -> Result<Plan, Refusal> {
 
 /// The script of a relup between two versions.
 fn script(relup: &Relup, from: Version, to: Version) -> Option<Vec<Step>> {
-    let entry = if to >= from { relup.up_from(&from) } else { relup.down_to(&to) };
+    let entry = if to >= from {
+        relup.up_from(&from)
+    } else {
+        relup.down_to(&to)
+    };
     Some(entry?.steps().cloned().collect())
 }
 
@@ -124,7 +138,10 @@ pub(super) fn apply(
 ) -> Result<Upgraded, Refusal> {
     let current = core.current();
     if *release == current {
-        return Err(Refusal::new(code::USAGE, format!("{release} is the current release already")));
+        return Err(Refusal::new(
+            code::USAGE,
+            format!("{release} is the current release already"),
+        ));
     }
     if core.catalog.state().previous.is_some() {
         let text = format!("{current} is not confirmed yet; confirm it or go back first");
@@ -168,7 +185,11 @@ pub(super) fn rollback(
     let operation = operation(core, "rollback");
     let (steps, plan_id, way) = if lose_writes {
         let steps = steps_back(core, &package);
-        (steps, format!("back-with-loss-{}", previous.plan_id), Way::BackWithLoss(previous.regions))
+        (
+            steps,
+            format!("back-with-loss-{}", previous.plan_id),
+            Way::BackWithLoss(previous.regions),
+        )
     } else {
         let plan = plan(core, &package).map_err(|refusal| {
             Refusal::new(
@@ -183,7 +204,14 @@ pub(super) fn rollback(
         let id = plan.id();
         (plan.steps, id, Way::Back)
     };
-    let goal = Goal { package, steps, plan_id, operation, who: who.to_owned(), way };
+    let goal = Goal {
+        package,
+        steps,
+        plan_id,
+        operation,
+        who: who.to_owned(),
+        way,
+    };
     Ok(Upgrade::new(core, &goal, progress).run()?)
 }
 
@@ -195,8 +223,13 @@ fn steps_back(core: &Core, to: &Arc<ReleasePackage>) -> Vec<Step> {
         .iter()
         .filter_map(|component| {
             let now = core.package.release().component(&component.name)?;
-            (now.version != component.version)
-                .then(|| (component.name.clone(), component.version.clone(), now.version.clone()))
+            (now.version != component.version).then(|| {
+                (
+                    component.name.clone(),
+                    component.version.clone(),
+                    now.version.clone(),
+                )
+            })
         })
         .collect();
     let names: Vec<String> = changed.iter().map(|(name, ..)| name.clone()).collect();
@@ -206,14 +239,21 @@ fn steps_back(core: &Core, to: &Arc<ReleasePackage>) -> Vec<Step> {
         steps.push(Step::LoadObjectCode { component, version });
     }
     steps.push(Step::PointOfNoReturn);
-    steps.push(Step::Suspend { components: names.clone(), timeout: None });
+    steps.push(Step::Suspend {
+        components: names.clone(),
+        timeout: None,
+    });
     for (component, version, _) in &changed {
         let (component, version) = (component.clone(), version.clone());
         steps.push(Step::Load { component, version });
     }
     steps.push(Step::Resume { components: names });
     for (component, _, version) in changed {
-        steps.push(Step::Purge { component, version, kind: PurgeKind::Soft });
+        steps.push(Step::Purge {
+            component,
+            version,
+            kind: PurgeKind::Soft,
+        });
     }
     steps
 }
@@ -233,7 +273,9 @@ pub(super) fn confirm(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
         from: state.permanent.clone(),
         to: Some(release.clone()),
     };
-    core.journal.append(&operation, who, started).map_err(UpgradeError::from)?;
+    core.journal
+        .append(&operation, who, started)
+        .map_err(UpgradeError::from)?;
     let next = State {
         permanent: Some(release.clone()),
         previous: None,
@@ -247,8 +289,17 @@ pub(super) fn confirm(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
     let unloaded = core.close_libraries(warm);
     core.remove_orphans();
     fault::point("confirm.settled");
-    core.end(&operation, who, Verdict::Done, format!("{release} is permanent"));
-    Ok(Outcome::Confirmed { release, unloaded, retained: core.retained() })
+    core.end(
+        &operation,
+        who,
+        Verdict::Done,
+        format!("{release} is permanent"),
+    );
+    Ok(Outcome::Confirmed {
+        release,
+        unloaded,
+        retained: core.retained(),
+    })
 }
 
 /// A name for an operation.

@@ -7,7 +7,7 @@ use neurath_pmem::Handle;
 use neurath_pmem::region::Region;
 use neurath_pmem::schema::hex;
 
-use super::core::Core;
+use super::core::{Core, config_json};
 use super::{NodeOptions, StartError};
 use crate::catalog::{Catalog, RegionEntry, ReleaseId, State};
 use crate::directory::{NodeDirectory, region_file_name};
@@ -87,14 +87,22 @@ fn install(
         return Ok(());
     }
     let Some(source) = &options.release_source else {
-        return Err(StartError::Missing { release: release.clone(), place: dest });
+        return Err(StartError::Missing {
+            release: release.clone(),
+            place: dest,
+        });
     };
     let source = source.join(release.to_string());
     if !source.exists() {
-        return Err(StartError::Missing { release: release.clone(), place: source });
+        return Err(StartError::Missing {
+            release: release.clone(),
+            place: source,
+        });
     }
     let package = ReleasePackage::open(&source).map_err(UpgradeError::from)?;
-    package.install(&directory.releases()).map_err(UpgradeError::from)?;
+    package
+        .install(&directory.releases())
+        .map_err(UpgradeError::from)?;
     Ok(())
 }
 
@@ -134,7 +142,14 @@ fn first_release(
         if let Ok(library) = Arc::try_unwrap(library) {
             library.close();
         }
-        regions.push(RegionEntry { component: name, instance: 0, generation, file, fingerprint, version });
+        regions.push(RegionEntry {
+            component: name,
+            instance: 0,
+            generation,
+            file,
+            fingerprint,
+            version,
+        });
     }
     let next_generation = regions.len() as u64 + 1;
     catalog.commit(State {
@@ -163,7 +178,9 @@ fn create_region(
     let config = config_json(package, component)?;
     if manifest.region.durability == neurath_manifest::Durability::Power {
         let path = directory.region_file(file)?;
-        return Err(UpgradeError::from(neurath_pmem::region::OpenError::Durability { path }).into());
+        return Err(
+            UpgradeError::from(neurath_pmem::region::OpenError::Durability { path }).into(),
+        );
     }
     let options = crate::upgrade::region_options(manifest);
     let schema = library.description().schema.clone();
@@ -185,16 +202,10 @@ fn create_region(
     gate.close();
     let (outcome, _) = created.map_err(UpgradeError::from)?;
     region.set_root(outcome.root);
-    region.commit().map_err(|error| UpgradeError::Script(error.to_string()))?;
+    region
+        .commit()
+        .map_err(|error| UpgradeError::Script(error.to_string()))?;
     Ok(())
-}
-
-fn config_json(package: &ReleasePackage, component: &str) -> Result<String, StartError> {
-    let mut config = package.component(component).map(|c| c.config.clone()).unwrap_or_default();
-    if let Some(set) = package.release().component(component) {
-        config.extend(set.config.clone());
-    }
-    Ok(serde_json::to_string(&config).map_err(|e| UpgradeError::Script(e.to_string()))?)
 }
 
 /// Loads the current release's libraries, opens its regions, and starts its instances.
@@ -203,14 +214,26 @@ fn bring_up(core: &mut Core) -> Result<(), StartError> {
     let mut instances = Vec::new();
     for component in &package.release().components {
         let name = &component.name;
-        let entry = core.catalog.state().region(name, 0).cloned().ok_or_else(|| {
-            UpgradeError::Script(format!("the catalog names no region of {name}"))
-        })?;
+        let entry = core
+            .catalog
+            .state()
+            .region(name, 0)
+            .cloned()
+            .ok_or_else(|| {
+                UpgradeError::Script(format!("the catalog names no region of {name}"))
+            })?;
         let library = core.open_library(&package, name, &component.version.to_string())?;
         let region = core.open_region(&package, &entry, library.description().fingerprint)?;
-        let config = core.config_of(&package, name)?;
+        let config = config_json(&package, name)?;
         let generation = entry.generation;
-        instances.push(Instance::new(name.clone(), 0, library, region, generation, config));
+        instances.push(Instance::new(
+            name.clone(),
+            0,
+            library,
+            region,
+            generation,
+            config,
+        ));
     }
     let mut taken = Taken::new(instances, core.figures.clone()).map_err(StartError::EventLoop)?;
     let peers = taken.shard.names().to_vec();
@@ -229,7 +252,10 @@ fn bring_up(core: &mut Core) -> Result<(), StartError> {
         let called = outside.call(Function::Init, &gate, START);
         gate.close();
         let (_, mut effects) = called.map_err(UpgradeError::from)?;
-        instance.region.commit().map_err(|e| UpgradeError::Script(e.to_string()))?;
+        instance
+            .region
+            .commit()
+            .map_err(|e| UpgradeError::Script(e.to_string()))?;
         taken.shard.carry_out(at, &mut effects);
     }
     core.standing = Some(taken);

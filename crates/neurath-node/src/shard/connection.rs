@@ -89,7 +89,10 @@ impl Connection {
 
     /// Takes what came in out of the connection, for the time of a call.
     pub(crate) fn take_input(&mut self) -> Input {
-        Input { bytes: std::mem::take(&mut self.input), done: self.input_done }
+        Input {
+            bytes: std::mem::take(&mut self.input),
+            done: self.input_done,
+        }
     }
 
     /// Puts it back.
@@ -164,8 +167,7 @@ impl Connection {
 
     /// Puts an answer into its place; `false` if the place is not free.
     pub(crate) fn reply(&mut self, place: u64, bytes: &[u8]) -> bool {
-        if place < self.next_reply || place >= self.next_token || self.parked.contains_key(&place)
-        {
+        if place < self.next_reply || place >= self.next_token || self.parked.contains_key(&place) {
             return false;
         }
         if place > self.next_reply {

@@ -12,12 +12,30 @@ use crate::loader::Services;
 /// One thing asked for. Bytes are ranges of [`Effects::bytes`].
 #[derive(Debug)]
 pub(crate) enum Effect {
-    Reply { token: Token, bytes: std::ops::Range<usize> },
-    Send { component: String, token: Token, bytes: std::ops::Range<usize> },
-    SetUser { connection: u64, user: u64 },
-    Close { connection: u64 },
-    Listen { address: String, listener: TcpListener },
-    Timer { id: u64, after_ms: u64 },
+    Reply {
+        token: Token,
+        bytes: std::ops::Range<usize>,
+    },
+    Send {
+        component: String,
+        token: Token,
+        bytes: std::ops::Range<usize>,
+    },
+    SetUser {
+        connection: u64,
+        user: u64,
+    },
+    Close {
+        connection: u64,
+    },
+    Listen {
+        address: String,
+        listener: TcpListener,
+    },
+    Timer {
+        id: u64,
+        after_ms: u64,
+    },
 }
 
 /// What of the shard's connections a call may see.
@@ -96,7 +114,11 @@ impl<L: Line> Services for Asked<'_, L> {
             return Status::NOT_FOUND;
         }
         let bytes = self.effects.add(bytes);
-        self.effects.list.push(Effect::Send { component: component.to_owned(), token, bytes });
+        self.effects.list.push(Effect::Send {
+            component: component.to_owned(),
+            token,
+            bytes,
+        });
         Status::OK
     }
 
@@ -138,7 +160,10 @@ impl<L: Line> Services for Asked<'_, L> {
     }
 
     fn timer(&mut self, id: u64, after_ms: u64) -> Status {
-        self.effects.list.push(Effect::Timer { id, after_ms: after_ms.min(TIMER_MAX_MS) });
+        self.effects.list.push(Effect::Timer {
+            id,
+            after_ms: after_ms.min(TIMER_MAX_MS),
+        });
         Status::OK
     }
 

@@ -40,7 +40,16 @@ impl Instance {
         let attached = Attached::new();
         region.attach(attached.handle());
         let restarts = VecDeque::new();
-        Instance { component, number, library, attached, region, generation, config, restarts }
+        Instance {
+            component,
+            number,
+            library,
+            attached,
+            region,
+            generation,
+            config,
+            restarts,
+        }
     }
 
     /// Bytes of the region's file, and of its live objects.
@@ -51,10 +60,18 @@ impl Instance {
 
     /// Whether it may be restarted once more; otherwise how often it was.
     pub(super) fn may_restart(&mut self, now: Instant) -> Result<(), usize> {
-        while self.restarts.front().is_some_and(|first| now - *first > PERIOD) {
+        while self
+            .restarts
+            .front()
+            .is_some_and(|first| now - *first > PERIOD)
+        {
             self.restarts.pop_front();
         }
         self.restarts.push_back(now);
-        if self.restarts.len() > INTENSITY { Err(self.restarts.len()) } else { Ok(()) }
+        if self.restarts.len() > INTENSITY {
+            Err(self.restarts.len())
+        } else {
+            Ok(())
+        }
     }
 }

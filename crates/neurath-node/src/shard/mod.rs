@@ -49,7 +49,9 @@ pub(crate) type Answer = Result<Vec<u8>, String>;
 
 /// Milliseconds since 1970, UTC.
 pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -97,18 +99,26 @@ impl Connections {
 
 impl Line for Connections {
     fn take(&mut self, connection: u64) -> Token {
-        let Some((slot, connection)) = self.get(connection) else { return Token::NONE };
+        let Some((slot, connection)) = self.get(connection) else {
+            return Token::NONE;
+        };
         let (taken, id) = (connection.taken(), connection.id);
         let sequence = connection.take_token();
         if self.taken.last().is_none_or(|(last, _)| *last != slot) {
             self.taken.push((slot, taken));
         }
-        Token { target: id, sequence }
+        Token {
+            target: id,
+            sequence,
+        }
     }
 
     fn has(&self, id: u64) -> bool {
         let slot = (id & ((1 << SLOT_BITS) - 1)) as usize;
-        self.slots.get(slot).and_then(Option::as_deref).is_some_and(|known| known.id == id)
+        self.slots
+            .get(slot)
+            .and_then(Option::as_deref)
+            .is_some_and(|known| known.id == id)
     }
 }
 
@@ -140,7 +150,9 @@ pub(crate) struct Shard {
 
 impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shard").field("instances", &self.names).finish_non_exhaustive()
+        f.debug_struct("Shard")
+            .field("instances", &self.names)
+            .finish_non_exhaustive()
     }
 }
 
@@ -153,7 +165,10 @@ impl Shard {
     ) -> io::Result<(Shard, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let names = instances.iter().map(|instance| instance.component.clone()).collect();
+        let names = instances
+            .iter()
+            .map(|instance| instance.component.clone())
+            .collect();
         let shard = Shard {
             poll,
             commands,
@@ -185,24 +200,36 @@ impl Shard {
     /// Where an instance listens, in its own words.
     pub(crate) fn listening(&self, owner: usize) -> Vec<String> {
         let owned = |listener: &&Listener| listener.owner == owner;
-        self.listeners.iter().filter(owned).map(|listener| listener.address.clone()).collect()
+        self.listeners
+            .iter()
+            .filter(owned)
+            .map(|listener| listener.address.clone())
+            .collect()
     }
 
     /// Where clients reach it.
     pub(crate) fn bound(&self) -> Vec<String> {
-        self.listeners.iter().map(|listener| listener.bound.clone()).collect()
+        self.listeners
+            .iter()
+            .map(|listener| listener.bound.clone())
+            .collect()
     }
 
     /// One round of the loop: waits for something to do, and does it.
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
         let timeout = if self.unread.is_empty() && self.mailbox.is_empty() {
-            self.timers.next().map(|at| at.saturating_duration_since(Instant::now()))
+            self.timers
+                .next()
+                .map(|at| at.saturating_duration_since(Instant::now()))
         } else {
             Some(Duration::ZERO)
         };
         // Rounded up, so that the timer is due after waiting.
         let timeout = timeout.map(|timeout| timeout + Duration::from_micros(999));
-        match self.poll.poll(events, timeout.filter(|t| *t < Duration::from_secs(3600))) {
+        match self
+            .poll
+            .poll(events, timeout.filter(|t| *t < Duration::from_secs(3600)))
+        {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             polled => polled?,
         }
@@ -252,7 +279,9 @@ impl Shard {
 
     fn accept(&mut self, number: usize) {
         for _ in 0..ACCEPTED {
-            let Some(listener) = self.listeners.get(number) else { return };
+            let Some(listener) = self.listeners.get(number) else {
+                return;
+            };
             let owner = listener.owner;
             let mut stream = match listener.socket.accept() {
                 Ok((stream, _)) => stream,
@@ -267,7 +296,11 @@ impl Shard {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "cannot set TCP_NODELAY");
             }
-            let slot = self.connections.free.pop().unwrap_or(self.connections.slots.len());
+            let slot = self
+                .connections
+                .free
+                .pop()
+                .unwrap_or(self.connections.slots.len());
             if slot >= 1 << SLOT_BITS {
                 return;
             }
@@ -285,7 +318,9 @@ impl Shard {
             }
             self.connections.slots[slot] = Some(Box::new(Connection::new(id, stream, owner)));
             self.figures.connections.fetch_add(1, Ordering::Relaxed);
-            self.figures.connections_total.fetch_add(1, Ordering::Relaxed);
+            self.figures
+                .connections_total
+                .fetch_add(1, Ordering::Relaxed);
             self.tell(owner, MessageKind::OPENED, id);
             self.unread.push_back(slot);
         }
@@ -306,14 +341,22 @@ impl Shard {
 
     /// Tells an instance of a connection that came or went.
     fn tell(&mut self, owner: usize, kind: MessageKind, connection: u64) {
-        let event = Event { kind, source: connection, user: 0, token: Token::NONE, bytes: &[] };
+        let event = Event {
+            kind,
+            source: connection,
+            user: 0,
+            token: Token::NONE,
+            bytes: &[],
+        };
         if let Err(error) = self.deliver(owner, event) {
             tracing::warn!(component = self.names[owner], %error, "a connection's handler failed");
         }
     }
 
     fn read(&mut self, slot: usize) {
-        let Some(Some(connection)) = self.connections.slots.get_mut(slot) else { return };
+        let Some(Some(connection)) = self.connections.slots.get_mut(slot) else {
+            return;
+        };
         if !connection.readable || !connection.wants_input() {
             return;
         }
@@ -364,8 +407,13 @@ impl Shard {
 
     fn serve_mailbox(&mut self) {
         while let Some(Envelope { to, token, bytes }) = self.mailbox.pop_front() {
-            let event =
-                Event { kind: MessageKind::REQUEST, source: 0, user: 0, token, bytes: &bytes };
+            let event = Event {
+                kind: MessageKind::REQUEST,
+                source: 0,
+                user: 0,
+                token,
+                bytes: &bytes,
+            };
             if let Err(error) = self.deliver(to, event) {
                 tracing::warn!(component = self.names[to], %error, "a request's handler failed");
                 self.fail(token, &error);
@@ -397,7 +445,9 @@ impl Shard {
             return;
         }
         // A connection that has gone needs no answer.
-        let Some((slot, connection)) = self.connections.get(token.target) else { return };
+        let Some((slot, connection)) = self.connections.get(token.target) else {
+            return;
+        };
         if !connection.reply(token.sequence, bytes) {
             tracing::error!(?token, "a token was answered twice, or never given");
             return;
@@ -408,7 +458,9 @@ impl Shard {
     /// Serves one message in one transaction; gives how many of its bytes are done with.
     fn deliver(&mut self, to: usize, event: Event<'_>) -> Result<usize, CallError> {
         self.figures.messages.fetch_add(1, Ordering::Relaxed);
-        self.activity.instance.store(to as u64 + 1, Ordering::Relaxed);
+        self.activity
+            .instance
+            .store(to as u64 + 1, Ordering::Relaxed);
         let result = self.call(to, Function::Handle, Some(event));
         self.activity.instance.store(0, Ordering::Relaxed);
         if let Err(error) = &result
@@ -451,10 +503,12 @@ impl Shard {
         let called = instance.library.call(function, invocation);
         let committed = called.and_then(|outcome| {
             let committed = instance.region.commit();
-            committed.map(|_| outcome.consumed).map_err(|error| CallError {
-                status: Status::FAILED,
-                text: error.to_string(),
-            })
+            committed
+                .map(|_| outcome.consumed)
+                .map_err(|error| CallError {
+                    status: Status::FAILED,
+                    text: error.to_string(),
+                })
         });
         match committed {
             Ok(consumed) => {
@@ -485,12 +539,20 @@ impl Shard {
         for effect in effects.list.drain(..) {
             match effect {
                 Effect::Reply { token, bytes } => self.reply(token, &effects.bytes[bytes]),
-                Effect::Send { component, token, bytes } => {
+                Effect::Send {
+                    component,
+                    token,
+                    bytes,
+                } => {
                     if let Some(to) = self.names.iter().position(|name| *name == component) {
                         let mut message = self.pool.pop().unwrap_or_default();
                         message.clear();
                         message.extend_from_slice(&effects.bytes[bytes]);
-                        self.mailbox.push_back(Envelope { to, token, bytes: message });
+                        self.mailbox.push_back(Envelope {
+                            to,
+                            token,
+                            bytes: message,
+                        });
                     }
                 }
                 Effect::SetUser { connection, user } => {
@@ -506,7 +568,8 @@ impl Shard {
                 }
                 Effect::Listen { address, listener } => self.listen(of, address, listener),
                 Effect::Timer { id, after_ms } => {
-                    self.timers.set(of, id, Instant::now() + Duration::from_millis(after_ms));
+                    self.timers
+                        .set(of, id, Instant::now() + Duration::from_millis(after_ms));
                 }
             }
         }
@@ -521,12 +584,8 @@ impl Shard {
             tracing::info!(component = self.names[owner], %bound, "listening");
             // The first port is the one that `INFO` tells.
             let port = &self.figures.port;
-            let _ = port.compare_exchange(
-                0,
-                bound.port().into(),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
+            let _ =
+                port.compare_exchange(0, bound.port().into(), Ordering::Relaxed, Ordering::Relaxed);
         }
         let mut socket = TcpListener::from_std(listener);
         let token = PollToken(FIRST_LISTENER + self.listeners.len());
@@ -534,8 +593,17 @@ impl Shard {
             tracing::error!(address, "too many listeners");
             return;
         }
-        match self.poll.registry().register(&mut socket, token, Interest::READABLE) {
-            Ok(()) => self.listeners.push(Listener { owner, address, bound: named, socket }),
+        match self
+            .poll
+            .registry()
+            .register(&mut socket, token, Interest::READABLE)
+        {
+            Ok(()) => self.listeners.push(Listener {
+                owner,
+                address,
+                bound: named,
+                socket,
+            }),
             Err(error) => tracing::error!(address, %error, "cannot watch a listener"),
         }
     }
@@ -543,7 +611,9 @@ impl Shard {
     fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for slot in dirty.drain(..) {
-            let Some(Some(connection)) = self.connections.slots.get_mut(slot) else { continue };
+            let Some(Some(connection)) = self.connections.slots.get_mut(slot) else {
+                continue;
+            };
             connection.flushing = false;
             if !connection.flush() || connection.is_over() {
                 self.drop_connection(slot);
@@ -558,7 +628,9 @@ impl Shard {
     }
 
     fn drop_connection(&mut self, slot: usize) {
-        let Some(mut connection) = self.connections.slots[slot].take() else { return };
+        let Some(mut connection) = self.connections.slots[slot].take() else {
+            return;
+        };
         if let Err(error) = self.poll.registry().deregister(&mut connection.stream) {
             tracing::debug!(%error, "cannot stop watching a connection");
         }
@@ -598,7 +670,10 @@ impl Shard {
                 self.next_caller += 1;
                 let target = CALLER | self.next_caller;
                 self.callers.insert(target, answer);
-                Token { target, sequence: 0 }
+                Token {
+                    target,
+                    sequence: 0,
+                }
             }
             None => Token::NONE,
         };
@@ -609,7 +684,11 @@ impl Shard {
 /// What a connection's client reads when its request could not be served: a line as RESP has
 /// it, which a person can read as well.
 fn error_line(error: &CallError) -> Vec<u8> {
-    let text: String = error.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text: String = error
+        .text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     let line = if text.starts_with("OOM ") {
         format!("-{text}\r\n")
     } else {

@@ -29,7 +29,11 @@ pub(crate) enum Command {
     /// Look at the shard between two messages.
     Look(Look),
     /// A request of this process.
-    Request { component: String, bytes: Vec<u8>, answer: Option<Sender<Answer>> },
+    Request {
+        component: String,
+        bytes: Vec<u8>,
+        answer: Option<Sender<Answer>>,
+    },
 }
 
 /// Where a shard is handed over. Either it gets there, or whoever waited has gone, and
@@ -99,6 +103,14 @@ pub(crate) enum TakeError {
     Gone,
 }
 
+/// A shard that could not be taken.
+#[derive(Debug)]
+pub(crate) struct NotTaken {
+    pub(crate) error: TakeError,
+    /// Its thread, which goes on as if it had not been asked; none if it has ended.
+    pub(crate) thread: Option<Box<ShardThread>>,
+}
+
 /// A shard that runs on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct ShardThread {
@@ -125,12 +137,20 @@ impl Taken {
         let (commands, receiver) = mpsc::channel();
         let activity = Arc::new(Activity::default());
         let (shard, waker) = Shard::new(instances, figures, receiver, activity.clone())?;
-        Ok(Taken { shard: Box::new(shard), commands, waker: Arc::new(waker), activity })
+        Ok(Taken {
+            shard: Box::new(shard),
+            commands,
+            waker: Arc::new(waker),
+            activity,
+        })
     }
 
     /// Sends commands to it, now and when it runs.
     pub(crate) fn mailbox(&self) -> Mailbox {
-        Mailbox { commands: self.commands.clone(), waker: self.waker.clone() }
+        Mailbox {
+            commands: self.commands.clone(),
+            waker: self.waker.clone(),
+        }
     }
 
     /// Lets it run on a fresh thread.
@@ -139,13 +159,25 @@ impl Taken {
     ///
     /// If no thread can be made; the shard is lost then.
     pub(crate) fn run(self) -> io::Result<ShardThread> {
-        let Taken { shard, commands, waker, activity } = self;
+        let Taken {
+            shard,
+            commands,
+            waker,
+            activity,
+        } = self;
         let names = shard.names().to_vec();
         let (end, ended) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("neurath-shard".into())
             .spawn(move || serve(shard, &end))?;
-        Ok(ShardThread { commands, waker, activity, names, thread, ended })
+        Ok(ShardThread {
+            commands,
+            waker,
+            activity,
+            names,
+            thread,
+            ended,
+        })
     }
 }
 
@@ -169,32 +201,58 @@ impl ShardThread {
     ///
     /// # Errors
     ///
-    /// [`TakeError`], with the thread, which goes on as if it had not been asked.
-    pub(crate) fn take(self, deadline: Duration) -> Result<Taken, (TakeError, Option<ShardThread>)> {
+    /// [`NotTaken`] says why, and has the thread.
+    pub(crate) fn take(self, deadline: Duration) -> Result<Taken, NotTaken> {
         let place = Arc::new(HandOver::default());
         let asked = self.commands.send(Command::HandOver(place.clone())).is_ok()
             && self.waker.wake().is_ok();
-        let handed = if asked { place.wait(deadline, || self.is_finished()) } else { None };
+        let handed = if asked {
+            place.wait(deadline, || self.is_finished())
+        } else {
+            None
+        };
         let shard = match handed {
             Some(shard) => shard,
             // It ended by itself, and left the shard.
             None if self.is_finished() => match self.ended.try_recv() {
                 Ok(shard) => shard,
-                Err(_) => return Err((TakeError::Gone, None)),
+                Err(_) => {
+                    return Err(NotTaken {
+                        error: TakeError::Gone,
+                        thread: None,
+                    });
+                }
             },
             None => {
                 let holder = match self.activity.instance.load(Ordering::Relaxed) {
                     0 => "no handler runs; the machine may be too busy".to_owned(),
-                    at => format!("a handler of `{}` has not returned", self.names[at as usize - 1]),
+                    at => format!(
+                        "a handler of `{}` has not returned",
+                        self.names[at as usize - 1]
+                    ),
                 };
-                return Err((TakeError::Busy(deadline, holder), Some(self)));
+                return Err(NotTaken {
+                    error: TakeError::Busy(deadline, holder),
+                    thread: Some(Box::new(self)),
+                });
             }
         };
-        let ShardThread { commands, waker, activity, thread, .. } = self;
+        let ShardThread {
+            commands,
+            waker,
+            activity,
+            thread,
+            ..
+        } = self;
         if thread.join().is_err() {
             tracing::error!("the event loop's thread panicked after it had handed over");
         }
-        Ok(Taken { shard, commands, waker, activity })
+        Ok(Taken {
+            shard,
+            commands,
+            waker,
+            activity,
+        })
     }
 
     /// Looks at the shard between two messages; `None` if it does not come to one in time.
@@ -231,7 +289,11 @@ fn serve(mut shard: Box<Shard>, end: &Sender<Box<Shard>>) {
                     Some(unwanted) => shard = unwanted,
                 },
                 Ok(Command::Look(Look(look))) => look(&mut shard),
-                Ok(Command::Request { component, bytes, answer }) => {
+                Ok(Command::Request {
+                    component,
+                    bytes,
+                    answer,
+                }) => {
                     shard.request(&component, bytes, answer);
                 }
                 Err(_) => break,

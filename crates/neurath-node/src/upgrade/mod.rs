@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use neurath_manifest::{PurgeKind, Step};
+use neurath_pmem::Handle;
 use neurath_pmem::region::{Region, RegionOptions};
 use neurath_pmem::schema::hex;
-use neurath_pmem::Handle;
 
 pub use error::{CallFailed, UpgradeError};
 pub(crate) use outside::Outside;
@@ -26,7 +26,7 @@ use crate::fault;
 use crate::journal::{Kind, Verdict};
 use crate::loader::{Function, Library};
 use crate::mapping::{Attached, Gate};
-use crate::node::Core;
+use crate::node::{Core, config_json};
 use crate::protocol::{Progress, StepTime, Upgraded};
 use crate::release::ReleasePackage;
 use crate::shard::{Taken, now_ms};
@@ -113,7 +113,12 @@ impl<'a> Upgrade<'a> {
             &self.goal.operation,
             &self.goal.who,
             Kind::Started {
-                operation: if self.goal.way == Way::Forward { "apply" } else { "rollback" }.into(),
+                operation: if self.goal.way == Way::Forward {
+                    "apply"
+                } else {
+                    "rollback"
+                }
+                .into(),
                 plan_id: Some(self.goal.plan_id.clone()),
                 from: Some(from.clone()),
                 to: Some(to.clone()),
@@ -123,9 +128,13 @@ impl<'a> Upgrade<'a> {
         let steps: Vec<Step> = self.goal.steps.clone();
         let done = steps.iter().enumerate().try_for_each(|(index, step)| {
             let (index, of) = (index as u32, steps.len() as u32);
-            self.timed(step.verb(), step.components().join(", "), index, of, |this| {
-                this.step(step)
-            })
+            self.timed(
+                step.verb(),
+                step.components().join(", "),
+                index,
+                of,
+                |this| this.step(step),
+            )
         });
         if let Err(cause) = done {
             return Err(self.undo(cause));
@@ -137,7 +146,12 @@ impl<'a> Upgrade<'a> {
         // Unmapping what is not used any more takes its time, and nobody waits for it.
         let (unloaded, retained) = self.settle();
         fault::point("upgrade.settled");
-        self.core.end(&self.goal.operation, &self.goal.who, Verdict::Done, format!("{to} serves"));
+        self.core.end(
+            &self.goal.operation,
+            &self.goal.who,
+            Verdict::Done,
+            format!("{to} serves"),
+        );
         fault::point("upgrade.ended");
         Ok(Upgraded {
             from,
@@ -160,13 +174,37 @@ impl<'a> Upgrade<'a> {
     ) -> Result<(), UpgradeError> {
         let began = Instant::now();
         let result = work(self);
-        let name = if what.is_empty() { verb.to_owned() } else { format!("{verb} {what}") };
+        let name = if what.is_empty() {
+            verb.to_owned()
+        } else {
+            format!("{verb} {what}")
+        };
         let micros = micros(began.elapsed());
-        let verdict = if result.is_ok() { Verdict::Done } else { Verdict::Failed };
-        self.times.push(StepTime { name: name.clone(), micros });
-        let record = Kind::Step { index, name: name.clone(), micros, verdict };
-        let written = self.core.journal.append(&self.goal.operation, &self.goal.who, record);
-        (self.progress)(Progress { step: name, index, of, micros });
+        let verdict = if result.is_ok() {
+            Verdict::Done
+        } else {
+            Verdict::Failed
+        };
+        self.times.push(StepTime {
+            name: name.clone(),
+            micros,
+        });
+        let record = Kind::Step {
+            index,
+            name: name.clone(),
+            micros,
+            verdict,
+        };
+        let written = self
+            .core
+            .journal
+            .append(&self.goal.operation, &self.goal.who, record);
+        (self.progress)(Progress {
+            step: name,
+            index,
+            of,
+            micros,
+        });
         fault::point("upgrade.step");
         if self.flipped {
             if let Err(error) = written {
@@ -183,10 +221,17 @@ impl<'a> Upgrade<'a> {
                 self.load_object_code(component, &version.to_string())
             }
             Step::PointOfNoReturn => Ok(self.core.journal.sync()?),
-            Step::Suspend { components, timeout } => self.suspend(components, *timeout),
-            Step::CodeChange { component, extra, .. } => {
+            Step::Suspend {
+                components,
+                timeout,
+            } => self.suspend(components, *timeout),
+            Step::CodeChange {
+                component, extra, ..
+            } => {
                 let extra = extra.as_ref().map(serde_json::to_string);
-                let extra = extra.transpose().map_err(|e| UpgradeError::Script(e.to_string()))?;
+                let extra = extra
+                    .transpose()
+                    .map_err(|e| UpgradeError::Script(e.to_string()))?;
                 self.code_change(component, extra.unwrap_or_else(|| "{}".into()))
             }
             Step::Load { component, .. } => {
@@ -196,7 +241,10 @@ impl<'a> Upgrade<'a> {
             Step::Resume { .. } if self.flipped => Ok(()),
             Step::Resume { .. } => self.switch(),
             // The old code goes when the release is confirmed: until then it is the way back.
-            Step::Purge { kind: PurgeKind::Soft | PurgeKind::Brutal, .. } => Ok(()),
+            Step::Purge {
+                kind: PurgeKind::Soft | PurgeKind::Brutal,
+                ..
+            } => Ok(()),
             other => Err(UpgradeError::Script(format!(
                 "`{}` is not supported by this node; plan the upgrade without it",
                 other.verb()
@@ -215,7 +263,11 @@ impl<'a> Upgrade<'a> {
     fn left(&self) -> Result<Duration, UpgradeError> {
         let used = self.stopped.map_or(Duration::ZERO, |since| since.elapsed());
         let left = self.pause.saturating_sub(used);
-        if left.is_zero() { Err(UpgradeError::Budget(self.pause)) } else { Ok(left) }
+        if left.is_zero() {
+            Err(UpgradeError::Budget(self.pause))
+        } else {
+            Ok(left)
+        }
     }
 
     /// Step 1: loads the new version beside the old one.
@@ -225,19 +277,28 @@ impl<'a> Upgrade<'a> {
         fault::point("upgrade.library-open");
         let name = component.to_owned();
         let seen = self.look(move |instances| {
-            let at = instances.iter().position(|instance| instance.component == name)?;
+            let at = instances
+                .iter()
+                .position(|instance| instance.component == name)?;
             let instance = &instances[at];
-            Some((at, instance.library.clone(), instance.region.schema(), instance.region.source()))
+            Some((
+                at,
+                instance.library.clone(),
+                instance.region.schema(),
+                instance.region.source(),
+            ))
         })?;
         let Some((at, old, schema, source)) = seen else {
-            return Err(UpgradeError::Script(format!("no instance of `{component}` runs")));
+            return Err(UpgradeError::Script(format!(
+                "no instance of `{component}` runs"
+            )));
         };
         let planned = plan_conversion(component, &schema, &old, &library)?;
         let mut part = Part {
             component: component.to_owned(),
             version: version.to_owned(),
             at,
-            config: self.core.config_of(&goal.package, component)?,
+            config: config_json(&goal.package, component)?,
             entry: None,
             state: NewState::Kept,
             conversions: Vec::new(),
@@ -309,9 +370,9 @@ impl<'a> Upgrade<'a> {
             let asked = Instant::now();
             match running.take(self.pause.min(SUSPEND)) {
                 Ok(taken) => self.taken = Some(taken),
-                Err((error, running)) => {
-                    self.core.running = running;
-                    return Err(error.into());
+                Err(not) => {
+                    self.core.running = not.thread.map(|thread| *thread);
+                    return Err(not.error.into());
                 }
             }
             self.stopped = Some(asked);
@@ -320,9 +381,15 @@ impl<'a> Upgrade<'a> {
         fault::point("upgrade.suspended");
         for component in components {
             let deadline = self.left()?;
-            let Some(taken) = &mut self.taken else { unreachable!("just taken") };
+            let Some(taken) = &mut self.taken else {
+                unreachable!("just taken")
+            };
             let shard = &mut taken.shard;
-            let Some(at) = shard.instances.iter().position(|i| i.component == *component) else {
+            let Some(at) = shard
+                .instances
+                .iter()
+                .position(|i| i.component == *component)
+            else {
                 continue;
             };
             let outside = outside(shard, at);
@@ -350,10 +417,18 @@ impl<'a> Upgrade<'a> {
     fn code_change(&mut self, component: &str, extra: String) -> Result<(), UpgradeError> {
         let deadline = self.left()?;
         let Some(taken) = &self.taken else {
-            return Err(UpgradeError::Script("a code_change before any suspend".into()));
+            return Err(UpgradeError::Script(
+                "a code_change before any suspend".into(),
+            ));
         };
-        let Some(part) = self.parts.iter_mut().find(|part| part.component == component) else {
-            return Err(UpgradeError::Script(format!("`{component}` has no code loaded yet")));
+        let Some(part) = self
+            .parts
+            .iter_mut()
+            .find(|part| part.component == component)
+        else {
+            return Err(UpgradeError::Script(format!(
+                "`{component}` has no code loaded yet"
+            )));
         };
         part.convert(&taken.shard.instances[part.at].region, extra, deadline)?;
         fault::point("upgrade.converted");
@@ -406,8 +481,11 @@ impl<'a> Upgrade<'a> {
             ..old.clone()
         };
         // It works on what it sees through the dummy; whatever it says changes nothing.
-        if let Err(error) = old.call(Function::Terminate, &Gate::to_dummy(), TERMINATE.min(deadline))
-        {
+        if let Err(error) = old.call(
+            Function::Terminate,
+            &Gate::to_dummy(),
+            TERMINATE.min(deadline),
+        ) {
             tracing::warn!(%error, "the old version did not terminate well");
         }
         fault::point("upgrade.terminated");
@@ -436,7 +514,10 @@ impl<'a> Upgrade<'a> {
         let package = &self.goal.package;
         let mut regions = now.regions.clone();
         for part in &self.parts {
-            for entry in regions.iter_mut().filter(|entry| entry.component == part.component) {
+            for entry in regions
+                .iter_mut()
+                .filter(|entry| entry.component == part.component)
+            {
                 match &part.entry {
                     Some(new) => *entry = new.clone(),
                     None => entry.version.clone_from(&part.version),
@@ -466,9 +547,13 @@ impl<'a> Upgrade<'a> {
 
     /// Puts the new code and state into the instances' places.
     fn hand_over(&mut self) {
-        let Some(taken) = &mut self.taken else { unreachable!("still standing") };
+        let Some(taken) = &mut self.taken else {
+            unreachable!("still standing")
+        };
         for part in &mut self.parts {
-            let Some((mut effects, gate)) = part.started.take() else { continue };
+            let Some((mut effects, gate)) = part.started.take() else {
+                continue;
+            };
             drop(gate);
             let instance = &mut taken.shard.instances[part.at];
             let before = match std::mem::replace(&mut part.state, NewState::Kept) {
@@ -494,15 +579,22 @@ impl<'a> Upgrade<'a> {
 
     /// Lets the shard run, on a thread that has seen nothing of the old code.
     fn resume(&mut self) -> Result<(), UpgradeError> {
-        let Some(taken) = self.taken.take() else { return Ok(()) };
+        let Some(taken) = self.taken.take() else {
+            return Ok(());
+        };
         if self.core.hold {
             // The node is starting: it serves when all is in place.
             self.core.standing = Some(taken);
         } else {
-            let running = taken.run().map_err(|error| UpgradeError::Suspend(error.to_string()))?;
+            let running = taken
+                .run()
+                .map_err(|error| UpgradeError::Suspend(error.to_string()))?;
             self.core.running = Some(running);
         }
-        self.stop = self.stopped.take().map_or(Duration::ZERO, |since| since.elapsed());
+        self.stop = self
+            .stopped
+            .take()
+            .map_or(Duration::ZERO, |since| since.elapsed());
         fault::point("upgrade.resumed");
         Ok(())
     }
@@ -513,7 +605,9 @@ impl<'a> Upgrade<'a> {
         // What serves now is not kept for the way back, and not closed. The parts hold the
         // last other references.
         let in_use: Vec<Arc<Library>> = self.parts.drain(..).map(|part| part.library).collect();
-        self.core.warm.retain(|warm| !in_use.iter().any(|used| Arc::ptr_eq(used, warm)));
+        self.core
+            .warm
+            .retain(|warm| !in_use.iter().any(|used| Arc::ptr_eq(used, warm)));
         drop(in_use);
         let mut old = Vec::new();
         for (library, region) in replaced {
@@ -536,8 +630,16 @@ impl<'a> Upgrade<'a> {
         if self.flipped {
             // Only `resume` can fail after the flip.
             let text = "the new release is the current one, and cannot run".to_owned();
-            self.core.end(&self.goal.operation, &self.goal.who, Verdict::OperatorNeeded, text.clone());
-            return UpgradeError::Lost { cause: Box::new(cause), text };
+            self.core.end(
+                &self.goal.operation,
+                &self.goal.who,
+                Verdict::OperatorNeeded,
+                text.clone(),
+            );
+            return UpgradeError::Lost {
+                cause: Box::new(cause),
+                text,
+            };
         }
         fault::point("upgrade.undoing");
         let mut trouble = Vec::new();
@@ -576,12 +678,21 @@ impl<'a> Upgrade<'a> {
         }
         let cause = if trouble.is_empty() {
             let text = cause.to_string();
-            self.core.end(&self.goal.operation, &self.goal.who, Verdict::Undone, text);
+            self.core
+                .end(&self.goal.operation, &self.goal.who, Verdict::Undone, text);
             cause
         } else {
             let text = trouble.join("; ");
-            self.core.end(&self.goal.operation, &self.goal.who, Verdict::OperatorNeeded, text.clone());
-            UpgradeError::Lost { cause: Box::new(cause), text }
+            self.core.end(
+                &self.goal.operation,
+                &self.goal.who,
+                Verdict::OperatorNeeded,
+                text.clone(),
+            );
+            UpgradeError::Lost {
+                cause: Box::new(cause),
+                text,
+            }
         };
         // Those of the way back stay; the others are nobody's.
         self.core.close_libraries(libraries);

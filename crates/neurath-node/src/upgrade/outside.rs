@@ -30,10 +30,20 @@ pub(crate) struct Outside {
 pub(crate) enum OutsideError {
     /// The component says no, or panicked.
     #[error("{what} of {component} {version} failed: {text}")]
-    Failed { what: &'static str, component: String, version: String, text: String },
+    Failed {
+        what: &'static str,
+        component: String,
+        version: String,
+        text: String,
+    },
     /// It did not come back.
     #[error("{what} of {component} {version}: {source}")]
-    Work { what: &'static str, component: String, version: String, source: WorkError },
+    Work {
+        what: &'static str,
+        component: String,
+        version: String,
+        source: WorkError,
+    },
 }
 
 /// The function's name as an author knows it.
@@ -79,12 +89,20 @@ impl Outside {
         });
         match worked {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(error)) => {
-                Err(OutsideError::Failed { what, component, version, text: error.text })
-            }
+            Ok(Err(error)) => Err(OutsideError::Failed {
+                what,
+                component,
+                version,
+                text: error.text,
+            }),
             Err(source) => {
                 gate.close();
-                Err(OutsideError::Work { what, component, version, source })
+                Err(OutsideError::Work {
+                    what,
+                    component,
+                    version,
+                    source,
+                })
             }
         }
     }

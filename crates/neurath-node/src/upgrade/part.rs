@@ -15,6 +15,9 @@ use crate::shard::effects::Effects;
 use crate::shard::now_ms;
 use crate::worker;
 
+/// Where a conversion is: a library, and its number there.
+pub(super) type Place = (Arc<Library>, usize);
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Part {
@@ -30,8 +33,8 @@ pub(super) struct Part {
     pub(super) entry: Option<RegionEntry>,
     /// The new generation in the making.
     pub(super) state: NewState,
-    /// Where each conversion of the plan is: a library, and its number there.
-    pub(super) conversions: Vec<(Arc<Library>, usize)>,
+    /// Where each conversion of the plan is.
+    pub(super) conversions: Vec<Place>,
     /// Whether the script has switched to the new code.
     pub(super) loaded: bool,
     /// Whether the old version was terminated.
@@ -59,7 +62,7 @@ pub(super) fn plan_conversion(
     region_schema: &[u8],
     old: &Arc<Library>,
     new: &Arc<Library>,
-) -> Result<Option<(MigrationPlan, Vec<(Arc<Library>, usize)>)>, UpgradeError> {
+) -> Result<Option<(MigrationPlan, Vec<Place>)>, UpgradeError> {
     let version = new.description().version.clone();
     let decode = |bytes: &[u8]| {
         SchemaDesc::decode(bytes).map_err(|error| UpgradeError::Schema {
@@ -82,16 +85,22 @@ pub(super) fn plan_conversion(
     let mut known: Vec<Conversion> = Vec::new();
     for library in [new, old] {
         for (index, migration) in library.description().migrations.iter().enumerate() {
-            let conversion = Conversion { from: migration.from, to: migration.to };
+            let conversion = Conversion {
+                from: migration.from,
+                to: migration.to,
+            };
             if !known.contains(&conversion) {
                 known.push(conversion);
                 places.push((library.clone(), index));
             }
         }
     }
-    let plan = MigrationPlan::new(&from, &to, &known).map_err(|source| {
-        UpgradeError::Uncovered { component: component.to_owned(), version, source }
-    })?;
+    let plan =
+        MigrationPlan::new(&from, &to, &known).map_err(|source| UpgradeError::Uncovered {
+            component: component.to_owned(),
+            version,
+            source,
+        })?;
     Ok(Some((plan, places)))
 }
 
@@ -117,9 +126,26 @@ impl Part {
         let worked = worker::run("code_change", deadline, move || {
             let convert = |index: usize, row: Row<'_>| {
                 let (library, number) = &conversions[index];
-                let Row { old, old_stride, new, new_stride, count, live, extra, now_ms } = row;
-                let batch =
-                    Batch { old, old_stride, new, new_stride, count, live, extra, now_ms };
+                let Row {
+                    old,
+                    old_stride,
+                    new,
+                    new_stride,
+                    count,
+                    live,
+                    extra,
+                    now_ms,
+                } = row;
+                let batch = Batch {
+                    old,
+                    old_stride,
+                    new,
+                    new_stride,
+                    count,
+                    live,
+                    extra,
+                    now_ms,
+                };
                 library.convert(*number, batch).map_err(|error| error.text)
             };
             building.fill(&source, &extra, now_ms(), &convert)?;
@@ -130,8 +156,16 @@ impl Part {
                 self.state = NewState::Made(Box::new(region));
                 Ok(())
             }
-            Ok(Err(source)) => Err(UpgradeError::Convert { component, version, source }),
-            Err(source) => Err(UpgradeError::Overdue { component, version, source }),
+            Ok(Err(source)) => Err(UpgradeError::Convert {
+                component,
+                version,
+                source,
+            }),
+            Err(source) => Err(UpgradeError::Overdue {
+                component,
+                version,
+                source,
+            }),
         }
     }
 

@@ -32,7 +32,11 @@ unsafe impl Pmem for Bytes {
         align: align_of::<Bytes>(),
         kind: Kind::Collection {
             fields: &[
-                Field { name: "len", offset: offset_of!(Bytes, len), schema: u32::SCHEMA },
+                Field {
+                    name: "len",
+                    offset: offset_of!(Bytes, len),
+                    schema: u32::SCHEMA,
+                },
                 Field {
                     name: "data",
                     offset: offset_of!(Bytes, data),
@@ -58,7 +62,10 @@ unsafe impl Pmem for Bytes {
 
 impl Bytes {
     /// No bytes.
-    pub const EMPTY: Bytes = Bytes { len: 0, data: [0; INLINE] };
+    pub const EMPTY: Bytes = Bytes {
+        len: 0,
+        data: [0; INLINE],
+    };
 
     /// Stores bytes.
     ///

@@ -135,7 +135,11 @@ impl<K: Pmem, V: Pmem> Node<K, V> {
         size: Self::SIZE,
         align: 8,
         kind: Kind::Struct(&[
-            Field { name: "hash", offset: HASH_AT as usize, schema: u64::SCHEMA },
+            Field {
+                name: "hash",
+                offset: HASH_AT as usize,
+                schema: u64::SCHEMA,
+            },
             Field {
                 name: "next",
                 offset: NEXT_AT as usize,
@@ -146,8 +150,16 @@ impl<K: Pmem, V: Pmem> Node<K, V> {
                     kind: Kind::Link("MapNode"),
                 },
             },
-            Field { name: "key", offset: KEY_AT as usize, schema: K::SCHEMA },
-            Field { name: "value", offset: Self::VALUE_AT, schema: V::SCHEMA },
+            Field {
+                name: "key",
+                offset: KEY_AT as usize,
+                schema: K::SCHEMA,
+            },
+            Field {
+                name: "value",
+                offset: Self::VALUE_AT,
+                schema: V::SCHEMA,
+            },
         ]),
     };
     const FINGERPRINT: Fingerprint = schema::fingerprint(Self::SCHEMA);
@@ -181,11 +193,31 @@ unsafe impl<K: Pmem, V: Pmem> Pmem for Map<K, V> {
         align: align_of::<Map<K, V>>(),
         kind: Kind::Collection {
             fields: &[
-                Field { name: "len", offset: offset_of!(Self, len), schema: u64::SCHEMA },
-                Field { name: "buckets", offset: offset_of!(Self, buckets), schema: u64::SCHEMA },
-                Field { name: "top", offset: offset_of!(Self, top), schema: u64::SCHEMA },
-                Field { name: "depth", offset: offset_of!(Self, depth), schema: u64::SCHEMA },
-                Field { name: "key", offset: offset_of!(Self, key), schema: <[u64; 2]>::SCHEMA },
+                Field {
+                    name: "len",
+                    offset: offset_of!(Self, len),
+                    schema: u64::SCHEMA,
+                },
+                Field {
+                    name: "buckets",
+                    offset: offset_of!(Self, buckets),
+                    schema: u64::SCHEMA,
+                },
+                Field {
+                    name: "top",
+                    offset: offset_of!(Self, top),
+                    schema: u64::SCHEMA,
+                },
+                Field {
+                    name: "depth",
+                    offset: offset_of!(Self, depth),
+                    schema: u64::SCHEMA,
+                },
+                Field {
+                    name: "key",
+                    offset: offset_of!(Self, key),
+                    schema: <[u64; 2]>::SCHEMA,
+                },
             ],
             objects: &[Node::<K, V>::SCHEMA, Node::<K, V>::PAGE_SCHEMA],
         },
@@ -240,7 +272,11 @@ impl<K: Pmem, V: Pmem> Slot<K, V> {
     ///
     /// As [`Slot::key`].
     pub fn value(&self, tx: &Tx<'_>) -> Result<V, TxError> {
-        tx.read_at(self.node, Node::<K, V>::TYPE_ID, Node::<K, V>::VALUE_AT as u64)
+        tx.read_at(
+            self.node,
+            Node::<K, V>::TYPE_ID,
+            Node::<K, V>::VALUE_AT as u64,
+        )
     }
 
     /// Replaces the value; what the old one owned is the caller's to free.
@@ -249,7 +285,12 @@ impl<K: Pmem, V: Pmem> Slot<K, V> {
     ///
     /// As [`Slot::key`].
     pub fn set_value(&self, tx: &mut Tx<'_>, value: &V) -> Result<(), TxError> {
-        tx.write_at(self.node, Node::<K, V>::TYPE_ID, Node::<K, V>::VALUE_AT as u64, value)
+        tx.write_at(
+            self.node,
+            Node::<K, V>::TYPE_ID,
+            Node::<K, V>::VALUE_AT as u64,
+            value,
+        )
     }
 
     /// A number that stays this entry's as long as it is in the map, also over an upgrade.
@@ -259,20 +300,43 @@ impl<K: Pmem, V: Pmem> Slot<K, V> {
 
     /// The entry of an id, while it is in the map.
     pub fn from_id(id: u64) -> Slot<K, V> {
-        Slot { node: Ref(id), types: PhantomData }
+        Slot {
+            node: Ref(id),
+            types: PhantomData,
+        }
     }
 }
 
 impl<K, V> Map<K, V> {
     /// A map without entries; takes no room.
-    pub const EMPTY: Map<K, V> =
-        Map { len: 0, buckets: 0, top: 0, depth: 0, key: [0; 2], types: PhantomData };
+    pub const EMPTY: Map<K, V> = Map {
+        len: 0,
+        buckets: 0,
+        top: 0,
+        depth: 0,
+        key: [0; 2],
+        types: PhantomData,
+    };
 
     /// The same entries in a map of other types: for a conversion, which converts the
     /// nodes by itself.
     pub fn carry_over<L, W>(self) -> Map<L, W> {
-        let Map { len, buckets, top, depth, key, .. } = self;
-        Map { len, buckets, top, depth, key, types: PhantomData }
+        let Map {
+            len,
+            buckets,
+            top,
+            depth,
+            key,
+            ..
+        } = self;
+        Map {
+            len,
+            buckets,
+            top,
+            depth,
+            key,
+            types: PhantomData,
+        }
     }
 
     /// How many entries there are.
@@ -305,7 +369,10 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
         let mut left = self.len;
         while !node.is_null() {
             if self.is_entry(tx, node, hash, key)? {
-                return Ok(Some(Slot { node, types: PhantomData }));
+                return Ok(Some(Slot {
+                    node,
+                    types: PhantomData,
+                }));
             }
             node = self.next(tx, node)?;
             count_down(&mut left)?;
@@ -371,7 +438,10 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
         if self.len > self.buckets {
             self.split(tx)?;
         }
-        Ok(Slot { node, types: PhantomData })
+        Ok(Slot {
+            node,
+            types: PhantomData,
+        })
     }
 
     /// Removes a key; gives the value it had, whose belongings are the caller's to free.
@@ -392,7 +462,10 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
         while !node.is_null() {
             let next = self.next(tx, node)?;
             if self.is_entry(tx, node, hash, key)? {
-                let slot = Slot::<K, V> { node, types: PhantomData };
+                let slot = Slot::<K, V> {
+                    node,
+                    types: PhantomData,
+                };
                 let (stored, value) = (slot.key(tx)?, slot.value(tx)?);
                 if before.is_null() {
                     self.set_bucket(tx, bucket, next)?;
@@ -433,7 +506,13 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
             let mut node = self.bucket(tx, bucket)?;
             while !node.is_null() {
                 count_down(&mut left)?;
-                visit(tx, Slot { node, types: PhantomData })?;
+                visit(
+                    tx,
+                    Slot {
+                        node,
+                        types: PhantomData,
+                    },
+                )?;
                 node = self.next(tx, node)?;
             }
         }
@@ -451,18 +530,18 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
     fn bucket_of(&self, hash: u64) -> u64 {
         let mask = self.buckets.next_power_of_two() - 1;
         let bucket = hash & mask;
-        if bucket < self.buckets { bucket } else { bucket & (mask >> 1) }
+        if bucket < self.buckets {
+            bucket
+        } else {
+            bucket & (mask >> 1)
+        }
     }
 
-    fn is_entry(
-        &self,
-        tx: &Tx<'_>,
-        node: Ref,
-        hash: u64,
-        key: &K::Query,
-    ) -> Result<bool, TxError> {
+    fn is_entry(&self, tx: &Tx<'_>, node: Ref, hash: u64, key: &K::Query) -> Result<bool, TxError> {
         Ok(tx.read_at::<u64>(node, Self::NODE, HASH_AT)? == hash
-            && tx.read_at::<K>(node, Self::NODE, KEY_AT)?.matches(tx, key)?)
+            && tx
+                .read_at::<K>(node, Self::NODE, KEY_AT)?
+                .matches(tx, key)?)
     }
 
     fn next(&self, tx: &Tx<'_>, node: Ref) -> Result<Ref, TxError> {
@@ -484,7 +563,8 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
 
     fn bucket(&self, tx: &Tx<'_>, bucket: u64) -> Result<Ref, TxError> {
         let page = self.page(tx, bucket)?;
-        tx.read_at::<u64>(page, Self::PAGE, bucket % FAN * 8).map(Ref)
+        tx.read_at::<u64>(page, Self::PAGE, bucket % FAN * 8)
+            .map(Ref)
     }
 
     fn set_bucket(&self, tx: &mut Tx<'_>, bucket: u64, node: Ref) -> Result<(), TxError> {
@@ -523,7 +603,11 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
             count_down(&mut left)?;
             let next = self.next(tx, node)?;
             let hash = tx.read_at(node, Self::NODE, HASH_AT)?;
-            let chain = if self.bucket_of(hash) == new { &mut go } else { &mut stay };
+            let chain = if self.bucket_of(hash) == new {
+                &mut go
+            } else {
+                &mut stay
+            };
             tx.write_at(node, Self::NODE, NEXT_AT, &chain.0)?;
             *chain = node;
             node = next;
@@ -650,7 +734,10 @@ impl<K: Pmem, V: Pmem> Map<K, V> {
         let mut node = Ref(tx.read_at(page, Node::<K, V>::PAGE_ID, bucket % FAN * 8)?);
         let mut freed = 0;
         while !node.is_null() {
-            let slot = Slot::<K, V> { node, types: PhantomData };
+            let slot = Slot::<K, V> {
+                node,
+                types: PhantomData,
+            };
             slot.key(tx)?.free_owned(tx)?;
             slot.value(tx)?.free_owned(tx)?;
             let next = Ref(tx.read_at(node, Node::<K, V>::TYPE_ID, NEXT_AT)?);
@@ -674,4 +761,3 @@ impl<K: Pmem, V: Pmem> Map<K, V> {
         tx.free_untyped(page, Node::<K, V>::PAGE_ID)
     }
 }
-

@@ -62,17 +62,32 @@ enum Failure {
 const LIMIT: u64 = 256 << 20;
 
 fn options() -> RegionOptions {
-    RegionOptions { component: "test".into(), instance: 0, initial: 0, limit: LIMIT }
+    RegionOptions {
+        component: "test".into(),
+        instance: 0,
+        initial: 0,
+        limit: LIMIT,
+    }
 }
 
 const CONVERSIONS: [Conversion; 2] = [
-    Conversion { from: old::Item::FINGERPRINT, to: new::Item::FINGERPRINT },
-    Conversion { from: old::State::FINGERPRINT, to: new::State::FINGERPRINT },
+    Conversion {
+        from: old::Item::FINGERPRINT,
+        to: new::Item::FINGERPRINT,
+    },
+    Conversion {
+        from: old::State::FINGERPRINT,
+        to: new::State::FINGERPRINT,
+    },
 ];
 
 fn plan(conversions: &[Conversion]) -> Result<MigrationPlan, PlanError> {
     let old = SchemaDesc::decode(&old::SCHEMA).unwrap();
-    MigrationPlan::new(&old, &SchemaDesc::decode(&new::SCHEMA).unwrap(), conversions)
+    MigrationPlan::new(
+        &old,
+        &SchemaDesc::decode(&new::SCHEMA).unwrap(),
+        conversions,
+    )
 }
 
 fn read<T: Pmem>(bytes: &[u8]) -> T {
@@ -87,7 +102,11 @@ fn convert(index: usize, row: Row<'_>) -> Result<(), String> {
         let to = &mut row.new[place * row.new_stride..];
         if index == 0 {
             let old: old::Item = read(from);
-            let new = new::Item { a: old.a.into(), b: old.b, c: old.a ^ old.b };
+            let new = new::Item {
+                a: old.a.into(),
+                b: old.b,
+                c: old.a ^ old.b,
+            };
             to[..size_of::<new::Item>()].copy_from_slice(crate::as_bytes(&new));
         } else {
             let old: old::State = read(from);
@@ -109,7 +128,12 @@ fn filled(path: &Path, count: u32) -> Region {
     region.attach(&crate::Handle::new());
     let root = region.transact(|tx| {
         let (items, blobs, gone) = (Map::EMPTY, Map::EMPTY, Map::EMPTY);
-        Ok::<_, Failure>(tx.alloc(&old::State { items, blobs, gone, count: 0 })?)
+        Ok::<_, Failure>(tx.alloc(&old::State {
+            items,
+            blobs,
+            gone,
+            count: 0,
+        })?)
     });
     region.set_root(root.unwrap().to_ref());
     region.commit().unwrap();
@@ -166,11 +190,17 @@ fn convert_all(count: u32) {
     let source = before.source();
     let plan = plan(&CONVERSIONS).unwrap();
     assert_eq!(plan.fingerprint(), new::State::FINGERPRINT);
-    let mut building = plan.prepare(&source, &to, &options(), &new::SCHEMA).unwrap();
+    let mut building = plan
+        .prepare(&source, &to, &options(), &new::SCHEMA)
+        .unwrap();
     building.fill(&source, "{}", 7, &convert).unwrap();
     let after = building.finish().unwrap();
     assert_eq!(after.root(), before.root());
-    assert_eq!(std::fs::read(&from).unwrap(), bytes, "the old generation is untouched");
+    assert_eq!(
+        std::fs::read(&from).unwrap(),
+        bytes,
+        "the old generation is untouched"
+    );
     let stats = after.stats();
     drop(after);
     let wanted = Some(new::State::FINGERPRINT);
@@ -183,7 +213,11 @@ fn convert_all(count: u32) {
         let found = entries(tx, &state.items);
         assert_eq!(found.len(), items.len());
         for (key, (place, old)) in &items {
-            let new = new::Item { a: old.a.into(), b: old.b, c: old.a ^ old.b };
+            let new = new::Item {
+                a: old.a.into(),
+                b: old.b,
+                c: old.a ^ old.b,
+            };
             assert_eq!(found[key], (*place, new), "{key}");
             assert_eq!(state.items.get(tx, key)?, Some(new));
         }
@@ -197,7 +231,9 @@ fn convert_all(count: u32) {
             if let Some(old) = state.blobs.insert(tx, &n.to_le_bytes(), &blob)? {
                 old.free_owned(tx)?;
             }
-            state.items.insert(tx, &(1_000_000 + n), &new::Item { a: 1, b: 2, c: 3 })?;
+            state
+                .items
+                .insert(tx, &(1_000_000 + n), &new::Item { a: 1, b: 2, c: 3 })?;
         }
         Ok::<_, Failure>(tx.write(root, &state)?)
     });
@@ -238,27 +274,46 @@ fn a_failing_conversion_leaves_no_file() {
     let bytes = std::fs::read(&from).unwrap();
     let source = old.source();
     let plan = plan(&CONVERSIONS).unwrap();
-    let mut building = plan.clone().prepare(&source, &to, &options(), &new::SCHEMA).unwrap();
+    let mut building = plan
+        .clone()
+        .prepare(&source, &to, &options(), &new::SCHEMA)
+        .unwrap();
     assert!(to.exists());
-    let error = building.fill(&source, "{}", 7, &|_, _| Err("no".into())).unwrap_err();
-    assert!(matches!(&error, MigrateError::Failed(why) if why == "no"), "{error}");
+    let error = building
+        .fill(&source, "{}", 7, &|_, _| Err("no".into()))
+        .unwrap_err();
+    assert!(
+        matches!(&error, MigrateError::Failed(why) if why == "no"),
+        "{error}"
+    );
     drop(building);
     assert!(!to.exists());
     // Nor does one that panics, or has no room.
     let panics = || {
-        let mut building = plan.clone().prepare(&source, &to, &options(), &new::SCHEMA).unwrap();
-        building.fill(&source, "{}", 7, &|_, _| panic!("on purpose")).map_err(|_| ())
+        let mut building = plan
+            .clone()
+            .prepare(&source, &to, &options(), &new::SCHEMA)
+            .unwrap();
+        building
+            .fill(&source, "{}", 7, &|_, _| panic!("on purpose"))
+            .map_err(|_| ())
     };
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics));
     assert!(!matches!(done, Ok(Ok(()))));
     assert!(!to.exists());
-    let small = RegionOptions { limit: 4 << 20, ..options() };
+    let small = RegionOptions {
+        limit: 4 << 20,
+        ..options()
+    };
     let large = filled(&dir.path().join("3"), 20_000);
     let source = large.source();
-    let tight = plan.prepare(&source, &to, &small, &new::SCHEMA).and_then(|mut building| {
-        building.fill(&source, "{}", 7, &convert)
-    });
-    assert!(matches!(tight, Err(MigrateError::Limit { .. })), "{tight:?}");
+    let tight = plan
+        .prepare(&source, &to, &small, &new::SCHEMA)
+        .and_then(|mut building| building.fill(&source, "{}", 7, &convert));
+    assert!(
+        matches!(tight, Err(MigrateError::Limit { .. })),
+        "{tight:?}"
+    );
     assert!(!to.exists());
     assert_eq!(std::fs::read(&from).unwrap(), bytes);
 }
@@ -270,7 +325,9 @@ fn a_generation_that_was_never_finished_is_no_region() {
     let old = filled(&from, 100);
     let source = old.source();
     let plan = plan(&CONVERSIONS).unwrap();
-    let mut building = plan.prepare(&source, &to, &options(), &new::SCHEMA).unwrap();
+    let mut building = plan
+        .prepare(&source, &to, &options(), &new::SCHEMA)
+        .unwrap();
     for _ in 0..2 {
         // As if the process had died here.
         let copy = dir.path().join("copy");
@@ -294,30 +351,51 @@ fn objects_of_another_size_than_their_type_are_refused() {
     old.commit().unwrap();
     let source = old.source();
     let plan = plan(&CONVERSIONS).unwrap();
-    let done = plan.prepare(&source, &to, &options(), &new::SCHEMA).and_then(|mut building| {
-        building.fill(&source, "{}", 7, &convert)
-    });
-    assert!(matches!(done, Err(MigrateError::Format(FormatError::Field { .. }))), "{done:?}");
+    let done = plan
+        .prepare(&source, &to, &options(), &new::SCHEMA)
+        .and_then(|mut building| building.fill(&source, "{}", 7, &convert));
+    assert!(
+        matches!(done, Err(MigrateError::Format(FormatError::Field { .. }))),
+        "{done:?}"
+    );
 }
 
 #[test]
 fn a_plan_names_what_nothing_covers() {
     // Without the root's conversion, the first difference is named.
     let error = plan(&CONVERSIONS[..1]).unwrap_err();
-    assert_eq!(error, PlanError::Field { path: "State.gone".into(), what: "removed" });
+    assert_eq!(
+        error,
+        PlanError::Field {
+            path: "State.gone".into(),
+            what: "removed"
+        }
+    );
     // Without the item's, it is the field that was changed, with the way to it.
     let error = plan(&CONVERSIONS[1..]).unwrap_err();
-    let PlanError::Uncovered { path, from, to } = error else { panic!("{error}") };
+    let PlanError::Uncovered { path, from, to } = error else {
+        panic!("{error}")
+    };
     assert_eq!(path, "State.items[MapNode].value.a");
-    assert_eq!((from.as_str(), to.as_str()), ("u32 (4 bytes)", "u64 (8 bytes)"));
+    assert_eq!(
+        (from.as_str(), to.as_str()),
+        ("u32 (4 bytes)", "u64 (8 bytes)")
+    );
     // The map that was dropped has no plan; what stayed the same is kept.
     let plan = plan(&CONVERSIONS).unwrap();
     let described = |schema: &[u8]| -> Vec<(String, u64)> {
         let schema = SchemaDesc::decode(schema).unwrap();
-        schema.object_types().iter().map(|ty| (ty.name.clone(), ty.type_id())).collect()
+        schema
+            .object_types()
+            .iter()
+            .map(|ty| (ty.name.clone(), ty.type_id()))
+            .collect()
     };
     let (before, after) = (described(&old::SCHEMA), described(&new::SCHEMA));
-    let planned = before.iter().filter(|(_, id)| plan.types.contains_key(id)).count();
+    let planned = before
+        .iter()
+        .filter(|(_, id)| plan.types.contains_key(id))
+        .count();
     assert_eq!((before.len(), planned, after.len()), (7, 5, 5));
 }
 

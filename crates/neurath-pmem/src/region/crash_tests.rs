@@ -22,9 +22,16 @@ const LIMIT: u64 = 16 << 20;
 
 #[derive(Clone, Debug)]
 pub(super) enum Event {
-    Store { at: u64, old: Vec<u8>, new: Vec<u8> },
+    Store {
+        at: u64,
+        old: Vec<u8>,
+        new: Vec<u8>,
+    },
     Fence,
-    Grow { from: u64, to: u64 },
+    Grow {
+        from: u64,
+        to: u64,
+    },
     /// A transaction was acknowledged.
     Commit,
 }
@@ -52,7 +59,12 @@ impl Sim {
     pub(super) fn new(len: u64) -> Sim {
         let words = LIMIT as usize / 8;
         let memory = Box::leak(vec![0u64; words].into_boxed_slice()).as_mut_ptr();
-        Sim { memory, words, len, events: Vec::new() }
+        Sim {
+            memory,
+            words,
+            len,
+            events: Vec::new(),
+        }
     }
 
     pub(super) fn raw(&mut self, at: u64, bytes: &[u8]) {
@@ -95,10 +107,16 @@ impl Media for Sim {
     fn store(&mut self, offset: u64, bytes: &[u8]) {
         assert!(offset.is_multiple_of(8), "aligned");
         // The schema alone is not made of whole words.
-        let old = self.bytes(offset, bytes.len().next_multiple_of(8) as u64).to_vec();
+        let old = self
+            .bytes(offset, bytes.len().next_multiple_of(8) as u64)
+            .to_vec();
         let mut new = old.clone();
         new[..bytes.len()].copy_from_slice(bytes);
-        self.events.push(Event::Store { at: offset, old, new });
+        self.events.push(Event::Store {
+            at: offset,
+            old,
+            new,
+        });
         self.raw(offset, bytes);
     }
     fn zero(&mut self, offset: u64, len: u64) {
@@ -109,7 +127,10 @@ impl Media for Sim {
     }
     fn grow(&mut self, len: u64) -> std::io::Result<()> {
         assert!(len >= self.len && len <= LIMIT, "within the limit");
-        self.events.push(Event::Grow { from: self.len, to: len });
+        self.events.push(Event::Grow {
+            from: self.len,
+            to: len,
+        });
         self.len = len;
         Ok(())
     }
@@ -154,7 +175,10 @@ pub(super) struct Transaction {
 }
 
 fn tx(ops: &[Op]) -> Transaction {
-    Transaction { ops: ops.to_vec(), commit: true }
+    Transaction {
+        ops: ops.to_vec(),
+        commit: true,
+    }
 }
 
 /// What a region should hold.
@@ -190,7 +214,11 @@ pub(super) fn run(region: &mut Region<Sim>, transaction: &Transaction) -> Result
                 }
             }
         }
-        if transaction.commit { Ok(()) } else { Err(Failure::AskedFor) }
+        if transaction.commit {
+            Ok(())
+        } else {
+            Err(Failure::AskedFor)
+        }
     });
     match done {
         Ok(()) if transaction.commit => Ok(()),
@@ -205,14 +233,20 @@ pub(super) fn contents(region: &mut Region<Sim>) -> Result<Model, String> {
         let mut steps = 0;
         let mut bound = |_: &crate::Tx<'_>| {
             steps += 1;
-            if steps > 100_000 { Err(Failure::AskedFor) } else { Ok(()) }
+            if steps > 100_000 {
+                Err(Failure::AskedFor)
+            } else {
+                Ok(())
+            }
         };
         let mut cursor = 0;
         loop {
             cursor = state.map.scan(tx, cursor, 9, |tx, slot| {
                 bound(tx)?;
                 let (key, value) = (slot.key(tx)?, slot.value(tx)?);
-                model.map.insert(key.get(tx)?.to_vec(), value.get(tx)?.to_vec());
+                model
+                    .map
+                    .insert(key.get(tx)?.to_vec(), value.get(tx)?.to_vec());
                 Ok::<(), Failure>(())
             })?;
             if cursor == 0 {
@@ -262,7 +296,13 @@ type Checked = Result<(), String>;
 
 impl Campaign {
     fn new(seed: u64) -> Campaign {
-        Campaign { random: Random(seed), again: 40, samples: 6, units: 24, images: 0 }
+        Campaign {
+            random: Random(seed),
+            again: 40,
+            samples: 6,
+            units: 24,
+            images: 0,
+        }
     }
 
     /// Makes every crash of `events`, which follow what is in `sim`.
@@ -301,7 +341,9 @@ impl Campaign {
                         let disk = sim.as_mut().expect("a medium");
                         disk.raw(at + word as u64 * 8, bytes);
                         // Every word of what is small, some of what is large.
-                        let cut = words <= 160 || word < 4 || word + 4 > words
+                        let cut = words <= 160
+                            || word < 4
+                            || word + 4 > words
                             || self.random.chance(words / 32);
                         let cut = cut && (depth > 0 || self.random.chance(16));
                         if cut && word + 1 < words {
@@ -443,7 +485,9 @@ impl Campaign {
         let allowed = &models[acknowledged..(acknowledged + 2).min(models.len())];
         if !allowed.contains(&found) {
             let at = models.iter().position(|model| *model == found);
-            return Err(format!("{acknowledged} commits, but the state after {at:?}: {found:?}"));
+            return Err(format!(
+                "{acknowledged} commits, but the state after {at:?}: {found:?}"
+            ));
         }
         // A second recovery changes nothing but the superblocks.
         let media = region.into_media();
@@ -516,15 +560,22 @@ impl Campaign {
                 _ => ops.push(Op::Number(k.into(), 1)),
             }
         }
-        Transaction { ops, commit: !self.random.chance(8) }
+        Transaction {
+            ops,
+            commit: !self.random.chance(8),
+        }
     }
 }
 
 pub(super) fn fresh() -> Region<Sim> {
     crate::collections::FIXED_KEY.set(Some([1, 2]));
     let media = Sim::new(super::format::HEAP_AT + super::format::CHUNK_LEN);
-    let options =
-        RegionOptions { component: "test".into(), instance: 0, initial: 0, limit: LIMIT };
+    let options = RegionOptions {
+        component: "test".into(),
+        instance: 0,
+        initial: 0,
+        limit: LIMIT,
+    };
     let mut region = Region::format(media, &options, &SCHEMA).expect("formats");
     tests::init(&mut region);
     region.inner().media.events.clear();
@@ -538,23 +589,33 @@ fn record(workload: &[Transaction]) -> (Sim, Vec<Event>, Vec<Model>) {
     let mut models = vec![Model::default()];
     for transaction in workload {
         let before = region.inner().media.events.len();
-        let (sequence, chunks) = (region.stats().sequence, region.inner().superblock.generation);
+        let (sequence, chunks) = (
+            region.stats().sequence,
+            region.inner().superblock.generation,
+        );
         run(&mut region, transaction).expect("runs");
         let generation = region.inner().superblock.generation;
         let stats = region.stats();
         let events = &mut region.inner().media.events;
         let done = &events[before..];
-        let fences = done.iter().filter(|event| matches!(event, Event::Fence)).count();
-        let stores = done.iter().filter(|event| matches!(event, Event::Store { .. })).count();
+        let fences = done
+            .iter()
+            .filter(|event| matches!(event, Event::Fence))
+            .count();
+        let stores = done
+            .iter()
+            .filter(|event| matches!(event, Event::Store { .. }))
+            .count();
         // Growth and a new chunk come with fences of their own.
-        let large = |event: &&Event| {
-            matches!(event, Event::Store { new, .. } if new.len() as u64 == super::format::CHUNK_LEN)
-        };
+        let large = |event: &&Event| matches!(event, Event::Store { new, .. } if new.len() as u64 == super::format::CHUNK_LEN);
         let growths = (generation - chunks) as usize;
         let zeroed = done.iter().filter(large).count();
         if transaction.commit {
             let wanted = usize::from(stats.sequence > sequence) + 2 * growths + zeroed;
-            assert!(fences == wanted || without(Without::CommitFence), "{fences} fences");
+            assert!(
+                fences == wanted || without(Without::CommitFence),
+                "{fences} fences"
+            );
             let mut model = models.last().expect("a model").clone();
             model.apply(&transaction.ops);
             if stats.sequence > sequence {
@@ -567,19 +628,32 @@ fn record(workload: &[Transaction]) -> (Sim, Vec<Event>, Vec<Model>) {
             assert_eq!((fences, stores), (2 * growths + zeroed, growths + zeroed));
         }
     }
-    assert_eq!(contents(&mut region).as_ref(), Ok(models.last().expect("a model")));
+    assert_eq!(
+        contents(&mut region).as_ref(),
+        Ok(models.last().expect("a model"))
+    );
     let mut media = region.into_media();
     let events = media.take_back(0);
     (media, events, models)
 }
 
-fn campaign(workload: &[Transaction], seed: u64, models: &[Survives], again: usize) -> Result<u64, String> {
+fn campaign(
+    workload: &[Transaction],
+    seed: u64,
+    models: &[Survives],
+    again: usize,
+) -> Result<u64, String> {
     let mut images = 0;
     for &survives in models {
         let (media, events, models) = record(workload);
-        let mut campaign = Campaign { again, ..Campaign::new(seed) };
+        let mut campaign = Campaign {
+            again,
+            ..Campaign::new(seed)
+        };
         let place = |error| format!("{error}\nseed {seed:#x}, {survives:?}, {workload:?}");
-        campaign.explore(&mut Some(media), &events, &models, survives, 1).map_err(place)?;
+        campaign
+            .explore(&mut Some(media), &events, &models, survives, 1)
+            .map_err(place)?;
         images += campaign.images;
     }
     Ok(images)
@@ -590,12 +664,28 @@ const ALL: [Survives; 3] = [Survives::Prefix, Survives::Lines, Survives::Chunks]
 /// Small workloads, each for one way through the protocol.
 fn workloads() -> Vec<(&'static str, Vec<Transaction>)> {
     use Op::{Clear, Number, Remove, Set};
-    let aborted = |ops: &[Op]| Transaction { ops: ops.to_vec(), commit: false };
+    let aborted = |ops: &[Op]| Transaction {
+        ops: ops.to_vec(),
+        commit: false,
+    };
     [
         ("one insertion", vec![tx(&[Set(1, 5)])]),
-        ("insert, update, delete", vec![tx(&[Set(1, 5)]), tx(&[Set(1, 9)]), tx(&[Remove(1)])]),
-        ("blocks", vec![tx(&[Set(1, 40)]), tx(&[Set(1, 300), Set(2, 40)]), tx(&[Remove(1)])]),
-        ("a big value", vec![tx(&[Set(1, 3000)]), tx(&[Set(1, 3001)]), tx(&[Remove(1)])]),
+        (
+            "insert, update, delete",
+            vec![tx(&[Set(1, 5)]), tx(&[Set(1, 9)]), tx(&[Remove(1)])],
+        ),
+        (
+            "blocks",
+            vec![
+                tx(&[Set(1, 40)]),
+                tx(&[Set(1, 300), Set(2, 40)]),
+                tx(&[Remove(1)]),
+            ],
+        ),
+        (
+            "a big value",
+            vec![tx(&[Set(1, 3000)]), tx(&[Set(1, 3001)]), tx(&[Remove(1)])],
+        ),
         (
             "used again in the same class",
             vec![
@@ -641,7 +731,10 @@ fn workloads() -> Vec<(&'static str, Vec<Transaction>)> {
         ),
         (
             "freed and crashed",
-            vec![tx(&[Set(1, 40), Set(2, 40)]), tx(&[Set(1, 7), Set(2, 9), Remove(1), Remove(2)])],
+            vec![
+                tx(&[Set(1, 40), Set(2, 40)]),
+                tx(&[Set(1, 7), Set(2, 9), Remove(1), Remove(2)]),
+            ],
         ),
     ]
     .to_vec()
@@ -689,11 +782,16 @@ fn random_workloads_survive_every_crash() {
 fn every_part_of_the_protocol_is_needed() {
     let caught = |part, survives| {
         leave_out(Some(part));
-        let found = workloads().into_iter().chain([("", random_workload(7, 12))]).find_map(|(_, workload)| {
-            // What the mutant corrupts may well make the region's code panic.
-            let run = std::panic::AssertUnwindSafe(|| campaign(&workload, 1, &[survives], 4));
-            std::panic::catch_unwind(run).unwrap_or_else(|_| Err("a panic".into())).err()
-        });
+        let found = workloads()
+            .into_iter()
+            .chain([("", random_workload(7, 12))])
+            .find_map(|(_, workload)| {
+                // What the mutant corrupts may well make the region's code panic.
+                let run = std::panic::AssertUnwindSafe(|| campaign(&workload, 1, &[survives], 4));
+                std::panic::catch_unwind(run)
+                    .unwrap_or_else(|_| Err("a panic".into()))
+                    .err()
+            });
         leave_out(None);
         println!("{part:?}, {survives:?}: {found:.200?}");
         found.is_some()

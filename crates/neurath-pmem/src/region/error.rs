@@ -125,7 +125,9 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The limit leaves no room.
-    #[error("a limit of {limit} bytes is too small or too large; a region takes from 4 MiB to 1 TiB")]
+    #[error(
+        "a limit of {limit} bytes is too small or too large; a region takes from 4 MiB to 1 TiB"
+    )]
     Limit {
         /// The limit asked for.
         limit: u64,
@@ -179,7 +181,9 @@ pub enum RegionError {
     #[error("the region's {0} segments are all in use")]
     Segments(u64),
     /// What was written could not be made durable. The region takes no more changes.
-    #[error("cannot make a change durable: {0}; the region is closed for changes: restart the node")]
+    #[error(
+        "cannot make a change durable: {0}; the region is closed for changes: restart the node"
+    )]
     Sync(std::io::Error),
     /// The file is damaged.
     #[error(transparent)]

@@ -98,7 +98,11 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 /// Refuses a file that is shorter than it must be.
 pub fn require(found: u64, needed: u64, what: &'static str) -> Result<(), FormatError> {
     if found < needed {
-        return Err(FormatError::Truncated { found, needed, what });
+        return Err(FormatError::Truncated {
+            found,
+            needed,
+            what,
+        });
     }
     Ok(())
 }
@@ -144,11 +148,16 @@ impl Header {
             return Err(FormatError::Magic);
         }
         if get_u64(bytes, HEADER_LEN - 8) != xxh3_64(&bytes[..HEADER_LEN - 8]) {
-            return Err(FormatError::Checksum { what: "the header".into() });
+            return Err(FormatError::Checksum {
+                what: "the header".into(),
+            });
         }
         let format = get_u32(bytes, 8);
         if format != FORMAT {
-            return Err(FormatError::Version { found: format, known: FORMAT });
+            return Err(FormatError::Version {
+                found: format,
+                known: FORMAT,
+            });
         }
         let features = get_u64(bytes, 24);
         if features != 0 {
@@ -157,7 +166,11 @@ impl Header {
         let fixed = [
             ("the header's byte order", get_u64(bytes, 32), ENDIAN),
             ("the header's page size", get_u32(bytes, 40).into(), PAGE),
-            ("the header's segment size", get_u32(bytes, 44).into(), SEGMENT_LEN),
+            (
+                "the header's segment size",
+                get_u32(bytes, 44).into(),
+                SEGMENT_LEN,
+            ),
             ("the header's log length", get_u64(bytes, 64), LOG_LEN),
             ("the header's heap offset", get_u64(bytes, 72), HEAP_AT),
         ];
@@ -169,7 +182,10 @@ impl Header {
         let schema_len = get_u32(bytes, 96);
         if u64::from(schema_len) > SCHEMA_MAX {
             let field = "the header's schema length";
-            return Err(FormatError::Field { field, value: schema_len.into() });
+            return Err(FormatError::Field {
+                field,
+                value: schema_len.into(),
+            });
         }
         let name_len = get_u32(bytes, 112);
         let name = (name_len as usize <= NAME_MAX)
@@ -177,7 +193,10 @@ impl Header {
             .flatten();
         let Some(component) = name else {
             let field = "the header's name length";
-            return Err(FormatError::Field { field, value: name_len.into() });
+            return Err(FormatError::Field {
+                field,
+                value: name_len.into(),
+            });
         };
         Ok(Header {
             uuid: get(bytes, 48),
@@ -241,8 +260,14 @@ impl Superblock {
         let mut out = [0; SUPERBLOCK_LEN];
         put(&mut out, 0, &SUPERBLOCK_MAGIC);
         put(&mut out, 8, &self.generation.to_le_bytes());
-        let code = RegionState::CODES.iter().find(|(state, _)| *state == self.state);
-        put(&mut out, 16, &code.map_or(0, |(_, code)| *code).to_le_bytes());
+        let code = RegionState::CODES
+            .iter()
+            .find(|(state, _)| *state == self.state);
+        put(
+            &mut out,
+            16,
+            &code.map_or(0, |(_, code)| *code).to_le_bytes(),
+        );
         put(&mut out, 24, &self.boot_id);
         put(&mut out, 40, &self.pid.to_le_bytes());
         put(&mut out, 48, &self.length.to_le_bytes());
@@ -266,18 +291,29 @@ impl Superblock {
         }
         let sum = xxh3_64_with_seed(&bytes[..SUPERBLOCK_LEN - 8], header.seed());
         if bytes[..8] != SUPERBLOCK_MAGIC || get_u64(bytes, SUPERBLOCK_LEN - 8) != sum {
-            return Err(FormatError::Checksum { what: "a superblock".into() });
+            return Err(FormatError::Checksum {
+                what: "a superblock".into(),
+            });
         }
         let code = get_u64(bytes, 16);
         let state = RegionState::CODES.iter().find(|(_, known)| *known == code);
         let Some(&(state, _)) = state else {
-            return Err(FormatError::Field { field: "a superblock's state", value: code });
+            return Err(FormatError::Field {
+                field: "a superblock's state",
+                value: code,
+            });
         };
         let length = get_u64(bytes, 48);
         if length < HEAP_AT || !length.is_multiple_of(PAGE) {
-            return Err(FormatError::Field { field: "a superblock's length", value: length });
+            return Err(FormatError::Field {
+                field: "a superblock's length",
+                value: length,
+            });
         }
-        for (at, field) in [(8, "a superblock's generation"), (56, "a superblock's checkpoint")] {
+        for (at, field) in [
+            (8, "a superblock's generation"),
+            (56, "a superblock's checkpoint"),
+        ] {
             let value = get_u64(bytes, at);
             if value > COUNT_MAX {
                 return Err(FormatError::Field { field, value });
@@ -298,10 +334,7 @@ impl Superblock {
     /// # Errors
     ///
     /// What is wrong with the better slot, if neither can be read.
-    pub fn choose(
-        slots: [&[u8]; 2],
-        header: &Header,
-    ) -> Result<(Superblock, usize), FormatError> {
+    pub fn choose(slots: [&[u8]; 2], header: &Header) -> Result<(Superblock, usize), FormatError> {
         match slots.map(|slot| Superblock::parse(slot, header)) {
             [Ok(a), Ok(b)] if b.generation > a.generation => Ok((b, 1)),
             [Ok(a), _] => Ok((a, 0)),
@@ -333,7 +366,16 @@ impl SegmentEntry {
     /// The entry's words, `number` being the segment's.
     pub fn encode(&self, number: u64, seed: u64) -> [u64; ENTRY_WORDS] {
         let sizes = u64::from(self.object_size) | u64::from(self.capacity) << 32;
-        let mut words = [number, self.type_id, self.offset, self.length, sizes, 0, 0, 0];
+        let mut words = [
+            number,
+            self.type_id,
+            self.offset,
+            self.length,
+            sizes,
+            0,
+            0,
+            0,
+        ];
         words[ENTRY_WORDS - 1] = Self::sum(&words, seed);
         words
     }
@@ -362,7 +404,9 @@ impl SegmentEntry {
             return Ok(None);
         }
         if words[ENTRY_WORDS - 1] != Self::sum(words, seed) || words[0] != number {
-            return Err(FormatError::Checksum { what: format!("segment {number}'s entry") });
+            return Err(FormatError::Checksum {
+                what: format!("segment {number}'s entry"),
+            });
         }
         let entry = SegmentEntry {
             type_id: words[1],
@@ -382,7 +426,10 @@ impl SegmentEntry {
         if objects > entry.length || !entry.length.is_multiple_of(PAGE) {
             return bad("a segment's length", entry.length);
         }
-        let end = entry.offset.checked_add(entry.length).filter(|&end| end <= length);
+        let end = entry
+            .offset
+            .checked_add(entry.length)
+            .filter(|&end| end <= length);
         if entry.offset < HEAP_AT || !entry.offset.is_multiple_of(PAGE) || end.is_none() {
             return bad("a segment's offset", entry.offset);
         }
@@ -482,7 +529,11 @@ pub fn newest_records(log: &[u8], seed: u64, limit: usize) -> Vec<FoundRecord> {
         .step_by(RECORD_ALIGN as usize)
         .filter_map(|at| {
             let (header, len) = RecordHeader::peek(&log[at..])?;
-            Some(FoundRecord { header, at: at as u64, len })
+            Some(FoundRecord {
+                header,
+                at: at as u64,
+                len,
+            })
         })
         .collect();
     candidates.sort_by_key(|found| std::cmp::Reverse(found.header.sequence));

@@ -114,11 +114,19 @@ fn flipped_bits_are_found_or_harmless() {
         let disk = media.as_mut().expect("media");
         let mut before = Vec::new();
         for _ in 0..1 + random.below(3) {
-            let range = &places[if round < 2000 { round % 10 } else { random.below(10) }];
+            let range = &places[if round < 2000 {
+                round % 10
+            } else {
+                random.below(10)
+            }];
             let at = range.start + random.next() % (range.end - range.start);
             let old = disk.bytes(at, 1)[0];
             before.push((at, old));
-            let new = if random.chance(4) { random.next() as u8 } else { old ^ 1 << random.below(8) };
+            let new = if random.chance(4) {
+                random.next() as u8
+            } else {
+                old ^ 1 << random.below(8)
+            };
             disk.raw(at, &[new]);
         }
         opened += u32::from(open_and_use(&mut media, &mut random));
@@ -172,7 +180,11 @@ fn checksummed_nonsense_is_refused_or_harmless() {
                     state: RegionState::Open,
                     boot_id: [0; 16],
                     pid: 0,
-                    length: if random.chance(2) { disk.len } else { absurd(&mut random) },
+                    length: if random.chance(2) {
+                        disk.len
+                    } else {
+                        absurd(&mut random)
+                    },
                     checkpoint: absurd(&mut random),
                 };
                 disk.store(SUPERBLOCK_AT[random.below(2)], &superblock.encode(&header));
@@ -210,7 +222,9 @@ fn checksummed_nonsense_is_refused_or_harmless() {
             }
             _ => {
                 let log = disk.bytes(LOG_AT, format::LOG_LEN);
-                let newest = format::newest_records(log, header.seed(), 1)[0].header.sequence;
+                let newest = format::newest_records(log, header.seed(), 1)[0]
+                    .header
+                    .sequence;
                 let (words, fresh) = (random.below(6) as u32, random.below(4) as u32);
                 let mut payload = Vec::new();
                 for _ in 0..words + fresh {
@@ -219,9 +233,21 @@ fn checksummed_nonsense_is_refused_or_harmless() {
                     }
                 }
                 let record = RecordHeader {
-                    sequence: if random.chance(2) { newest + 1 } else { absurd(&mut random) },
-                    words: if random.chance(4) { absurd(&mut random) as u32 } else { words },
-                    fresh: if random.chance(4) { absurd(&mut random) as u32 } else { fresh },
+                    sequence: if random.chance(2) {
+                        newest + 1
+                    } else {
+                        absurd(&mut random)
+                    },
+                    words: if random.chance(4) {
+                        absurd(&mut random) as u32
+                    } else {
+                        words
+                    },
+                    fresh: if random.chance(4) {
+                        absurd(&mut random) as u32
+                    } else {
+                        fresh
+                    },
                     fresh_hash: xxhash_rust::xxh3::xxh3_64_with_seed(b"", header.seed()),
                 };
                 let at = LOG_AT + (512 << 10);
@@ -244,13 +270,25 @@ fn an_error_leaves_the_file_as_it_was() {
     let mut disk = left_behind();
     let header = Header::parse(disk.bytes(HEADER_AT, PAGE)).expect("a header");
     let log = disk.bytes(LOG_AT, format::LOG_LEN);
-    let newest = format::newest_records(log, header.seed(), 1)[0].header.sequence;
-    let payload: Vec<u8> =
-        [HEAP_AT + 8, 7, 3, 7].into_iter().flat_map(u64::to_le_bytes).collect();
+    let newest = format::newest_records(log, header.seed(), 1)[0]
+        .header
+        .sequence;
+    let payload: Vec<u8> = [HEAP_AT + 8, 7, 3, 7]
+        .into_iter()
+        .flat_map(u64::to_le_bytes)
+        .collect();
     let fresh_hash = xxhash_rust::xxh3::xxh3_64_with_seed(b"", header.seed());
-    let record = RecordHeader { sequence: newest + 1, words: 2, fresh: 0, fresh_hash };
+    let record = RecordHeader {
+        sequence: newest + 1,
+        words: 2,
+        fresh: 0,
+        fresh_hash,
+    };
     disk.store(LOG_AT + (512 << 10) + RECORD_HEADER_LEN, &payload);
-    disk.store(LOG_AT + (512 << 10), &record.encode(&payload, header.seed()));
+    disk.store(
+        LOG_AT + (512 << 10),
+        &record.encode(&payload, header.seed()),
+    );
     disk.events.clear();
     let found = super::Found::read(&disk).expect("sound so far");
     assert!(super::replay(&mut disk, &found.header, &found.superblock).is_err());
@@ -263,8 +301,9 @@ fn a_schema_of_any_bytes_is_refused_or_read() {
     let encoded = super::tests::SCHEMA;
     for _ in 0..30_000 {
         let mut bytes = if random.chance(8) {
-            let mut bytes: Vec<u8> =
-                (0..random.below(200)).map(|_| (random.next() % 12) as u8).collect();
+            let mut bytes: Vec<u8> = (0..random.below(200))
+                .map(|_| (random.next() % 12) as u8)
+                .collect();
             bytes.insert(0, 1);
             bytes
         } else {
@@ -272,7 +311,11 @@ fn a_schema_of_any_bytes_is_refused_or_read() {
         };
         for _ in 0..random.below(4) {
             let at = random.below(bytes.len());
-            bytes[at] = if random.chance(2) { random.next() as u8 } else { 0xFF };
+            bytes[at] = if random.chance(2) {
+                random.next() as u8
+            } else {
+                0xFF
+            };
         }
         if random.chance(4) {
             bytes.truncate(random.below(bytes.len()));

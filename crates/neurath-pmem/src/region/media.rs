@@ -12,7 +12,10 @@ use super::format::PAGE;
 ///
 /// Offsets are checked by the caller against [`Media::len`]; implementations
 /// check again and panic, as a store in the wrong place must never happen.
-#[expect(clippy::len_without_is_empty, reason = "media without bytes hold no region")]
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "media without bytes hold no region"
+)]
 pub trait Media: Send {
     /// The first byte. Stays in place as the media grows.
     fn base(&self) -> *const u8;
@@ -45,7 +48,10 @@ pub trait Media: Send {
     ///
     /// If the range is not within [`Media::len`].
     fn bytes(&self, offset: u64, len: u64) -> &[u8] {
-        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len()), "in bounds");
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.len()),
+            "in bounds"
+        );
         // SAFETY: `base` is mapped for `len()` bytes, which the assertion keeps the
         // range in, and nobody stores while `self` is borrowed: all stores take
         // `&mut self`, and the file has one writer, which holds its lock.
@@ -87,7 +93,13 @@ impl MappedFile {
     /// Maps `file`, which is this process's alone, up to `limit` bytes, of which
     /// it has as many as it is long.
     pub(super) fn new(file: File, path: &Path, limit: u64) -> Result<MappedFile, OpenError> {
-        let io = |action| move |source| OpenError::Io { action, path: path.into(), source };
+        let io = |action| {
+            move |source| OpenError::Io {
+                action,
+                path: path.into(),
+                source,
+            }
+        };
         if !LIMITS.contains(&limit) {
             return Err(OpenError::Limit { limit });
         }
@@ -101,7 +113,12 @@ impl MappedFile {
             .map_raw(&file)
             .map_err(io("map"))?;
         let map = Mapping(Arc::new(map));
-        Ok(MappedFile { file, map, len, limit })
+        Ok(MappedFile {
+            file,
+            map,
+            len,
+            limit,
+        })
     }
 
     pub(super) fn mapping(&self) -> Mapping {
@@ -114,7 +131,10 @@ impl MappedFile {
     }
 
     fn target(&mut self, offset: u64, len: u64) -> *mut u8 {
-        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "in bounds");
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.len),
+            "in bounds"
+        );
         // SAFETY: within the mapping, as `len <= limit`.
         unsafe { self.map.0.as_mut_ptr().add(offset as usize) }
     }

@@ -43,9 +43,9 @@ use crate::schema::{Fingerprint, SchemaDesc};
 use crate::tx::Tx;
 use ablation::{Without, without};
 use format::{
-    CHUNK_LEN, HEADER_AT, HEADER_COPY_AT, HEAP_AT, Header, LOG_AT, LOG_LEN, PAGE,
-    RECORD_ALIGN, RECORD_HEADER_LEN, RECORD_MAX, ROOT_AT, RecordHeader, RegionState, SCHEMA_AT,
-    SUPERBLOCK_AT, SegmentEntry, Superblock,
+    CHUNK_LEN, HEADER_AT, HEADER_COPY_AT, HEAP_AT, Header, LOG_AT, LOG_LEN, PAGE, RECORD_ALIGN,
+    RECORD_HEADER_LEN, RECORD_MAX, ROOT_AT, RecordHeader, RegionState, SCHEMA_AT, SUPERBLOCK_AT,
+    SegmentEntry, Superblock,
 };
 use space::Space;
 use write_set::WriteSet;
@@ -108,7 +108,9 @@ fn boot_id() -> [u8; 16] {
     *BOOT_ID.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-        u128::from_str_radix(&digits, 16).unwrap_or_default().to_be_bytes()
+        u128::from_str_radix(&digits, 16)
+            .unwrap_or_default()
+            .to_be_bytes()
     })
 }
 
@@ -120,7 +122,13 @@ fn random_uuid() -> std::io::Result<[u8; 16]> {
 
 /// Opens a region's file and takes its lock, which dies with the process.
 fn open_locked(path: &Path, create: bool) -> Result<File, OpenError> {
-    let io = |action| move |source| OpenError::Io { action, path: path.into(), source };
+    let io = |action| {
+        move |source| OpenError::Io {
+            action,
+            path: path.into(),
+            source,
+        }
+    };
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -150,7 +158,10 @@ impl Region<MappedFile> {
         let region = Self::format(media, options, schema).map_err(|error| {
             // What was begun is of no use to anybody.
             drop(std::fs::remove_file(path));
-            OpenError::Format { path: path.into(), source: error }
+            OpenError::Format {
+                path: path.into(),
+                source: error,
+            }
         })?;
         Ok(region)
     }
@@ -161,9 +172,11 @@ impl Region<MappedFile> {
             let initial = options.initial.clamp(HEAP_AT + CHUNK_LEN, media.limit());
             match media.grow(initial.next_multiple_of(PAGE).min(media.limit())) {
                 Ok(()) => Ok(media),
-                Err(source) => {
-                    Err(OpenError::Io { action: "reserve room for", path: path.into(), source })
-                }
+                Err(source) => Err(OpenError::Io {
+                    action: "reserve room for",
+                    path: path.into(),
+                    source,
+                }),
             }
         });
         if made.is_err() {
@@ -187,7 +200,10 @@ impl Region<MappedFile> {
     ) -> Result<Region, OpenError> {
         let file = open_locked(path, false)?;
         let media = MappedFile::new(file, path, limit)?;
-        let format = |source| OpenError::Format { path: path.into(), source };
+        let format = |source| OpenError::Format {
+            path: path.into(),
+            source,
+        };
         let found = Found::read(&media).map_err(format)?;
         let header = &found.header;
         if header.component != component || header.instance != instance {
@@ -199,7 +215,11 @@ impl Region<MappedFile> {
             });
         }
         if let Some(wanted) = schema.filter(|&wanted| wanted != header.fingerprint) {
-            return Err(OpenError::Schema { path: path.into(), found: header.fingerprint, wanted });
+            return Err(OpenError::Schema {
+                path: path.into(),
+                found: header.fingerprint,
+                wanted,
+            });
         }
         let superblock = &found.superblock;
         if superblock.state == RegionState::Open && superblock.boot_id != boot_id() {
@@ -269,15 +289,23 @@ impl Found {
         };
         let schema = media.bytes(SCHEMA_AT, header.schema_len.into());
         if xxh3_64(schema) != header.schema_hash {
-            return Err(FormatError::Checksum { what: "the schema".into() });
+            return Err(FormatError::Checksum {
+                what: "the schema".into(),
+            });
         }
         if SchemaDesc::decode(schema)?.fingerprint != header.fingerprint {
-            return Err(FormatError::Checksum { what: "the schema's fingerprint".into() });
+            return Err(FormatError::Checksum {
+                what: "the schema's fingerprint".into(),
+            });
         }
         let slots = SUPERBLOCK_AT.map(|at| media.bytes(at, PAGE));
         let (superblock, slot) = Superblock::choose(slots, &header)?;
         format::require(media.len(), superblock.length, "what the superblock claims")?;
-        Ok(Found { header, superblock, slot })
+        Ok(Found {
+            header,
+            superblock,
+            slot,
+        })
     }
 }
 
@@ -303,7 +331,13 @@ impl Region<MappedFile> {
             return Ok(());
         }
         let end = end.next_multiple_of(PAGE).min(limit);
-        let Inner { media, header, superblock, superblock_slot, .. } = inner;
+        let Inner {
+            media,
+            header,
+            superblock,
+            superblock_slot,
+            ..
+        } = inner;
         let grown = Inner::grow(media, superblock, superblock_slot, header, end);
         grown.map_err(|error| match error {
             RegionError::Grow { bytes, source } => MigrateError::Room { bytes, source },
@@ -342,12 +376,18 @@ impl<M: Media> Region<M> {
     }
 
     fn from_inner(inner: Inner<M>) -> Region<M> {
-        Region { inner: NonNull::from(Box::leak(Box::new(inner))) }
+        Region {
+            inner: NonNull::from(Box::leak(Box::new(inner))),
+        }
     }
 
     /// Replays what the log holds beyond the checkpoint, and opens.
     fn recover(mut media: M, found: Found) -> Result<Region<M>, FormatError> {
-        let Found { header, superblock, slot } = found;
+        let Found {
+            header,
+            superblock,
+            slot,
+        } = found;
         let sequence = replay(&mut media, &header, &superblock)?;
         let length = superblock.length;
         let space = Space::load(&media, header.seed(), length)?;
@@ -376,7 +416,10 @@ impl<M: Media> Region<M> {
         unsafe { Box::from_raw(inner.as_ptr()) }.media
     }
 
-    #[expect(clippy::mut_from_ref, reason = "the region is behind a pointer it shares")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the region is behind a pointer it shares"
+    )]
     fn inner(&self) -> &mut Inner<M> {
         // SAFETY: the pointer came from a box and is freed in `drop` only. The region is
         // not `Sync`, every method makes one such reference and ends it, and a component's
@@ -432,7 +475,9 @@ impl<M: Media> Region<M> {
         if self.inner().handle.is_none() {
             self.attach(&Handle::new());
         }
-        let Some(handle) = self.inner().handle.clone() else { unreachable!("just attached") };
+        let Some(handle) = self.inner().handle.clone() else {
+            unreachable!("just attached")
+        };
         // A panic must leave the state as an error does.
         struct Abort<'a, M: Media>(&'a mut Region<M>);
         impl<M: Media> Drop for Abort<'_, M> {
@@ -467,7 +512,10 @@ impl<M: Media> Region<M> {
     /// The encoded schema of the state.
     pub fn schema(&self) -> Vec<u8> {
         let inner = self.inner();
-        inner.media.bytes(SCHEMA_AT, inner.header.schema_len.into()).to_vec()
+        inner
+            .media
+            .bytes(SCHEMA_AT, inner.header.schema_len.into())
+            .to_vec()
     }
 
     /// How much is in the region.
@@ -502,7 +550,13 @@ impl<M: Media> Drop for Region<M> {
 impl<M: Media> std::fmt::Debug for Region<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let header = &self.inner().header;
-        write!(f, "Region({}.{}, {:?})", header.component, header.instance, self.stats())
+        write!(
+            f,
+            "Region({}.{}, {:?})",
+            header.component,
+            header.instance,
+            self.stats()
+        )
     }
 }
 
@@ -513,12 +567,18 @@ pub(crate) fn new_header(
     schema: &[u8],
 ) -> Result<Header, FormatError> {
     let known = SchemaDesc::decode(schema)?;
-    let too_long = |field, value: usize| FormatError::Field { field, value: value as u64 };
+    let too_long = |field, value: usize| FormatError::Field {
+        field,
+        value: value as u64,
+    };
     if schema.len() as u64 > format::SCHEMA_MAX {
         return Err(too_long("the schema's length", schema.len()));
     }
     if options.component.len() > format::NAME_MAX {
-        return Err(too_long("the length of the component's name", options.component.len()));
+        return Err(too_long(
+            "the length of the component's name",
+            options.component.len(),
+        ));
     }
     let uuid = random_uuid().unwrap_or_default();
     let header = Header {
@@ -559,7 +619,10 @@ fn replay(
         let mut left = superblock.length;
         for (offset, len) in format::record_pairs(bytes(newest.at, newest.len)).skip(words) {
             check_heap_range(offset, len, superblock.length)?;
-            let too_long = FormatError::Field { field: "the length of new objects", value: len };
+            let too_long = FormatError::Field {
+                field: "the length of new objects",
+                value: len,
+            };
             left = left.checked_sub(len).ok_or(too_long)?;
             hasher.update(media.bytes(offset, len));
         }
@@ -577,7 +640,9 @@ fn replay(
         records.truncate(1);
     }
     if records.len() == 1 && newest != superblock.checkpoint + 1 {
-        return Err(FormatError::Checksum { what: format!("the log's record {}", newest - 1) });
+        return Err(FormatError::Checksum {
+            what: format!("the log's record {}", newest - 1),
+        });
     }
     if without(Without::SecondRecord) {
         records.truncate(1);
@@ -593,7 +658,10 @@ fn replay(
             check_heap_range(offset, 8, superblock.length)?;
         }
         if !offset.is_multiple_of(8) {
-            return Err(FormatError::Field { field: "a record's address", value: offset });
+            return Err(FormatError::Field {
+                field: "a record's address",
+                value: offset,
+            });
         }
     }
     for (offset, value) in stores {
@@ -606,7 +674,10 @@ fn replay(
 fn check_heap_range(offset: u64, len: u64, length: u64) -> Result<(), FormatError> {
     let end = offset.checked_add(len).filter(|&end| end <= length);
     if offset < HEAP_AT || end.is_none() {
-        return Err(FormatError::Field { field: "a record's address", value: offset });
+        return Err(FormatError::Field {
+            field: "a record's address",
+            value: offset,
+        });
     }
     Ok(())
 }
@@ -636,7 +707,10 @@ impl<M: Media> Inner<M> {
     }
 
     fn root(&self) -> Ref {
-        Ref(self.set.word(ROOT_AT).unwrap_or_else(|| self.media.word(ROOT_AT)))
+        Ref(self
+            .set
+            .word(ROOT_AT)
+            .unwrap_or_else(|| self.media.word(ROOT_AT)))
     }
 
     /// Tells the handle where the segments are now.
@@ -665,7 +739,8 @@ impl<M: Media> Inner<M> {
         self.superblock_slot = 1 - self.superblock_slot;
         self.media.fence();
         let bytes = self.superblock.encode(&self.header);
-        self.media.store(SUPERBLOCK_AT[self.superblock_slot], &bytes);
+        self.media
+            .store(SUPERBLOCK_AT[self.superblock_slot], &bytes);
         self.media.fence();
     }
 
@@ -681,7 +756,9 @@ impl<M: Media> Inner<M> {
         // A crash may have left the file longer than the superblock claims.
         if length > before {
             let bytes = length - before;
-            media.grow(length).map_err(|source| RegionError::Grow { bytes, source })?;
+            media
+                .grow(length)
+                .map_err(|source| RegionError::Grow { bytes, source })?;
             media.populate(before, bytes);
         }
         media.fence();
@@ -696,14 +773,24 @@ impl<M: Media> Inner<M> {
     fn alloc(&mut self, type_id: u64, size: u64) -> Result<Ref, RegionError> {
         if size > neurath_abi::MAX_OBJECT_SIZE {
             let limit = neurath_abi::MAX_OBJECT_SIZE;
-            return Err(RegionError::TooLarge { needed: size, limit });
+            return Err(RegionError::TooLarge {
+                needed: size,
+                limit,
+            });
         }
         // The object, its bit, its segment and the segment's chunk.
         self.check_record_len(3 + format::ENTRY_WORDS as u64)?;
-        let Inner { media, header, superblock, superblock_slot, space, set, .. } = self;
-        let mut grow = |media: &mut M, length| {
-            Self::grow(media, superblock, superblock_slot, header, length)
-        };
+        let Inner {
+            media,
+            header,
+            superblock,
+            superblock_slot,
+            space,
+            set,
+            ..
+        } = self;
+        let mut grow =
+            |media: &mut M, length| Self::grow(media, superblock, superblock_slot, header, length);
         let object = space.alloc(type_id, size, media, set, &mut grow)?;
         self.mark_dirty(object, 0, object_size(type_id, size));
         self.refresh_handle();
@@ -729,7 +816,11 @@ impl<M: Media> Inner<M> {
         let (place, size) = self.space.find(object, type_id, &self.media, &self.set)?;
         match offset.checked_add(len) {
             Some(end) if end <= size => Ok((place, size)),
-            end => Err(RegionError::Range { offset, end: end.unwrap_or(u64::MAX), size }),
+            end => Err(RegionError::Range {
+                offset,
+                end: end.unwrap_or(u64::MAX),
+                size,
+            }),
         }
     }
 
@@ -748,7 +839,11 @@ impl<M: Media> Inner<M> {
             return Ok(());
         }
         if !offset.is_multiple_of(8) || !len.is_multiple_of(8) {
-            return Err(RegionError::Range { offset, end: offset + len, size });
+            return Err(RegionError::Range {
+                offset,
+                end: offset + len,
+                size,
+            });
         }
         self.check_record_len(len / 8)?;
         let mut changed = false;
@@ -801,14 +896,20 @@ impl<M: Media> Inner<M> {
 
     fn fresh(&self, object: Ref, type_id: u64) -> Result<Option<&[u8]>, RegionError> {
         let (place, _) = self.space.find(object, type_id, &self.media, &self.set)?;
-        Ok(self.set.find_fresh(place).map(|fresh| self.set.fresh_bytes(fresh)))
+        Ok(self
+            .set
+            .find_fresh(place)
+            .map(|fresh| self.set.fresh_bytes(fresh)))
     }
 
     /// Refuses the transaction's next step if its record could become too long.
     fn check_record_len(&self, words: u64) -> Result<(), RegionError> {
         let needed = self.set.record_len() + words * 16;
         if needed > RECORD_MAX {
-            return Err(RegionError::TooLarge { needed, limit: RECORD_MAX });
+            return Err(RegionError::TooLarge {
+                needed,
+                limit: RECORD_MAX,
+            });
         }
         Ok(())
     }
@@ -818,7 +919,9 @@ impl<M: Media> Inner<M> {
             return Ok(false);
         }
         if self.failed {
-            return Err(RegionError::Sync(std::io::Error::other("an earlier change failed")));
+            return Err(RegionError::Sync(std::io::Error::other(
+                "an earlier change failed",
+            )));
         }
         let seed = self.header.seed();
         self.record.clear();
@@ -834,7 +937,10 @@ impl<M: Media> Inner<M> {
         // The root's word was added unchecked. A longer record would not be found again.
         let needed = format::record_len(words.into(), self.set.live_fresh().count() as u64);
         if needed > RECORD_MAX {
-            return Err(RegionError::TooLarge { needed, limit: RECORD_MAX });
+            return Err(RegionError::TooLarge {
+                needed,
+                limit: RECORD_MAX,
+            });
         }
         // New objects go to their places: nothing refers to them yet.
         let mut fresh = 0;
@@ -842,7 +948,9 @@ impl<M: Media> Inner<M> {
         for object in self.set.live_fresh() {
             let bytes = self.set.fresh_bytes(object);
             self.media.store(object.offset, bytes);
-            hasher.get_or_insert_with(|| Xxh3::with_seed(seed)).update(bytes);
+            hasher
+                .get_or_insert_with(|| Xxh3::with_seed(seed))
+                .update(bytes);
             self.record.extend_from_slice(&object.offset.to_le_bytes());
             self.record.extend_from_slice(&object.len.to_le_bytes());
             fresh += 1;
@@ -855,7 +963,12 @@ impl<M: Media> Inner<M> {
             Some(hasher) => hasher.digest(),
             None => Xxh3::with_seed(seed).digest(),
         };
-        let header = RecordHeader { sequence: self.sequence + 1, words, fresh, fresh_hash };
+        let header = RecordHeader {
+            sequence: self.sequence + 1,
+            words,
+            fresh,
+            fresh_hash,
+        };
         let (head, payload) = self.record.split_at_mut(RECORD_HEADER_LEN as usize);
         head.copy_from_slice(&header.encode(payload, seed));
 

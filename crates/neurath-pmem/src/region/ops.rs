@@ -4,9 +4,9 @@ use std::ffi::c_void;
 
 use neurath_abi::{Ref, RegionOps, Status};
 
+use super::Inner;
 use super::error::RegionError;
 use super::media::Media;
-use super::Inner;
 
 /// The table for regions on media of type `M`.
 pub(super) fn table<M: Media>() -> *const RegionOps {
@@ -78,8 +78,12 @@ unsafe extern "C" fn write<M: Media>(
         return Status::OK;
     }
     // SAFETY: the caller's own bytes, `len` of them; and as above.
-    let (inner, bytes) =
-        unsafe { (inner::<M>(owner), std::slice::from_raw_parts(bytes, len as usize)) };
+    let (inner, bytes) = unsafe {
+        (
+            inner::<M>(owner),
+            std::slice::from_raw_parts(bytes, len as usize),
+        )
+    };
     status(inner.write(object, type_id, offset, bytes))
 }
 
@@ -96,8 +100,12 @@ unsafe extern "C" fn read<M: Media>(
     }
     // SAFETY: the caller's own buffer of `len` bytes; and as above. The region fills the
     // buffer without reading it, or the caller does not look at it.
-    let (inner, out) =
-        unsafe { (inner::<M>(owner), std::slice::from_raw_parts_mut(out, len as usize)) };
+    let (inner, out) = unsafe {
+        (
+            inner::<M>(owner),
+            std::slice::from_raw_parts_mut(out, len as usize),
+        )
+    };
     status(inner.read(object, type_id, offset, out))
 }
 

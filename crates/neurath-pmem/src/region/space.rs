@@ -113,13 +113,19 @@ impl Space {
             }
             let end = chunk.checked_add(CHUNK_LEN).filter(|&end| end <= length);
             if chunk < HEAP_AT || !chunk.is_multiple_of(PAGE) || end.is_none() {
-                return Err(FormatError::Field { field: "a chunk's offset", value: chunk });
+                return Err(FormatError::Field {
+                    field: "a chunk's offset",
+                    value: chunk,
+                });
             }
             space.chunks.push(chunk);
             space.heap_end = space.heap_end.max(chunk + CHUNK_LEN);
         }
-        let mut ranges: Vec<(u64, u64)> =
-            space.chunks.iter().map(|&chunk| (chunk, chunk + CHUNK_LEN)).collect();
+        let mut ranges: Vec<(u64, u64)> = space
+            .chunks
+            .iter()
+            .map(|&chunk| (chunk, chunk + CHUNK_LEN))
+            .collect();
         for number in 1..space.chunks.len() as u64 * SEGMENTS_PER_CHUNK {
             let chunk = space.chunks[(number / SEGMENTS_PER_CHUNK) as usize];
             let mut words = [0; ENTRY_WORDS];
@@ -136,7 +142,10 @@ impl Space {
         }
         ranges.sort_unstable();
         if let Some(pair) = ranges.windows(2).find(|pair| pair[1].0 < pair[0].1) {
-            return Err(FormatError::Field { field: "a segment's offset", value: pair[1].0 });
+            return Err(FormatError::Field {
+                field: "a segment's offset",
+                value: pair[1].0,
+            });
         }
         Ok(space)
     }
@@ -172,7 +181,10 @@ impl Space {
             let word = u64::from_le_bytes(le);
             let valid = valid_bits(entry.capacity, i);
             if word & !valid != 0 {
-                return Err(FormatError::Field { field: "a segment's bitmap", value: word });
+                return Err(FormatError::Field {
+                    field: "a segment's bitmap",
+                    value: word,
+                });
             }
             if let Some(used) = used.get_mut(i) {
                 *used = word;
@@ -186,7 +198,10 @@ impl Space {
         self.views.push(view(media, &entry));
         self.segments.push(Some(Segment { entry, used, free }));
         if free > 0 {
-            self.partial.entry((entry.type_id, entry.object_size)).or_default().push(number);
+            self.partial
+                .entry((entry.type_id, entry.object_size))
+                .or_default()
+                .push(number);
         }
         if taken == 0 {
             self.empty.insert((entry.length, number));
@@ -219,7 +234,10 @@ impl Space {
         let number = object.segment();
         let chunk = self.chunks[(number / SEGMENTS_PER_CHUNK) as usize];
         let index = u64::from(object.index());
-        (format::bitmap_at(chunk, number) + index / 64 * 8, 1 << (index % 64))
+        (
+            format::bitmap_at(chunk, number) + index / 64 * 8,
+            1 << (index % 64),
+        )
     }
 
     /// The live object that `object` refers to: its place in the file and its size.
@@ -230,11 +248,16 @@ impl Space {
         media: &dyn Media,
         set: &WriteSet,
     ) -> Result<(u64, u64), RegionError> {
-        let bad = RegionError::BadRef { segment: object.segment(), index: object.index() };
+        let bad = RegionError::BadRef {
+            segment: object.segment(),
+            index: object.index(),
+        };
         let segment = usize::try_from(object.segment())
             .ok()
             .and_then(|number| self.segments.get(number)?.as_ref());
-        let Some(Segment { entry, .. }) = segment else { return Err(bad) };
+        let Some(Segment { entry, .. }) = segment else {
+            return Err(bad);
+        };
         if entry.type_id != type_id || u32::from(object.index()) >= entry.capacity {
             return Err(bad);
         }
@@ -286,19 +309,27 @@ impl Space {
         let object = Ref::new(number, (word * 64) as u16 + bit as u16);
         self.steps.push(Step::Reserved(object));
         let (place, bit) = self.bit(object);
-        set.set_word(place, set.word(place).unwrap_or_else(|| media.word(place)) | bit);
-        set.add_fresh(entry.offset + u64::from(object.index()) * u64::from(size), size.into());
+        set.set_word(
+            place,
+            set.word(place).unwrap_or_else(|| media.word(place)) | bit,
+        );
+        set.add_fresh(
+            entry.offset + u64::from(object.index()) * u64::from(size),
+            size.into(),
+        );
         Ok(object)
     }
 
     fn with_room(&mut self, type_id: u64, size: u32) -> Option<u32> {
         let class = self.partial.get_mut(&(type_id, size))?;
         while let Some(&number) = class.last() {
-            let fits = self.segments[number as usize].as_ref().is_some_and(|segment| {
-                segment.free > 0
-                    && segment.entry.type_id == type_id
-                    && segment.entry.object_size == size
-            });
+            let fits = self.segments[number as usize]
+                .as_ref()
+                .is_some_and(|segment| {
+                    segment.free > 0
+                        && segment.entry.type_id == type_id
+                        && segment.entry.object_size == size
+                });
             if fits {
                 return Some(number);
             }
@@ -317,9 +348,17 @@ impl Space {
     ) -> Result<u32, RegionError> {
         let capacity = (SEGMENT_LEN as u32 / size).clamp(1, OBJECTS_MAX);
         let length = (u64::from(capacity) * u64::from(size)).next_multiple_of(PAGE);
-        let length = if capacity > 1 { length.max(SEGMENT_LEN) } else { length };
+        let length = if capacity > 1 {
+            length.max(SEGMENT_LEN)
+        } else {
+            length
+        };
         // An empty one of another kind serves as well, if not too much is wasted.
-        let spare = self.empty.range((length, 0)..=(length * 2, u32::MAX)).next().copied();
+        let spare = self
+            .empty
+            .range((length, 0)..=(length * 2, u32::MAX))
+            .next()
+            .copied();
         if let Some((spare_length, number)) = spare {
             self.empty.remove(&(spare_length, number));
             let Some(segment) = &mut self.segments[number as usize] else {
@@ -327,8 +366,13 @@ impl Space {
             };
             let before = segment.entry;
             let offset = before.offset;
-            let entry =
-                SegmentEntry { type_id, offset, length: spare_length, object_size: size, capacity };
+            let entry = SegmentEntry {
+                type_id,
+                offset,
+                length: spare_length,
+                object_size: size,
+                capacity,
+            };
             *segment = new_segment(entry);
             self.steps.push(Step::Retyped(number, before));
             self.publish(number, entry, media, set);
@@ -340,7 +384,13 @@ impl Space {
         }
         let offset = self.heap_end;
         self.reserve(offset + length, media, grow)?;
-        let entry = SegmentEntry { type_id, offset, length, object_size: size, capacity };
+        let entry = SegmentEntry {
+            type_id,
+            offset,
+            length,
+            object_size: size,
+            capacity,
+        };
         self.segments.push(Some(new_segment(entry)));
         self.views.push(NO_VIEW);
         self.steps.push(Step::Added);
@@ -358,11 +408,18 @@ impl Space {
     ) {
         let chunk = self.chunks[number as usize / SEGMENTS_PER_CHUNK as usize];
         let at = format::entry_at(chunk, number.into());
-        for (i, word) in entry.encode(number.into(), self.seed).into_iter().enumerate() {
+        for (i, word) in entry
+            .encode(number.into(), self.seed)
+            .into_iter()
+            .enumerate()
+        {
             set.set_word(at + i as u64 * 8, word);
         }
         self.views[number as usize] = view(media, &entry);
-        self.partial.entry((entry.type_id, entry.object_size)).or_default().push(number);
+        self.partial
+            .entry((entry.type_id, entry.object_size))
+            .or_default()
+            .push(number);
         self.empty.insert((entry.length, number));
     }
 
@@ -412,7 +469,10 @@ impl Space {
     /// Marks a live object as freed by the open transaction.
     pub(super) fn free(&mut self, object: Ref, media: &dyn Media, set: &mut WriteSet) {
         let (word, bit) = self.bit(object);
-        set.set_word(word, set.word(word).unwrap_or_else(|| media.word(word)) & !bit);
+        set.set_word(
+            word,
+            set.word(word).unwrap_or_else(|| media.word(word)) & !bit,
+        );
         if without(Without::Quarantine) {
             return self.release(object);
         }
@@ -509,12 +569,20 @@ impl Space {
     }
 }
 
-const NO_VIEW: SegmentView =
-    SegmentView { base: std::ptr::null(), object_size: 0, capacity: 0, type_id: 0 };
+const NO_VIEW: SegmentView = SegmentView {
+    base: std::ptr::null(),
+    object_size: 0,
+    capacity: 0,
+    type_id: 0,
+};
 
 fn new_segment(entry: SegmentEntry) -> Segment {
     let used = vec![0; entry.capacity.div_ceil(64) as usize].into_boxed_slice();
-    Segment { entry, used, free: entry.capacity }
+    Segment {
+        entry,
+        used,
+        free: entry.capacity,
+    }
 }
 
 fn view(media: &dyn Media, entry: &SegmentEntry) -> SegmentView {

@@ -22,7 +22,12 @@ const LEN: usize = encoded_len(State::SCHEMA);
 pub(super) const SCHEMA: [u8; LEN] = encode(State::SCHEMA);
 
 pub(super) fn options() -> RegionOptions {
-    RegionOptions { component: "test".into(), instance: 0, initial: 0, limit: 64 << 20 }
+    RegionOptions {
+        component: "test".into(),
+        instance: 0,
+        initial: 0,
+        limit: 64 << 20,
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -42,12 +47,18 @@ pub(super) fn create(path: &Path) -> Region {
 }
 
 pub(super) fn init<M: super::Media>(region: &mut Region<M>) {
-    let state = State { map: Map::EMPTY, numbers: Map::EMPTY, count: 0 };
+    let state = State {
+        map: Map::EMPTY,
+        numbers: Map::EMPTY,
+        count: 0,
+    };
     let mut root = P::NULL;
     region.attach(&crate::Handle::new());
     let handle = region.inner().handle.clone().unwrap();
     // SAFETY: attached just above.
-    root = unsafe { Tx::new(handle.slot()) }.alloc(&state).map_or(root, |made| made);
+    root = unsafe { Tx::new(handle.slot()) }
+        .alloc(&state)
+        .map_or(root, |made| made);
     region.set_root(root.to_ref());
     region.commit().unwrap();
 }
@@ -136,7 +147,9 @@ pub(super) fn key(number: u8) -> Vec<u8> {
 }
 
 pub(super) fn value(number: u8, len: u16) -> Vec<u8> {
-    (0..len).map(|i| (i as u8).wrapping_mul(31).wrapping_add(number)).collect()
+    (0..len)
+        .map(|i| (i as u8).wrapping_mul(31).wrapping_add(number))
+        .collect()
 }
 
 proptest! {
@@ -197,7 +210,10 @@ fn a_large_map_grows_and_is_found_again() {
     let path = dir.path().join("region");
     let mut region = create(&path);
     for n in 0..20_000u32 {
-        with(&mut region, |state, tx| Ok(state.numbers.insert(tx, &n, &(n * 3))?)).unwrap();
+        with(&mut region, |state, tx| {
+            Ok(state.numbers.insert(tx, &n, &(n * 3))?)
+        })
+        .unwrap();
     }
     drop(region);
     let mut region = open(&path).unwrap();
@@ -238,8 +254,15 @@ fn a_second_owner_is_refused() {
 fn the_limit_is_an_error_and_leaves_the_state() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("region");
-    let mut region =
-        Region::create(&path, &RegionOptions { limit: 4 << 20, ..options() }, &SCHEMA).unwrap();
+    let mut region = Region::create(
+        &path,
+        &RegionOptions {
+            limit: 4 << 20,
+            ..options()
+        },
+        &SCHEMA,
+    )
+    .unwrap();
     init(&mut region);
     let mut written = 0u32;
     let error = loop {
@@ -256,7 +279,10 @@ fn the_limit_is_an_error_and_leaves_the_state() {
     for n in 0..5u32 {
         with(&mut region, |state, tx| remove(state, tx, &n.to_le_bytes())).unwrap();
     }
-    with(&mut region, |state, tx| set(state, tx, b"again", &[8; 9000])).unwrap();
+    with(&mut region, |state, tx| {
+        set(state, tx, b"again", &[8; 9000])
+    })
+    .unwrap();
 }
 
 #[test]
@@ -280,17 +306,26 @@ fn any_flipped_bit_of_the_metadata_is_found_or_harmless() {
     let path = dir.path().join("region");
     let mut region = create(&path);
     for n in 0..40 {
-        with(&mut region, |state, tx| set(state, tx, &key(n), &value(n, 100))).unwrap();
+        with(&mut region, |state, tx| {
+            set(state, tx, &key(n), &value(n, 100))
+        })
+        .unwrap();
     }
     let model = contents(&mut region);
     drop(region);
     let original = std::fs::read(&path).unwrap();
     use std::os::unix::fs::FileExt;
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-    let pages = [0..512, 4096..4096 + 256, 8192..8192 + 256, 12288..12288 + 512];
+    let pages = [
+        0..512,
+        4096..4096 + 256,
+        8192..8192 + 256,
+        12288..12288 + 512,
+    ];
     for at in pages.into_iter().flatten() {
         for bit in 0..8 {
-            file.write_all_at(&[original[at] ^ 1 << bit], at as u64).unwrap();
+            file.write_all_at(&[original[at] ^ 1 << bit], at as u64)
+                .unwrap();
             match open(&path) {
                 Ok(mut region) => assert_eq!(contents(&mut region), model, "byte {at} bit {bit}"),
                 Err(error) => assert!(!error.to_string().is_empty()),
@@ -329,10 +364,17 @@ fn a_map_is_freed_in_steps() {
         }
         // Half of it: what is left is found, and the map can grow again.
         for _ in 0..3 {
-            with(&mut region, |state, tx| Ok(state.map.clear_some(tx, 500)?)).unwrap();
+            with(&mut region, |state, tx| {
+                Ok(state.map.clear_some(tx, 500)?)
+            })
+            .unwrap();
         }
         let left = contents(&mut region);
-        assert!(!left.is_empty() && left.len() < 3000, "round {round}: {}", left.len());
+        assert!(
+            !left.is_empty() && left.len() < 3000,
+            "round {round}: {}",
+            left.len()
+        );
         with(&mut region, |state, tx| {
             for key in left.keys() {
                 assert!(state.map.get(tx, key)?.is_some());
@@ -341,7 +383,11 @@ fn a_map_is_freed_in_steps() {
         })
         .unwrap();
         contents(&mut region);
-        while !with(&mut region, |state, tx| Ok(state.map.clear_some(tx, 700)?)).unwrap() {}
+        while !with(&mut region, |state, tx| {
+            Ok(state.map.clear_some(tx, 700)?)
+        })
+        .unwrap()
+        {}
         assert_eq!(region.stats().live_objects, empty);
         assert!(contents(&mut region).is_empty());
     }
@@ -352,8 +398,15 @@ fn a_limit_that_is_no_number_of_pages_is_rounded_down() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("region");
     let limit = (4 << 20) + 1000;
-    let region =
-        Region::create(&path, &RegionOptions { limit, initial: limit, ..options() }, &SCHEMA);
+    let region = Region::create(
+        &path,
+        &RegionOptions {
+            limit,
+            initial: limit,
+            ..options()
+        },
+        &SCHEMA,
+    );
     region.unwrap().close().unwrap();
     Region::open(&path, "test", 0, None, limit).unwrap();
 }
@@ -377,7 +430,11 @@ fn a_full_transaction_is_refused_or_survives() {
         let new = tx.alloc_untyped(77, 8).unwrap_or(before);
         let _ = tx.write_at(block, super::RAW, 16381 * 8, &7u64);
         region.set_root(new.max(crate::Ref::new(1, 1)));
-        let root = if region.commit().is_ok() { region.root() } else { before };
+        let root = if region.commit().is_ok() {
+            region.root()
+        } else {
+            before
+        };
         assert_eq!(region.root(), root);
         drop(region);
         let region = open(&path).unwrap();

@@ -18,7 +18,18 @@ struct Slot {
 
 impl Index {
     pub(super) fn new() -> Index {
-        Index { slots: vec![Slot { key: 0, value: 0, epoch: 0 }; 64], epoch: 1, len: 0 }
+        Index {
+            slots: vec![
+                Slot {
+                    key: 0,
+                    value: 0,
+                    epoch: 0
+                };
+                64
+            ],
+            epoch: 1,
+            len: 0,
+        }
     }
 
     fn place(&self, key: u64) -> usize {
@@ -42,7 +53,14 @@ impl Index {
     pub(super) fn insert(&mut self, key: u64, value: u32) {
         if (self.len + 1) * 2 > self.slots.len() {
             let mut larger = Index {
-                slots: vec![Slot { key: 0, value: 0, epoch: 0 }; self.slots.len() * 2],
+                slots: vec![
+                    Slot {
+                        key: 0,
+                        value: 0,
+                        epoch: 0
+                    };
+                    self.slots.len() * 2
+                ],
                 epoch: 1,
                 len: 0,
             };
@@ -55,13 +73,21 @@ impl Index {
         if self.slots[at].epoch != self.epoch {
             self.len += 1;
         }
-        self.slots[at] = Slot { key, value, epoch: self.epoch };
+        self.slots[at] = Slot {
+            key,
+            value,
+            epoch: self.epoch,
+        };
     }
 
     pub(super) fn clear(&mut self) {
         self.len = 0;
         self.epoch = self.epoch.checked_add(1).unwrap_or_else(|| {
-            self.slots.fill(Slot { key: 0, value: 0, epoch: 0 });
+            self.slots.fill(Slot {
+                key: 0,
+                value: 0,
+                epoch: 0,
+            });
             1
         });
     }
@@ -143,9 +169,15 @@ impl WriteSet {
     /// Adds a zeroed object that will lie at `offset`.
     pub(super) fn add_fresh(&mut self, offset: u64, len: u64) {
         let at = self.arena.len() * 8;
-        self.arena.resize(self.arena.len() + len.div_ceil(8) as usize, 0);
+        self.arena
+            .resize(self.arena.len() + len.div_ceil(8) as usize, 0);
         self.fresh_index.insert(offset, self.fresh.len() as u32);
-        self.fresh.push(Fresh { offset, at, len, dead: false });
+        self.fresh.push(Fresh {
+            offset,
+            at,
+            len,
+            dead: false,
+        });
     }
 
     /// The new object at `offset`, if there is one.
@@ -156,7 +188,9 @@ impl WriteSet {
 
     /// Forgets the new object at `offset`; whether there was one.
     pub(super) fn drop_fresh(&mut self, offset: u64) -> bool {
-        let Some(at) = self.fresh_index.get(offset) else { return false };
+        let Some(at) = self.fresh_index.get(offset) else {
+            return false;
+        };
         let fresh = &mut self.fresh[at as usize];
         !std::mem::replace(&mut fresh.dead, true)
     }

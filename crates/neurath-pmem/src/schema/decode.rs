@@ -120,7 +120,10 @@ impl SchemaDesc {
         }
         let schema = reader.schema(0)?;
         if reader.at != bytes.len() {
-            return Err(SchemaError::Bad { at: reader.at, what: "trailing byte" });
+            return Err(SchemaError::Bad {
+                at: reader.at,
+                what: "trailing byte",
+            });
         }
         Ok(schema)
     }
@@ -153,7 +156,9 @@ impl SchemaDesc {
         match &self.kind {
             KindDesc::Primitive | KindDesc::Link(_) => {}
             KindDesc::Struct(fields) => {
-                fields.iter().for_each(|field| field.schema.collect_objects(found));
+                fields
+                    .iter()
+                    .for_each(|field| field.schema.collect_objects(found));
             }
             KindDesc::Enum { variants, .. } => variants
                 .iter()
@@ -162,7 +167,9 @@ impl SchemaDesc {
             KindDesc::Array { element, .. } => element.collect_objects(found),
             KindDesc::Reference(target) => found.push(target),
             KindDesc::Collection { fields, objects } => {
-                fields.iter().for_each(|field| field.schema.collect_objects(found));
+                fields
+                    .iter()
+                    .for_each(|field| field.schema.collect_objects(found));
                 found.extend(objects);
             }
         }
@@ -176,9 +183,15 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn take(&mut self, len: usize, what: &'static str) -> Result<&[u8], SchemaError> {
-        let end = self.at.checked_add(len).filter(|&end| end <= self.bytes.len());
+        let end = self
+            .at
+            .checked_add(len)
+            .filter(|&end| end <= self.bytes.len());
         let Some(end) = end else {
-            return Err(SchemaError::Truncated { at: self.bytes.len(), what });
+            return Err(SchemaError::Truncated {
+                at: self.bytes.len(),
+                what,
+            });
         };
         let taken = &self.bytes[self.at..end];
         self.at = end;
@@ -204,17 +217,26 @@ impl Reader<'_> {
     fn schema(&mut self, depth: usize) -> Result<SchemaDesc, SchemaError> {
         let start = self.at;
         if depth > MAX_SCHEMA_DEPTH {
-            return Err(SchemaError::Bad { at: start, what: "nesting" });
+            return Err(SchemaError::Bad {
+                at: start,
+                what: "nesting",
+            });
         }
         let kind = self.number(1, "a type's kind")? as u8;
         let name = self.text("a type's name")?;
         let size = self.number(4, "a type's size")? as u32;
         let align = self.number(2, "a type's alignment")? as u16;
         if !align.is_power_of_two() || align > 16 {
-            return Err(SchemaError::Bad { at: start, what: "alignment" });
+            return Err(SchemaError::Bad {
+                at: start,
+                what: "alignment",
+            });
         }
         if u64::from(size) > neurath_abi::MAX_OBJECT_SIZE {
-            return Err(SchemaError::Bad { at: start, what: "size" });
+            return Err(SchemaError::Bad {
+                at: start,
+                what: "size",
+            });
         }
         let kind = match kind {
             PRIMITIVE => KindDesc::Primitive,
@@ -222,7 +244,10 @@ impl Reader<'_> {
             ENUM => {
                 let tag_size = self.number(1, "a tag's size")? as u8;
                 if !matches!(tag_size, 1 | 2 | 4 | 8) || u32::from(tag_size) > size {
-                    return Err(SchemaError::Bad { at: self.at, what: "tag size" });
+                    return Err(SchemaError::Bad {
+                        at: self.at,
+                        what: "tag size",
+                    });
                 }
                 let count = self.number(2, "a number of variants")?;
                 let mut variants = Vec::new();
@@ -230,7 +255,11 @@ impl Reader<'_> {
                     let name = self.text("a variant's name")?;
                     let discriminant = self.number(8, "a discriminant")?;
                     let fields = self.fields(size, depth)?;
-                    variants.push(VariantDesc { name, discriminant, fields });
+                    variants.push(VariantDesc {
+                        name,
+                        discriminant,
+                        fields,
+                    });
                 }
                 KindDesc::Enum { tag_size, variants }
             }
@@ -238,9 +267,15 @@ impl Reader<'_> {
                 let len = self.number(4, "an array's length")? as u32;
                 let element = self.schema(depth + 1)?;
                 if u64::from(element.size) * u64::from(len) != u64::from(size) {
-                    return Err(SchemaError::Bad { at: start, what: "array size" });
+                    return Err(SchemaError::Bad {
+                        at: start,
+                        what: "array size",
+                    });
                 }
-                KindDesc::Array { element: Box::new(element), len }
+                KindDesc::Array {
+                    element: Box::new(element),
+                    len,
+                }
             }
             REFERENCE => KindDesc::Reference(Box::new(self.schema(depth + 1)?)),
             LINK => KindDesc::Link(self.text("a link's target")?),
@@ -253,14 +288,25 @@ impl Reader<'_> {
                 }
                 KindDesc::Collection { fields, objects }
             }
-            _ => return Err(SchemaError::Bad { at: start, what: "kind of type" }),
+            _ => {
+                return Err(SchemaError::Bad {
+                    at: start,
+                    what: "kind of type",
+                });
+            }
         };
         // A type's fingerprint is that of its own encoding, standing alone.
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();
         hasher.update(&[VERSION]);
         hasher.update(&self.bytes[start..self.at]);
         let fingerprint = hasher.digest128().to_le_bytes();
-        Ok(SchemaDesc { name, size, align, kind, fingerprint })
+        Ok(SchemaDesc {
+            name,
+            size,
+            align,
+            kind,
+            fingerprint,
+        })
     }
 
     fn fields(&mut self, size: u32, depth: usize) -> Result<Vec<FieldDesc>, SchemaError> {
@@ -272,9 +318,16 @@ impl Reader<'_> {
             let offset = self.number(4, "a field's offset")? as u32;
             let schema = self.schema(depth + 1)?;
             if u64::from(offset) + u64::from(schema.size) > u64::from(size) {
-                return Err(SchemaError::Bad { at, what: "field offset" });
+                return Err(SchemaError::Bad {
+                    at,
+                    what: "field offset",
+                });
             }
-            fields.push(FieldDesc { name, offset, schema });
+            fields.push(FieldDesc {
+                name,
+                offset,
+                schema,
+            });
         }
         Ok(fields)
     }

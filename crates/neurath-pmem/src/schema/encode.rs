@@ -110,7 +110,10 @@ const fn write_fields(out: &mut [u8; SCRATCH], at: usize, fields: &[Field]) -> u
 }
 
 const fn write_text(out: &mut [u8; SCRATCH], at: usize, text: &str) -> usize {
-    assert!(text.len() <= 255, "a name in a schema is longer than 255 bytes");
+    assert!(
+        text.len() <= 255,
+        "a name in a schema is longer than 255 bytes"
+    );
     let mut at = write_number(out, at, text.len() as u64, 1);
     let mut i = 0;
     while i < text.len() {
@@ -123,7 +126,10 @@ const fn write_text(out: &mut [u8; SCRATCH], at: usize, text: &str) -> usize {
 
 /// The low `bytes` bytes, little-endian.
 const fn write_number(out: &mut [u8; SCRATCH], at: usize, value: u64, bytes: usize) -> usize {
-    assert!(bytes == 8 || value >> (8 * bytes) == 0, "a number in a schema is too large");
+    assert!(
+        bytes == 8 || value >> (8 * bytes) == 0,
+        "a number in a schema is too large"
+    );
     let le = value.to_le_bytes();
     let mut i = 0;
     while i < bytes {

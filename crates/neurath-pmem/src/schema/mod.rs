@@ -30,11 +30,13 @@ pub const fn type_id(fingerprint: Fingerprint) -> u64 {
 /// A fingerprint as people write it: 32 hexadecimal digits.
 pub fn hex(fingerprint: Fingerprint) -> String {
     use std::fmt::Write;
-    fingerprint.iter().fold(String::with_capacity(32), |mut text, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    fingerprint
+        .iter()
+        .fold(String::with_capacity(32), |mut text, byte| {
+            // Writing into a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// A type as the compiler knows it.
