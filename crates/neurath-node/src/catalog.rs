@@ -277,6 +277,14 @@ pub enum CatalogError {
         /// What the system said about taking it back.
         undo: io::Error,
     },
+    /// A flip is in force, and could not be made durable.
+    #[error("{}: the change is in force, and cannot be made durable: {source}; see to the file system, then restart the node", path.display())]
+    Unsettled {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// An earlier commit ended [`CatalogError::Undecided`].
     #[error("{}: an earlier commit could not be decided; stop the node, see to the file system and start it again", path.display())]
     Poisoned {
@@ -295,6 +303,8 @@ pub struct Catalog {
     generation: u64,
     damaged: Vec<DamagedSlot>,
     poisoned: bool,
+    /// Whether the last flip is not durable yet.
+    unsettled: bool,
 }
 
 enum Slot {
@@ -359,6 +369,7 @@ impl Catalog {
             generation: 2,
             damaged: Vec::new(),
             poisoned: false,
+            unsettled: false,
         })
     }
 
@@ -404,6 +415,7 @@ impl Catalog {
             generation,
             damaged,
             poisoned: false,
+            unsettled: false,
         })
     }
 
@@ -432,6 +444,46 @@ impl Catalog {
     /// An error other than [`CatalogError::Undecided`] (and the [`CatalogError::Poisoned`] that follows it) means
     /// that the state before holds, in memory and on disk.
     pub fn commit(&mut self, state: State) -> Result<(), CatalogError> {
+        self.write(state, true)
+    }
+
+    /// Commits `state` as far as the death of this process goes: one flip, in the page cache. It
+    /// holds at once, and for whoever opens the catalog after this process has died; a loss of power
+    /// may bring the state before back until [`Catalog::settle`] has made it durable.
+    ///
+    /// For states whose regions promise no more than that: then no client waits for the medium.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::commit`].
+    pub fn flip(&mut self, state: State) -> Result<(), CatalogError> {
+        self.settle()?;
+        self.write(state, false)
+    }
+
+    /// Makes a flip durable; does nothing if it is.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Unsettled`]: the state is in force, and may not survive a loss of power.
+    pub fn settle(&mut self) -> Result<(), CatalogError> {
+        if !self.unsettled {
+            return Ok(());
+        }
+        fault::point("catalog.settle.before-sync");
+        if let Err(source) = self.file.sync_data() {
+            self.poisoned = true;
+            return Err(CatalogError::Unsettled {
+                path: self.path.clone(),
+                source,
+            });
+        }
+        self.unsettled = false;
+        fault::point("catalog.settle.after-sync");
+        Ok(())
+    }
+
+    fn write(&mut self, state: State, sync: bool) -> Result<(), CatalogError> {
         if self.poisoned {
             return Err(CatalogError::Poisoned {
                 path: self.path.clone(),
@@ -453,6 +505,9 @@ impl Catalog {
             .write_all_at(&bytes, offset)
             .map_err(|error| ("write the slot", error))
             .and_then(|()| {
+                if !sync {
+                    return Ok(());
+                }
                 fault::point("catalog.flip.before-sync");
                 self.file
                     .sync_data()
@@ -479,6 +534,7 @@ impl Catalog {
             });
         }
         fault::point("catalog.flip.after-sync");
+        self.unsettled = !sync;
         self.state = state;
         self.slot = slot;
         self.generation = generation;

@@ -144,6 +144,19 @@ impl<'a> Upgrade<'a> {
             return Err(self.undo(cause));
         }
         // Unmapping what is not used any more takes its time, and nobody waits for it.
+        if let Err(error) = self.core.catalog.settle() {
+            let text = error.to_string();
+            self.core.end(
+                &self.goal.operation,
+                &self.goal.who,
+                Verdict::OperatorNeeded,
+                text.clone(),
+            );
+            return Err(UpgradeError::Lost {
+                cause: Box::new(error.into()),
+                text,
+            });
+        }
         let (unloaded, retained) = self.settle();
         fault::point("upgrade.settled");
         self.core.end(
@@ -540,7 +553,9 @@ impl<'a> Upgrade<'a> {
             next_generation: self.core.next_generation,
             sequence: now.sequence + 1,
         };
-        self.core.catalog.commit(state)?;
+        // Regions of durability `process` survive the death of the process, and so does the
+        // flip; the medium is waited for when messages are served again.
+        self.core.catalog.flip(state)?;
         self.core.package = package.clone();
         Ok(())
     }
