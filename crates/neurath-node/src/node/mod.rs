@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::catalog::{CatalogError, ReleaseId};
@@ -111,6 +112,7 @@ pub enum CallError {
 pub struct Node {
     shared: Arc<Shared>,
     control: Option<ControlHandle>,
+    watch: Option<JoinHandle<()>>,
 }
 
 /// A handle to a node in the same process, for a program that embeds it.
@@ -128,6 +130,8 @@ struct Shared {
     figures: Arc<Figures>,
     stopping: Mutex<bool>,
     stop: Condvar,
+    /// Why the node ended by itself.
+    gave_up: Mutex<Option<String>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -164,14 +168,21 @@ impl Node {
             figures,
             stopping: Mutex::new(false),
             stop: Condvar::new(),
+            gave_up: Mutex::new(None),
         });
         let serving = shared.clone();
         let control = control.serve_peers(move |peer, request, progress| {
             serving.serve(&peer.to_string(), request, progress)
         })?;
+        let watched = shared.clone();
+        let watch = std::thread::Builder::new()
+            .name("neurath-watch".into())
+            .spawn(move || watched.watch())
+            .map_err(StartError::EventLoop)?;
         Ok(Node {
             shared,
             control: Some(control),
+            watch: Some(watch),
         })
     }
 
@@ -194,64 +205,11 @@ impl Node {
                 tracing::warn!(%error, signal, "cannot listen to a signal");
             }
         }
-        loop {
-            if signalled.load(Ordering::Relaxed) {
-                return self.stop();
-            }
-            {
-                let stopping = lock(&self.shared.stopping);
-                let waited = self.shared.stop.wait_timeout(stopping, WATCH);
-                if *waited.unwrap_or_else(PoisonError::into_inner).0 {
-                    break;
-                }
-            }
-            // A core that is in use is an upgrade that runs.
-            let core = match self.shared.core.try_lock() {
-                Ok(core) => core,
-                Err(TryLockError::Poisoned(core)) => core.into_inner(),
-                Err(TryLockError::WouldBlock) => continue,
-            };
-            self.watch(core)?;
+        while !self.shared.wait_for_stop(WATCH) && !signalled.load(Ordering::Relaxed) {}
+        if let Some(reason) = lock(&self.shared.gave_up).clone() {
+            return Err(NodeError::GaveUp(reason));
         }
         self.stop()
-    }
-
-    /// Looks whether the shard runs, and whether a release was confirmed in time.
-    fn watch(&self, mut core: MutexGuard<'_, Core>) -> Result<(), NodeError> {
-        let ended = core
-            .running
-            .as_ref()
-            .is_none_or(|running| running.is_finished());
-        if ended {
-            let reason = match core.running.take().map(|running| running.take(STOP)) {
-                Some(Ok(taken)) => taken.shard.failed.clone(),
-                _ => None,
-            };
-            return Err(NodeError::GaveUp(
-                reason.unwrap_or_else(|| "nothing runs".into()),
-            ));
-        }
-        let window = core.package.release().confirm.window;
-        let since = core.catalog.state().unconfirmed_since_ms;
-        let over = |since: u64| u128::from(now_ms().saturating_sub(since)) > window.as_millis();
-        if core.catalog.state().previous.is_some() && since.is_some_and(over) {
-            tracing::warn!(release = %core.current(), "not confirmed in time: going back");
-            match requests::rollback(&mut core, false, "the confirmation window", &mut |_| {}) {
-                Ok(_) => {}
-                Err(refusal) => {
-                    tracing::error!(%refusal, "the way back failed; the release stays");
-                    // Not again at every look: a person must decide.
-                    let mut state = core.catalog.state().clone();
-                    state.unconfirmed_since_ms = None;
-                    if let Err(error) = core.catalog.commit(state) {
-                        tracing::error!(%error, "the catalog cannot be written");
-                    }
-                }
-            }
-            let status = status(&core, &self.shared.figures);
-            *lock(&self.shared.board) = status;
-        }
-        Ok(())
     }
 
     /// Stops in order: every component terminates, every region is closed.
@@ -260,6 +218,7 @@ impl Node {
     ///
     /// [`NodeError::Stop`]; nothing is lost then, but the regions are as after a kill.
     pub fn stop(mut self) -> Result<(), NodeError> {
+        self.shared.ask_to_stop();
         if let Some(control) = self.control.take() {
             control.stop();
         }
@@ -299,6 +258,17 @@ impl Node {
             Ok(())
         } else {
             Err(NodeError::Stop(trouble.join("; ")))
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.shared.ask_to_stop();
+        if let Some(watch) = self.watch.take()
+            && watch.join().is_err()
+        {
+            tracing::error!("the node's watch panicked");
         }
     }
 }
@@ -378,6 +348,54 @@ impl NodeHandle {
 }
 
 impl Shared {
+    fn ask_to_stop(&self) {
+        *lock(&self.stopping) = true;
+        self.stop.notify_all();
+    }
+
+    /// Waits for at most `time`; whether the node is to stop.
+    fn wait_for_stop(&self, time: Duration) -> bool {
+        let stopping = lock(&self.stopping);
+        if *stopping {
+            return true;
+        }
+        *self
+            .stop
+            .wait_timeout(stopping, time)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    /// Looks after the node, until it is to stop: whether the shard runs, and whether a release
+    /// was confirmed in time.
+    fn watch(&self) {
+        while !self.wait_for_stop(WATCH) {
+            // A core that is in use is an upgrade that runs.
+            let mut core = match self.core.try_lock() {
+                Ok(core) => core,
+                Err(TryLockError::Poisoned(core)) => core.into_inner(),
+                Err(TryLockError::WouldBlock) => continue,
+            };
+            if core
+                .running
+                .as_ref()
+                .is_none_or(|running| running.is_finished())
+            {
+                let reason = match core.running.take().map(|running| running.take(STOP)) {
+                    Some(Ok(taken)) => taken.shard.failed.clone(),
+                    _ => None,
+                };
+                *lock(&self.gave_up) = Some(reason.unwrap_or_else(|| "nothing runs".into()));
+                self.ask_to_stop();
+                return;
+            }
+            if go_back_if_overdue(&mut core) {
+                let status = status(&core, &self.figures);
+                *lock(&self.board) = status;
+            }
+        }
+    }
+
     fn status(&self) -> Status {
         if let Ok(core) = self.core.try_lock() {
             let status = status(&core, &self.figures);
@@ -395,8 +413,7 @@ impl Shared {
         match request {
             Request::Status => return Response::done(Outcome::Status(self.status())),
             Request::Stop => {
-                *lock(&self.stopping) = true;
-                self.stop.notify_all();
+                self.ask_to_stop();
                 return Response::done(Outcome::Stopping);
             }
             _ => {}
@@ -435,6 +452,28 @@ impl Shared {
             Err(refusal) => refusal.response(),
         }
     }
+}
+
+/// Leaves a release whose window for confirmation is over; whether it was.
+fn go_back_if_overdue(core: &mut Core) -> bool {
+    let window = core.package.release().confirm.window;
+    let over = |since: u64| u128::from(now_ms().saturating_sub(since)) > window.as_millis();
+    let state = core.catalog.state();
+    if state.previous.is_none() || !state.unconfirmed_since_ms.is_some_and(over) {
+        return false;
+    }
+    tracing::warn!(release = %core.current(), "not confirmed in time: going back");
+    let back = requests::rollback(core, false, "the confirmation window", &mut |_| {});
+    if let Err(refusal) = back {
+        tracing::error!(%refusal, "the way back failed; the release stays");
+        // Not again at every look: a person must decide.
+        let mut state = core.catalog.state().clone();
+        state.unconfirmed_since_ms = None;
+        if let Err(error) = core.catalog.commit(state) {
+            tracing::error!(%error, "the catalog cannot be written");
+        }
+    }
+    true
 }
 
 /// What the core knows of itself.
