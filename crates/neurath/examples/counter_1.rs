@@ -1,6 +1,6 @@
 //! A counter, version 1.0.0: each line that comes in counts, and is answered by the number.
 
-use neurath::{Component, Context, Message, Pmem, Result, Tx, component};
+use neurath::{Component, Context, Message, Pmem, Result, Token, Tx, component};
 
 component!(Counter, name = "counter", version = "1.0.0");
 
@@ -33,24 +33,36 @@ impl Component for Counter {
 
     // One message, one transaction: the answer leaves after the commit.
     fn handle(cx: &mut Context<'_, Self>, message: Message<'_>) -> Result<()> {
-        let Message::Data {
-            connection, bytes, ..
-        } = message
-        else {
-            return Ok(());
-        };
-        let mut done = 0;
-        while let Some(length) = bytes[done..].iter().position(|byte| *byte == b'\n') {
-            let count = cx.with(|state, _| {
-                state.count += 1;
-                Ok(state.count)
-            })?;
-            let token = cx.next_token(connection);
-            cx.reply(token, format!("{count}\n").as_bytes())?;
-            done += length + 1;
+        match message {
+            Message::Data {
+                connection, bytes, ..
+            } => {
+                let mut done = 0;
+                while let Some(length) = bytes[done..].iter().position(|byte| *byte == b'\n') {
+                    let answer = count(cx)?;
+                    let token = cx.next_token(connection);
+                    cx.reply(token, answer.as_bytes())?;
+                    done += length + 1;
+                }
+                // The rest, half a line, comes again with the bytes that follow it.
+                cx.consume(done);
+            }
+            // Another component asks, or a program that embeds the node.
+            Message::Request { token, .. } => {
+                let answer = count(cx)?;
+                if token != Token::NONE {
+                    cx.reply(token, answer.as_bytes())?;
+                }
+            }
+            _ => {}
         }
-        // The rest, half a line, comes again with the bytes that follow it.
-        cx.consume(done);
         Ok(())
     }
+}
+
+fn count(cx: &mut Context<'_, Counter>) -> Result<String> {
+    cx.with(|state, _| {
+        state.count += 1;
+        Ok(format!("{}\n", state.count))
+    })
 }

@@ -1,7 +1,9 @@
 //! A counter, version 1.1.0: it also knows when the last line came. Its state has another
 //! layout, and two functions say how it gets here and back.
 
-use neurath::{Component, Context, Extra, Message, Pmem, Result, Tx, code_change, component};
+use neurath::{
+    Component, Context, Extra, Message, Pmem, Result, Token, Tx, code_change, component,
+};
 
 component!(
     Counter,
@@ -71,26 +73,27 @@ impl Component for Counter {
     }
 
     fn handle(cx: &mut Context<'_, Self>, message: Message<'_>) -> Result<()> {
-        let Message::Data {
-            connection, bytes, ..
-        } = message
-        else {
-            return Ok(());
-        };
-        let now_ms = cx.now_ms();
-        let mut done = 0;
-        while let Some(length) = bytes[done..].iter().position(|byte| *byte == b'\n') {
-            let (count, before) = cx.with(|state, _| {
-                state.count += 1;
-                let before = std::mem::replace(&mut state.last_ms, now_ms);
-                Ok((state.count, before))
-            })?;
-            let token = cx.next_token(connection);
-            let answer = format!("{count}, {} ms\n", now_ms.saturating_sub(before));
-            cx.reply(token, answer.as_bytes())?;
-            done += length + 1;
+        match message {
+            Message::Data {
+                connection, bytes, ..
+            } => {
+                let mut done = 0;
+                while let Some(length) = bytes[done..].iter().position(|byte| *byte == b'\n') {
+                    let answer = count(cx)?;
+                    let token = cx.next_token(connection);
+                    cx.reply(token, answer.as_bytes())?;
+                    done += length + 1;
+                }
+                cx.consume(done);
+            }
+            Message::Request { token, .. } => {
+                let answer = count(cx)?;
+                if token != Token::NONE {
+                    cx.reply(token, answer.as_bytes())?;
+                }
+            }
+            _ => {}
         }
-        cx.consume(done);
         Ok(())
     }
 
@@ -103,4 +106,17 @@ impl Component for Counter {
         }
         Ok(())
     }
+}
+
+fn count(cx: &mut Context<'_, Counter>) -> Result<String> {
+    let now_ms = cx.now_ms();
+    cx.with(|state, _| {
+        state.count += 1;
+        let before = std::mem::replace(&mut state.last_ms, now_ms);
+        Ok(format!(
+            "{}, {} ms\n",
+            state.count,
+            now_ms.saturating_sub(before)
+        ))
+    })
 }
