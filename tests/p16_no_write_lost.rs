@@ -257,7 +257,7 @@ fn nothing_acknowledged_is_lost_when_the_node_is_killed_at_any_moment() {
             // It may have ended before the node did, be refused, or be cut off.
             println!("{during:?}: {outcome:?}");
         });
-        let most = if during == Serving { 300 } else { 60 };
+        let most = if during == Serving { 300 } else { 150 };
         random.pause(most);
         node.kill();
         asked.join().expect("the control client panicked");
