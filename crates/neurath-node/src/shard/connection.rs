@@ -11,6 +11,11 @@ const READ: usize = 64 << 10;
 const TURN: usize = 1 << 20;
 /// Bytes that may wait to be sent before no more are read.
 const OUTPUT_LIMIT: usize = 64 << 20;
+/// Bytes that may wait to be sent before another answer is too much: the client asks for far more
+/// than it reads, and is given up.
+const OUTPUT_MOST: usize = 256 << 20;
+/// Sent bytes that are kept before what waits behind them.
+const COMPACT: usize = 1 << 20;
 /// Bytes that may come in without any being done with: one request of the largest size.
 const INPUT_LIMIT: usize = 640 << 20;
 
@@ -55,6 +60,10 @@ pub(crate) struct Connection {
     close_at: Option<u64>,
     /// No more bytes will come.
     pub(crate) ended: bool,
+    /// An event told that the other side sends no more; there may still be bytes to read.
+    pub(crate) end_told: bool,
+    /// It is to be dropped, whatever waits to be sent.
+    given_up: bool,
     /// There may be bytes to read that no event will tell of.
     pub(crate) readable: bool,
     /// Whether it is on the list of those to be flushed.
@@ -77,6 +86,8 @@ impl Connection {
             parked: BTreeMap::new(),
             close_at: None,
             ended: false,
+            end_told: false,
+            given_up: false,
             readable: true,
             flushing: false,
         }
@@ -112,9 +123,12 @@ impl Connection {
 
     /// Whether more may be read: not while it is being closed, or too much waits to be sent.
     pub(crate) fn wants_input(&self) -> bool {
-        !self.ended
-            && self.close_at.is_none()
-            && self.output.len() - self.output_done < OUTPUT_LIMIT
+        !self.ended && self.close_at.is_none() && !self.given_up && self.waiting() < OUTPUT_LIMIT
+    }
+
+    /// Bytes that wait to be sent.
+    fn waiting(&self) -> usize {
+        self.output.len() - self.output_done
     }
 
     /// Reads what is there, up to a turn's worth.
@@ -136,8 +150,9 @@ impl Connection {
                     if self.input.len() > INPUT_LIMIT {
                         return Progress::Broken;
                     }
-                    if count < scratch.len() {
-                        // A short read: the socket is empty, and an event tells of more.
+                    if count < scratch.len() && !self.end_told {
+                        // A short read: the socket is empty, and an event tells of more. The
+                        // end that came with these bytes was told of with them.
                         return Progress::Drained;
                     }
                 }
@@ -170,6 +185,24 @@ impl Connection {
         if place < self.next_reply || place >= self.next_token || self.parked.contains_key(&place) {
             return false;
         }
+        if self.given_up {
+            return true;
+        }
+        if self.waiting() >= OUTPUT_LIMIT {
+            // What follows in this round may be as large.
+            self.given_up = !self.flush() || self.waiting() >= OUTPUT_MOST;
+            if self.given_up {
+                self.output = Vec::new();
+                self.output_done = 0;
+                self.parked.clear();
+                return true;
+            }
+        }
+        // A client that always has something to read would keep what it has read.
+        if self.output_done >= COMPACT && self.output_done >= self.waiting() {
+            self.output.drain(..self.output_done);
+            self.output_done = 0;
+        }
         if place > self.next_reply {
             self.parked.insert(place, bytes.to_vec());
             return true;
@@ -190,6 +223,9 @@ impl Connection {
 
     /// Sends what it can; `false` if the connection failed.
     pub(crate) fn flush(&mut self) -> bool {
+        if self.given_up {
+            return false;
+        }
         while self.output_done < self.output.len() {
             match self.stream.write(&self.output[self.output_done..]) {
                 Ok(0) => return false,

@@ -244,6 +244,7 @@ impl Shard {
                     if let Some(Some(connection)) = self.connections.slots.get_mut(slot) {
                         if event.is_readable() || event.is_read_closed() || event.is_error() {
                             connection.readable = true;
+                            connection.end_told |= event.is_read_closed();
                             self.unread.push_back(slot);
                         }
                         if event.is_writable() {
