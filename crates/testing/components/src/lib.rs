@@ -9,6 +9,7 @@
 //! | `add TEXT` | the note's number: 0, 1, … |
 //! | `count` | how many notes there are |
 //! | `get NUMBER` | the note's text |
+//! | `panic TEXT` | none: adds a note, and panics |
 //! | `version` | the component's version |
 //!
 //! Anything else is answered by a line that begins with `error: `.
@@ -187,7 +188,12 @@ fn answer<S: Notebook>(cx: &mut Context<'_, S>, line: &[u8]) -> Result<Vec<u8>> 
             })?
         }
         b"version" => S::VERSION.as_bytes().to_vec(),
-        _ => b"error: there are add, count, get and version".to_vec(),
+        b"panic" => {
+            // With a note half added, which must not be there afterwards.
+            cx.with(|state, tx| state.add(tx, rest, now_ms))?;
+            panic!("asked to: {}", rest.escape_ascii())
+        }
+        _ => b"error: there are add, count, get, panic and version".to_vec(),
     })
 }
 

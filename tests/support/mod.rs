@@ -1,0 +1,178 @@
+//! What several of these tests need.
+#![allow(dead_code, missing_docs)]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use neurath_cli::output::MessageFormat;
+use neurath_node::catalog::{Catalog, State};
+use neurath_node::journal::{Kind, Record};
+
+/// How long anything that must happen may take.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub fn quiet() -> neurath_cli::output::Output {
+    neurath_cli::output::Output::new(MessageFormat::Json)
+}
+
+/// Waits until this is so.
+#[track_caller]
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < until, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The real command, to its end.
+pub fn neurath<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Output {
+    let mut command = Command::new(neurath_suite::program());
+    command
+        .args(arguments)
+        .output()
+        .expect("the command is run")
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What the catalog of a node says, whether the node runs or not.
+pub fn catalog(directory: &Path) -> State {
+    let catalog = Catalog::open(directory).expect("the catalog is readable");
+    catalog.state().clone()
+}
+
+pub fn journal(directory: &Path) -> Vec<Record> {
+    neurath_node::journal::read_all(directory.join("journal")).expect("the journal is readable")
+}
+
+/// Fails unless every operation of a journal has begun once and ended once, in this order.
+#[track_caller]
+pub fn assert_all_ended(records: &[Record]) {
+    let mut open: Vec<&str> = Vec::new();
+    for record in records {
+        let id = record.operation_id.as_str();
+        match &record.kind {
+            Kind::Started { .. } => open.push(id),
+            Kind::Ended { .. } => {
+                let at = open.iter().position(|one| *one == id);
+                open.remove(
+                    at.unwrap_or_else(|| panic!("{id} ends and never began: {records:#?}")),
+                );
+            }
+            _ => {}
+        }
+    }
+    assert!(open.is_empty(), "{open:?} never ended: {records:#?}");
+}
+
+/// Fails unless the regions' files are exactly those that the catalog names.
+#[track_caller]
+pub fn assert_no_orphans(directory: &Path) {
+    let state = catalog(directory);
+    let previous = state.previous.iter().flat_map(|one| &one.regions);
+    let mut named: Vec<String> = state
+        .regions
+        .iter()
+        .chain(previous)
+        .map(|one| one.file.clone())
+        .collect();
+    named.sort();
+    named.dedup();
+    let files = std::fs::read_dir(directory.join("regions")).expect("the folder of regions");
+    let mut found: Vec<String> = files
+        .map(|file| {
+            file.expect("a file")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    found.sort();
+    assert_eq!(
+        found, named,
+        "the files in regions/, and those that the catalog names"
+    );
+}
+
+/// Copies the folder of a node that does not run. Holes stay holes.
+pub fn copy(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    let mut command = Command::new("cp");
+    command.args(["--recursive", "--sparse=always", "--reflink=auto"]);
+    let copied = command.arg(from).arg(to).status().expect("cp");
+    assert!(copied.success(), "cannot copy {}", from.display());
+    // The copy of a socket is of no use.
+    let _ = std::fs::remove_file(to.join("control.sock"));
+}
+
+/// A temporary folder, in memory where the system has a place for that: a killed process leaves
+/// there what it leaves on a disk, and a sync costs nothing.
+pub fn folder_in_memory() -> tempfile::TempDir {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    folder.expect("a temporary folder")
+}
+
+/// A client of the notebook.
+pub struct Lines {
+    stream: BufReader<TcpStream>,
+}
+
+impl Lines {
+    pub fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        Self {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    pub fn send(&mut self, line: &str) {
+        let line = format!("{line}\n");
+        let sent = self.stream.get_mut().write_all(line.as_bytes());
+        sent.expect("the line is sent");
+    }
+
+    /// The next line; nothing if the connection was closed.
+    pub fn receive(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.stream.read_line(&mut line) {
+            Ok(0) => None,
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
+            Ok(_) => Some(line.trim_end().to_owned()),
+            Err(error) => panic!("no answer: {error}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn ask(&mut self, line: &str) -> String {
+        self.send(line);
+        self.receive()
+            .unwrap_or_else(|| panic!("`{line}`: the connection was closed"))
+    }
+}
+
+/// The notebook, with an edit of the project's folder before it is built.
+pub fn book_edited(old: &str, new: &str, edit: impl FnOnce(&Path)) -> neurath_cli::stage::Stage {
+    use neurath_cli::cli::Folders;
+    use neurath_cli::stage::Stage;
+    let folder = neurath_cli::processes::TemporaryFolder::new().expect("a folder");
+    let port = neurath_cli::testing::free_port().expect("a port");
+    let address = format!("127.0.0.1:{port}");
+    neurath_test_components::project(folder.path(), old, new, &address).expect("manifests");
+    edit(folder.path());
+    let folders = Folders {
+        manifests: folder.path().join("manifests"),
+        releases: folder.path().join("releases"),
+    };
+    let stage = Stage::of(folder, &folders, "book", &["1.0.0", "1.1.0"], &quiet());
+    stage
+        .expect("the notebook is built")
+        .run_by(neurath_suite::program())
+}
