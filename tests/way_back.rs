@@ -1,0 +1,221 @@
+//! Whatever is wrong with a new version, the old one serves on: with its state, and on the
+//! connections that were open.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use neurath_cli::cargo::build_libraries;
+use neurath_cli::control;
+use neurath_cli::stage::Stage;
+use neurath_cli::testing::NodeProcess;
+use neurath_node::catalog::ReleaseId;
+use neurath_node::journal::{Kind, Verdict};
+use neurath_node::release::{ComponentSources, ReleasePackage, Sources};
+use support::{Lines, assert_all_ended, assert_no_orphans, catalog, journal, neurath, stderr};
+
+/// The appup's `timeout`.
+const TIMEOUT: Duration = Duration::from_millis(700);
+
+/// A library, and what must be said about it.
+const BROKEN: [(&str, &[&str]); 11] = [
+    (
+        "code_change_panics",
+        &["code_change", "notebook", "1.1.0", "panic"],
+    ),
+    ("code_change_errors", &["code_change", "notebook", "1.1.0"]),
+    (
+        "code_change_loops",
+        &["code_change", "notebook", "1.1.0", "ms"],
+    ),
+    (
+        "code_change_missing",
+        &["notebook", "1.1.0", "cannot take the state over"],
+    ),
+    ("init_panics", &["init", "notebook", "1.1.0", "panic"]),
+    ("init_errors", &["init", "notebook", "1.1.0"]),
+    ("init_loops", &["init", "notebook", "1.1.0"]),
+    ("check_state_errors", &["check_state", "notebook", "1.1.0"]),
+    ("wrong_version", &["notebook 1.1.0", "9.9.9"]),
+    (
+        "no_symbol",
+        &["notebook 1.1.0", "does not load", "NEURATH_COMPONENT"],
+    ),
+    ("other_abi", &["notebook 1.1.0", "does not load", "ABI"]),
+];
+
+fn release(version: &str) -> ReleaseId {
+    ReleaseId::new("book", version)
+}
+
+fn stage(old: &str) -> Stage {
+    support::book_edited(old, "notebook_2", |folder| {
+        let path = folder.join("manifests/notebook/1.1.0.appup.toml");
+        let text = std::fs::read_to_string(&path).expect("the appup");
+        let timed = text.replace(
+            "change = { advanced = {} }",
+            &format!(
+                "change = {{ advanced = {{}} }}, timeout = \"{}ms\"",
+                TIMEOUT.as_millis()
+            ),
+        );
+        assert_ne!(timed, text);
+        std::fs::write(&path, timed).expect("the appup is written");
+    })
+}
+
+/// The same release 1.1.0 with another library.
+fn with_library(built: &Path, to: &Path, library: PathBuf) {
+    let good = ReleasePackage::open(&built.join("book-1.1.0")).expect("the good release");
+    let text = |path: &str| {
+        let text = good
+            .text(path)
+            .unwrap_or_else(|| panic!("{path} is in the release"));
+        (path.to_owned(), text.to_owned())
+    };
+    let sources = Sources {
+        release: text("release.toml"),
+        relup: Some(text("relup.toml")),
+        components: vec![ComponentSources {
+            manifest: text("components/notebook-1.1.0.toml"),
+            appup: Some(text("appups/notebook-1.1.0.appup.toml")),
+            library,
+        }],
+    };
+    ReleasePackage::assemble(to, &sources).expect("the broken release is assembled");
+}
+
+fn apply(node: &NodeProcess, from: &Path) -> std::process::Output {
+    let directory = node.directory().display().to_string();
+    let from = from.display().to_string();
+    neurath(&[
+        "relup",
+        "apply",
+        "book-1.1.0",
+        "--dir",
+        &directory,
+        "--from",
+        &from,
+        "--execute",
+    ])
+}
+
+/// The old release serves, with these notes, on a connection.
+#[track_caller]
+fn assert_old(client: &mut Lines, notes: usize) {
+    assert_eq!(client.ask("version"), "1.0.0");
+    assert_eq!(client.ask("count"), notes.to_string());
+    for number in 0..notes {
+        assert_eq!(
+            client.ask(&format!("get {number}")),
+            format!("note {number}")
+        );
+    }
+}
+
+#[test]
+fn the_old_release_serves_on_and_a_good_upgrade_succeeds() {
+    let stage = stage("notebook_1");
+    let wanted: BTreeSet<String> = BROKEN
+        .iter()
+        .map(|(name, _)| format!("neurath-test-components/{name}"))
+        .collect();
+    let libraries = build_libraries(Path::new("."), &wanted).expect("the broken libraries");
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut wrong = Vec::new();
+    for (name, words) in BROKEN {
+        let from = folder.path().join(name);
+        let library = &libraries[&format!("neurath-test-components/{name}")];
+        with_library(
+            stage.built(),
+            &from,
+            std::path::absolute(library).expect("a path"),
+        );
+        let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
+        let mut clients: Vec<Lines> = (0..4).map(|_| Lines::open(node.address())).collect();
+        for number in 0..50 {
+            let client = &mut clients[number % 4];
+            assert_eq!(
+                client.ask(&format!("add note {number}")),
+                number.to_string()
+            );
+        }
+        let before = catalog(node.directory());
+        let began = Instant::now();
+        let failed = apply(&node, &from);
+        let took = began.elapsed();
+        let said = stderr(&failed);
+        println!("{name}: {:?} after {took:?}: {said}", failed.status.code());
+        if failed.status.code() != Some(40) {
+            wrong.push(format!(
+                "{name}: exit code {:?}: {said}",
+                failed.status.code()
+            ));
+        }
+        let missing: Vec<_> = words.iter().filter(|word| !said.contains(**word)).collect();
+        if !missing.is_empty() {
+            wrong.push(format!("{name}: {missing:?} not in: {said}"));
+        }
+        assert!(took < Duration::from_secs(10), "{name} took {took:?}");
+        node.check().expect("the node lives");
+        let after = catalog(node.directory());
+        assert_eq!(after.current, Some(release("1.0.0")), "{name}");
+        assert_eq!(
+            (after.regions, after.previous),
+            (before.regions, None),
+            "{name}"
+        );
+        for client in &mut clients {
+            assert_old(client, 50);
+        }
+        assert_old(&mut Lines::open(node.address()), 50);
+        let records = journal(node.directory());
+        assert_all_ended(&records);
+        let ended = records.last().map(|record| &record.kind);
+        let undone = matches!(
+            ended,
+            Some(Kind::Ended {
+                verdict: Verdict::Undone | Verdict::Failed,
+                ..
+            })
+        );
+        assert!(undone, "{name}: {ended:?}");
+        assert_no_orphans(node.directory());
+        let status = control::status(node.directory()).expect("status");
+        assert_eq!(status.components[0].version, "1.0.0", "{name}");
+        assert_eq!(status.components[0].state, "running", "{name}");
+
+        // Built again, without the fault.
+        let installed = node.directory().join("releases/book-1.1.0");
+        std::fs::remove_dir_all(installed).expect("the broken release is removed");
+        let good = apply(&node, stage.built());
+        assert_eq!(good.status.code(), Some(0), "{name}: {}", stderr(&good));
+        for client in &mut clients {
+            assert_eq!(client.ask("version"), "1.1.0", "{name}");
+            assert_eq!(client.ask("get 49"), "note 49", "{name}");
+        }
+        assert_eq!(clients[0].ask("add more"), "50", "{name}");
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn an_old_version_that_does_not_want_to_go() {
+    let stage = stage("notebook_1_stubborn");
+    let node = stage.start("1.0.0").expect("a node");
+    let mut client = Lines::open(node.address());
+    assert_eq!(client.ask("add note 0"), "0");
+    for _ in 0..2 {
+        let failed = apply(&node, stage.built());
+        let said = stderr(&failed);
+        assert_eq!(failed.status.code(), Some(40), "{said}");
+        for word in ["quiesce", "notebook", "1.0.0", "I would rather not"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert_old(&mut client, 1);
+        assert_no_orphans(node.directory());
+        assert_all_ended(&journal(node.directory()));
+    }
+}
