@@ -121,9 +121,27 @@ fn shown(core: &Core, plan: &Plan, to: &ReleasePackage) -> Planned {
     }
 }
 
+/// The package of a release that can be gone to.
+fn target(core: &Core, release: &ReleaseId) -> Result<Arc<ReleasePackage>, Refusal> {
+    if *release == core.current() {
+        let text = format!("{release} is the current release already");
+        return Err(Refusal::new(code::USAGE, text));
+    }
+    let package = core.open_package(release)?;
+    if !package.release().confirm.checks.is_empty() {
+        // Zero checks run would be a success that means nothing.
+        let text = format!(
+            "{release} names health checks for its confirmation, which this node does not run \
+             yet; remove `checks` from its release file, and confirm it yourself"
+        );
+        return Err(Refusal::new(code::LINT, text));
+    }
+    Ok(package)
+}
+
 /// Says what an upgrade would do.
 pub(super) fn planned(core: &Core, release: &ReleaseId) -> Result<Outcome, Refusal> {
-    let to = core.open_package(release)?;
+    let to = target(core, release)?;
     let plan = plan(core, &to)?;
     Ok(Outcome::Planned(shown(core, &plan, &to)))
 }
@@ -136,18 +154,12 @@ pub(super) fn apply(
     who: &str,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Upgraded, Refusal> {
-    let current = core.current();
-    if *release == current {
-        return Err(Refusal::new(
-            code::USAGE,
-            format!("{release} is the current release already"),
-        ));
-    }
+    let package = target(core, release)?;
     if core.catalog.state().previous.is_some() {
+        let current = core.current();
         let text = format!("{current} is not confirmed yet; confirm it or go back first");
         return Err(Refusal::new(code::BUSY, text));
     }
-    let package = core.open_package(release)?;
     let plan = plan(core, &package)?;
     let id = plan.id();
     if let Some(reviewed) = plan_id.filter(|reviewed| *reviewed != id) {
