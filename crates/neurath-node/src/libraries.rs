@@ -6,7 +6,7 @@
 //! loaded from a copy that only the node can reach, and no two loads share one.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -114,9 +114,7 @@ impl Libraries {
             .dir
             .join(format!("{component}-{}-{number}.so", &found.to_hex()[..16]));
         let part = path.with_extension("part");
-        let written = write_new(&part, bytes)
-            .and_then(|()| fs::rename(&part, &path))
-            .and_then(|()| File::open(&self.dir)?.sync_all());
+        let written = write_new(&part, bytes).and_then(|()| fs::rename(&part, &path));
         match written {
             Ok(()) => Ok(path),
             Err(source) => {
@@ -175,8 +173,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .create_new(true)
         .mode(0o400)
         .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    // Not synced: the next process clears the store, whatever is left of it.
+    file.write_all(bytes)
 }
 
 fn remove_file(path: &Path) -> Result<(), PlaceError> {
