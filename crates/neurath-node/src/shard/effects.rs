@@ -102,7 +102,8 @@ const TIMER_MAX_MS: u64 = 365 * 24 * 3600 * 1000;
 impl<L: Line> Services for Asked<'_, L> {
     fn reply(&mut self, token: Token, bytes: &[u8]) -> Status {
         if token == Token::NONE {
-            return Status::NOT_FOUND;
+            // Nobody waits: a message that was only sent is served as one that asks.
+            return Status::OK;
         }
         let bytes = self.effects.add(bytes);
         self.effects.list.push(Effect::Reply { token, bytes });
