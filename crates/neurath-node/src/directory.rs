@@ -92,14 +92,14 @@ fn of_pid(pid: Option<u32>) -> String {
         .unwrap_or_default()
 }
 
-/// The directory of a node, held under its lock for as long as this lives.
+/// The directory of a node, held under its lock for as long as this lives, or until it is given up.
 ///
 /// The lock is the kernel's (`flock`): it ends with the process, however that ends, and there is nothing to clear.
 /// A child that was forked and did not `exec` holds it too.
 #[derive(Debug)]
 pub struct NodeDirectory {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl NodeDirectory {
@@ -143,7 +143,7 @@ impl NodeDirectory {
             }
         }
         fault::point("directory.create.after-sync");
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, lock })
     }
 
     /// Opens the node directory at `path` and takes its lock.
@@ -158,7 +158,7 @@ impl NodeDirectory {
             }
         }
         let lock = lock(&path)?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, lock })
     }
 
     /// Opens the node directory at `path`, or makes it where there is none (or only an interrupted beginning).
@@ -172,6 +172,13 @@ impl NodeDirectory {
             Self::open(path)
         } else {
             Self::create(path)
+        }
+    }
+
+    /// Gives the lock up before this is dropped. Nothing may be written in the directory after that.
+    pub(crate) fn unlock(&self) {
+        if let Err(error) = rustix::fs::flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(%error, path = %self.path.display(), "the directory stays locked");
         }
     }
 

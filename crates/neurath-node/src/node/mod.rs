@@ -222,8 +222,11 @@ impl Node {
         if let Some(control) = self.control.take() {
             control.stop();
         }
+        // A handle may outlive the node: from here on it can ask for nothing any more.
+        *lock(&self.shared.stopping) = true;
         let mut core = lock(&self.shared.core);
         let Some(running) = core.running.take() else {
+            core.directory.unlock();
             return Ok(());
         };
         let mut taken = running
@@ -254,6 +257,7 @@ impl Node {
                 trouble.push(error.to_string());
             }
         }
+        core.directory.unlock();
         if trouble.is_empty() {
             Ok(())
         } else {
@@ -425,6 +429,9 @@ impl Shared {
                 return Response::failed(code::BUSY, "another operation runs; ask again later");
             }
         };
+        if *lock(&self.stopping) {
+            return Response::failed(code::BUSY, "the node is ending; start it again");
+        }
         let upgraded = |upgraded: Upgraded| Outcome::Upgraded(upgraded);
         let result = match request {
             Request::Plan { release }
