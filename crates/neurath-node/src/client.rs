@@ -53,7 +53,7 @@ pub enum ClientError {
         source: FrameError,
     },
     /// The answer did not come. A request that changes something may have been carried out.
-    #[error("the node in {} gave no answer: {source}; `neurath node status` and `neurath relup log` tell what it did", directory.display())]
+    #[error("the node in {} gave no answer: {source}; `neurath node status` tells what runs, and the journal in the directory what it did", directory.display())]
     NoAnswer {
         /// The directory.
         directory: PathBuf,

@@ -424,7 +424,7 @@ impl Journal {
     }
 }
 
-/// Reads all records of the journal in `folder`, oldest first, changing nothing: for `relup log`, also beside a running node.
+/// Reads all records of the journal in `folder`, oldest first, changing nothing: also beside a running node.
 ///
 /// A torn end (or a line that is just being written) is left out.
 pub fn read_all(folder: impl AsRef<Path>) -> Result<Vec<Record>, JournalError> {
