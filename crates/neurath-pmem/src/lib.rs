@@ -15,6 +15,7 @@ extern crate self as neurath_pmem;
 
 pub mod collections;
 mod dummy;
+pub mod inspect;
 pub mod migrate;
 pub mod region;
 pub mod schema;

@@ -103,7 +103,7 @@ struct Inner<M: Media> {
 }
 
 /// The kernel's boot id: another value means that the machine went down since.
-fn boot_id() -> [u8; 16] {
+pub(crate) fn boot_id() -> [u8; 16] {
     static BOOT_ID: OnceLock<[u8; 16]> = OnceLock::new();
     *BOOT_ID.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -598,7 +598,7 @@ pub(crate) fn new_header(
 
 /// Replays the last two records beyond the checkpoint; gives the highest number used.
 /// Looks at everything before it stores anything.
-fn replay(
+pub(crate) fn replay(
     media: &mut impl Media,
     header: &Header,
     superblock: &Superblock,

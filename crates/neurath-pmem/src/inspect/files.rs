@@ -1,0 +1,551 @@
+//! The same with files: what is read is locked, and what is written is written beside, made
+//! durable and put in place at once.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+
+use super::image::{Bytes, Image};
+use super::levels::{self, HEADER_USED, SUPERBLOCK_USED};
+use super::report::Report;
+use super::{CheckOptions, DataLimits, Inspection, checked};
+use crate::region::format::{
+    HEADER_AT, HEADER_COPY_AT, HEAP_AT, Header, PAGE, RegionState, SUPERBLOCK_AT, Superblock,
+};
+use crate::region::{FormatError, Media};
+
+/// Why a file was not looked at, or not written.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Somebody has the region open.
+    #[error(
+        "{} is in use by a node: a running node's region cannot be looked at or copied yet; \
+         stop the node first", path.display()
+    )]
+    Busy {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It is no region that can be read.
+    #[error("{}: {source}", path.display())]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: FormatError,
+    },
+    /// There is such a file already.
+    #[error("{} is there already, and is not overwritten", path.display())]
+    Exists {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The region has errors, and what was asked for needs one without.
+    #[error("{} has {} errors; see its check", path.display(), report.errors)]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What the check found.
+        report: Box<Report>,
+    },
+    /// The snapshot is another instance's.
+    #[error("the snapshot is of {found}, and {} is the region of {wanted}", path.display())]
+    Owner {
+        /// The region's file.
+        path: PathBuf,
+        /// Whose the snapshot is.
+        found: String,
+        /// Whose the region is.
+        wanted: String,
+    },
+}
+
+fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> InspectError {
+    let path = path.to_owned();
+    move |source| InspectError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// Keeps nodes from opening a region.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// Takes a region's lock: for reading, which others may do meanwhile, or alone.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file, or a node has it open.
+    pub fn take(path: &Path, alone: bool) -> Result<Lock, InspectError> {
+        let file = File::open(path).map_err(io("open", path))?;
+        let operation = if alone {
+            FlockOperation::NonBlockingLockExclusive
+        } else {
+            FlockOperation::NonBlockingLockShared
+        };
+        match rustix::fs::flock(&file, operation) {
+            Ok(()) => Ok(Lock { file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(InspectError::Busy { path: path.into() }),
+            Err(error) => Err(io("lock", path)(error.into())),
+        }
+    }
+}
+
+/// Reads a region's file, which no node has open.
+///
+/// # Errors
+///
+/// If a node has it open, or it cannot be read.
+pub fn read(path: &Path) -> Result<(Vec<u8>, Lock), InspectError> {
+    let lock = Lock::take(path, false)?;
+    let meta = lock.file.metadata().map_err(io("look at", path))?;
+    if !meta.is_file() {
+        let source = std::io::Error::other("it is not a regular file");
+        return Err(io("read", path)(source));
+    }
+    let mut bytes = Vec::new();
+    let room = usize::try_from(meta.len()).unwrap_or(usize::MAX);
+    bytes
+        .try_reserve_exact(room)
+        .map_err(|error| io("read", path)(std::io::Error::other(error)))?;
+    (&lock.file)
+        .read_to_end(&mut bytes)
+        .map_err(io("read", path))?;
+    Ok((bytes, lock))
+}
+
+/// Checks a region's file. The file does not change.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub fn check_file(path: &Path) -> Result<Report, InspectError> {
+    let (bytes, _lock) = read(path)?;
+    Ok(checked(bytes, CheckOptions::here()).0)
+}
+
+/// Describes a region's file. The file does not change.
+///
+/// # Errors
+///
+/// If it cannot be read, or is no region.
+pub fn inspect_file(path: &Path, data: Option<DataLimits>) -> Result<Inspection, InspectError> {
+    let (bytes, _lock) = read(path)?;
+    super::inspect(bytes, data).map_err(|source| InspectError::Format {
+        path: path.into(),
+        source,
+    })
+}
+
+/// The region as an orderly close would leave it: recovered, and no longer than it claims.
+fn settled(image: &Image) -> Vec<u8> {
+    let mut bytes = image.bytes.clone();
+    bytes.0.truncate(image.superblock.length as usize);
+    if image.superblock.state != RegionState::Clean {
+        write_superblock(&mut bytes, image, RegionState::Clean);
+    }
+    bytes.0
+}
+
+fn write_superblock(bytes: &mut Bytes, image: &Image, state: RegionState) {
+    let superblock = Superblock {
+        generation: image.superblock.generation + 1,
+        state,
+        checkpoint: image.sequence,
+        ..image.superblock.clone()
+    };
+    let at = SUPERBLOCK_AT[1 - image.slot];
+    bytes.zero(at, PAGE);
+    bytes.store(at, &superblock.encode(&image.header));
+}
+
+/// A file beside `target` that goes away again unless it is put in place.
+struct Beside {
+    path: PathBuf,
+    target: PathBuf,
+    done: bool,
+}
+
+impl Beside {
+    /// Writes the bytes and makes them durable.
+    fn write(target: &Path, bytes: &[u8]) -> Result<Beside, InspectError> {
+        let mut name = target.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let beside = Beside {
+            path: target.with_file_name(name),
+            target: target.into(),
+            done: false,
+        };
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside.path)
+            .map_err(io("create", &beside.path))?;
+        file.write_all(bytes).map_err(io("write", &beside.path))?;
+        file.sync_all().map_err(io("write", &beside.path))?;
+        Ok(beside)
+    }
+
+    /// Gives it its name, if nothing has that name.
+    fn place(mut self) -> Result<(), InspectError> {
+        match std::fs::hard_link(&self.path, &self.target) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                let path = self.target.clone();
+                return Err(InspectError::Exists { path });
+            }
+            Err(error) => return Err(io("create", &self.target)(error)),
+        }
+        std::fs::remove_file(&self.path).map_err(io("remove", &self.path))?;
+        self.done = true;
+        sync_folder(&self.target)
+    }
+
+    /// Gives it the name of a file that is there, which has another name already.
+    fn replace(mut self) -> Result<(), InspectError> {
+        std::fs::rename(&self.path, &self.target).map_err(io("replace", &self.target))?;
+        self.done = true;
+        sync_folder(&self.target)
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if !self.done {
+            // What was begun is of no use to anybody.
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+fn sync_folder(path: &Path) -> Result<(), InspectError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(io("make durable", folder))
+}
+
+fn must_be_sound(
+    path: &Path,
+    bytes: Vec<u8>,
+    options: CheckOptions,
+) -> Result<(Image, Report), InspectError> {
+    match checked(bytes, options) {
+        (report, Some(image)) if report.is_sound() => Ok((image, report)),
+        (report, _) => Err(InspectError::Damaged {
+            path: path.into(),
+            report: Box::new(report),
+        }),
+    }
+}
+
+/// A snapshot that was made.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// What the check of the region found.
+    pub report: Report,
+    /// Bytes of the snapshot.
+    pub bytes: u64,
+    /// Whose state it is.
+    pub owner: String,
+    /// The last transaction in it.
+    pub sequence: u64,
+}
+
+fn owner(header: &Header) -> String {
+    format!("{}.{}", header.component, header.instance)
+}
+
+/// Copies a region that no node has open, as its recovery and an orderly close would leave it.
+///
+/// # Errors
+///
+/// If the region has errors, or there is such a file already.
+pub fn snapshot_file(region: &Path, target: &Path) -> Result<Snapshot, InspectError> {
+    if target.symlink_metadata().is_ok() {
+        let path = target.into();
+        return Err(InspectError::Exists { path });
+    }
+    let (bytes, _lock) = read(region)?;
+    let (image, report) = must_be_sound(region, bytes, CheckOptions::here())?;
+    let copy = settled(&image);
+    let bytes = copy.len() as u64;
+    Beside::write(target, &copy)?.place()?;
+    // What was written is read again: a copy that cannot be restored is worse than none.
+    let (written, _lock) = read(target)?;
+    must_be_sound(target, written, CheckOptions::here())?;
+    Ok(Snapshot {
+        report,
+        bytes,
+        owner: owner(&image.header),
+        sequence: image.sequence,
+    })
+}
+
+/// What a restore did, or would do.
+#[derive(Clone, Debug)]
+pub struct Restore {
+    /// What the check of the snapshot found.
+    pub report: Report,
+    /// Bytes of the region.
+    pub bytes: u64,
+    /// Whose state it is.
+    pub owner: String,
+    /// Where the region that was there before is kept.
+    pub kept: Option<PathBuf>,
+    /// Whether it was done.
+    pub executed: bool,
+}
+
+/// Puts a snapshot in the place of a region. One that is there is kept under another name.
+///
+/// # Errors
+///
+/// If the snapshot has errors or is another instance's, or a node has the region open.
+pub fn restore_file(
+    snapshot: &Path,
+    region: &Path,
+    execute: bool,
+) -> Result<Restore, InspectError> {
+    let (bytes, _lock) = read(snapshot)?;
+    let (image, report) = must_be_sound(snapshot, bytes, CheckOptions::here())?;
+    let mut kept = None;
+    let mut _alone = None;
+    if region.symlink_metadata().is_ok() {
+        _alone = Some(Lock::take(region, true)?);
+        let old = std::fs::read(region).map_err(io("read", region))?;
+        let old = Bytes(old);
+        // What is damaged may be anybody's.
+        let wanted = (old.len() >= HEAP_AT)
+            .then(|| levels::headers(&old, &mut Report::default()))
+            .flatten();
+        if let Some(wanted) = wanted
+            && owner(&wanted) != owner(&image.header)
+        {
+            return Err(InspectError::Owner {
+                path: region.into(),
+                found: owner(&image.header),
+                wanted: owner(&wanted),
+            });
+        }
+        kept = Some(free_name(region));
+    }
+    let copy = settled(&image);
+    if execute {
+        let beside = Beside::write(region, &copy)?;
+        match &kept {
+            Some(kept) => {
+                std::fs::hard_link(region, kept).map_err(io("keep", region))?;
+                beside.replace()?;
+            }
+            None => beside.place()?,
+        }
+    }
+    Ok(Restore {
+        report,
+        bytes: copy.len() as u64,
+        owner: owner(&image.header),
+        kept,
+        executed: execute,
+    })
+}
+
+/// A name that no file has.
+fn free_name(path: &Path) -> PathBuf {
+    let named = |number: u64| {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".before-restore-{number}"));
+        path.with_file_name(name)
+    };
+    (1..)
+        .map(named)
+        .find(|path| path.symlink_metadata().is_err())
+        .unwrap_or_else(|| named(0))
+}
+
+/// One thing that a repair does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RepairAction {
+    /// Of which kind: `header`, `superblock`, `padding`, `leaks` or `recovery`.
+    pub kind: &'static str,
+    /// For people: what is done, and what may be lost by it.
+    pub message: String,
+}
+
+/// What a repair did, or would do.
+#[derive(Clone, Debug)]
+pub struct Repair {
+    /// What the check found before.
+    pub before: Report,
+    /// What is done.
+    pub actions: Vec<RepairAction>,
+    /// What the check finds after.
+    pub after: Report,
+    /// Whether the copy was written. It is not if it still has errors, or nothing was to do.
+    pub written: bool,
+}
+
+/// Mends what can be mended, in a copy. The region does not change.
+///
+/// # Errors
+///
+/// If the region cannot be read, or there is such a copy already.
+pub fn repair_file(region: &Path, target: &Path, execute: bool) -> Result<Repair, InspectError> {
+    if target.symlink_metadata().is_ok() {
+        let path = target.into();
+        return Err(InspectError::Exists { path });
+    }
+    let (bytes, _lock) = read(region)?;
+    let (mut repair, repaired) = repair(bytes, CheckOptions::here());
+    if execute && repair.after.is_sound() && !repair.actions.is_empty() {
+        Beside::write(target, &repaired)?.place()?;
+        repair.written = true;
+    }
+    Ok(repair)
+}
+
+/// Mends what can be mended.
+pub(super) fn repair(bytes: Vec<u8>, options: CheckOptions) -> (Repair, Vec<u8>) {
+    let before = checked(bytes.clone(), options).0;
+    let mut bytes = Bytes(bytes);
+    let mut actions = Vec::new();
+    if bytes.len() >= HEAP_AT {
+        mend_pages(&mut bytes, &mut actions);
+    }
+    // From here on it is as good as its tables are.
+    if let (report, Some(mut image)) = checked(bytes.0.clone(), options) {
+        let leaked = image.leaked.take().unwrap_or_default();
+        if report.is_sound() && !leaked.is_empty() {
+            free(&mut image, &leaked);
+            let took: u64 = report.leaks.iter().map(|leak| leak.bytes).sum();
+            actions.push(RepairAction {
+                kind: "leaks",
+                message: format!(
+                    "{} objects of {took} bytes that nothing refers to are freed",
+                    leaked.len()
+                ),
+            });
+        }
+        if report.is_sound() && !actions.is_empty() {
+            if image.superblock.state == RegionState::Open {
+                actions.push(RepairAction {
+                    kind: "recovery",
+                    message: format!(
+                        "the copy is recovered and closed: {} records of the log are replayed",
+                        report.replayed
+                    ),
+                });
+            }
+            bytes = Bytes(settled(&image));
+        }
+    }
+    let after = checked(bytes.0.clone(), options).0;
+    let repair = Repair {
+        before,
+        actions,
+        after,
+        written: false,
+    };
+    (repair, bytes.0)
+}
+
+fn free(image: &mut Image, leaked: &[(u64, u16)]) {
+    let Some(tables) = &image.tables else { return };
+    for &(number, index) in leaked {
+        if let Some(segment) = tables.get(number) {
+            let at = segment.bitmap_at + u64::from(index) / 64 * 8;
+            let word = image.bytes.word(at) & !(1 << (index % 64));
+            image.bytes.store_word(at, word);
+        }
+    }
+}
+
+/// Mends the header's page, its copy and the superblocks' pages.
+fn mend_pages(bytes: &mut Bytes, actions: &mut Vec<RepairAction>) {
+    let mut act = |kind, message: String| actions.push(RepairAction { kind, message });
+    let Some(header) = levels::headers(bytes, &mut Report::default()) else {
+        return;
+    };
+    if levels::schema(bytes, &header).is_err() {
+        return;
+    }
+    let whole = header.encode();
+    let pages = [
+        (HEADER_AT, "the header is written anew from its copy"),
+        (HEADER_COPY_AT, "the header's copy is written anew"),
+    ];
+    for (at, message) in pages {
+        // Two headers that are whole and differ are not for a program to choose from.
+        let broken = Header::parse(bytes.bytes(at, PAGE)).is_err();
+        if broken && bytes.bytes(at, HEADER_USED) != whole {
+            bytes.zero(at, PAGE);
+            bytes.store(at, &whole);
+            act("header", message.into());
+        }
+    }
+    let Some((superblock, slot)) = levels::superblocks(bytes, &header, &mut Report::default())
+    else {
+        return;
+    };
+    let other = SUPERBLOCK_AT[1 - slot];
+    let page = bytes.bytes(other, PAGE);
+    let unused = superblock.generation == 1 && page.iter().all(|&byte| byte == 0);
+    if Superblock::parse(page, &header).is_err() && !unused {
+        let next = Superblock {
+            generation: superblock.generation + 1,
+            ..superblock.clone()
+        };
+        bytes.zero(other, PAGE);
+        bytes.store(other, &next.encode(&header));
+        act(
+            "superblock",
+            format!(
+                "superblock {} is written anew after superblock {slot}, of generation {}; if the \
+                 damaged one was the newer, the region falls back to record {} of the log and \
+                 {} bytes",
+                1 - slot,
+                superblock.generation,
+                superblock.checkpoint,
+                superblock.length
+            ),
+        );
+    }
+    let ends = [
+        (HEADER_AT, HEADER_USED),
+        (HEADER_COPY_AT, HEADER_USED),
+        (SUPERBLOCK_AT[0], SUPERBLOCK_USED),
+        (SUPERBLOCK_AT[1], SUPERBLOCK_USED),
+    ];
+    for (at, used) in ends {
+        let rest = bytes.bytes(at + used, PAGE - used);
+        if rest.iter().any(|&byte| byte != 0) {
+            bytes.zero(at + used, PAGE - used);
+            act(
+                "padding",
+                format!("what follows byte {} is made zero", at + used),
+            );
+        }
+    }
+}

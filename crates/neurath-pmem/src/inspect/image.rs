@@ -1,0 +1,131 @@
+//! A region's file in memory.
+
+use crate::region::Media;
+use crate::region::format::{Header, SegmentEntry, Superblock};
+use crate::schema::SchemaDesc;
+
+/// The bytes of a file. They are [`Media`], so that a recovery can run on them.
+#[derive(Clone, Debug)]
+pub(super) struct Bytes(pub Vec<u8>);
+
+impl Bytes {
+    /// The bytes of a range that may lie anywhere.
+    pub fn get(&self, offset: u64, len: u64) -> Option<&[u8]> {
+        let end = offset.checked_add(len)?;
+        self.0
+            .get(usize::try_from(offset).ok()?..usize::try_from(end).ok()?)
+    }
+
+    /// The word at a place that may be anywhere; 0 beyond the end.
+    pub fn peek(&self, offset: u64) -> u64 {
+        self.get(offset, 8).map_or(0, |_| self.word(offset))
+    }
+}
+
+impl Media for Bytes {
+    fn base(&self) -> *const u8 {
+        self.0.as_ptr()
+    }
+
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn limit(&self) -> u64 {
+        self.len()
+    }
+
+    fn store_word(&mut self, offset: u64, value: u64) {
+        self.store(offset, &value.to_le_bytes());
+    }
+
+    fn store(&mut self, offset: u64, bytes: &[u8]) {
+        self.0[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn zero(&mut self, offset: u64, len: u64) {
+        self.0[offset as usize..][..len as usize].fill(0);
+    }
+
+    fn fence(&mut self) {}
+
+    fn grow(&mut self, _: u64) -> std::io::Result<()> {
+        Err(std::io::Error::other("a copy in memory does not grow"))
+    }
+
+    fn base_mut(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr()
+    }
+
+    fn populate(&mut self, _: u64, _: u64) {}
+
+    fn bytes(&self, offset: u64, len: u64) -> &[u8] {
+        &self.0[offset as usize..][..len as usize]
+    }
+}
+
+/// A segment and its bitmap, as far as it can have bits.
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub entry: SegmentEntry,
+    pub entry_at: u64,
+    pub bitmap_at: u64,
+    pub live: Vec<u64>,
+}
+
+impl Segment {
+    pub fn is_live(&self, index: u16) -> bool {
+        u32::from(index) < self.entry.capacity
+            && self
+                .live
+                .get(usize::from(index) / 64)
+                .is_some_and(|word| word >> (index % 64) & 1 == 1)
+    }
+
+    pub fn live_count(&self) -> u64 {
+        self.live
+            .iter()
+            .map(|word| u64::from(word.count_ones()))
+            .sum()
+    }
+
+    /// Where an object begins in the file.
+    pub fn place(&self, index: u16) -> u64 {
+        self.entry.offset + u64::from(index) * u64::from(self.entry.object_size)
+    }
+}
+
+/// The segments by number; there is no segment 0.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tables {
+    pub chunks: Vec<u64>,
+    pub segments: Vec<Option<Segment>>,
+}
+
+impl Tables {
+    pub fn get(&self, number: u64) -> Option<&Segment> {
+        self.segments.get(usize::try_from(number).ok()?)?.as_ref()
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = (u64, &Segment)> {
+        self.segments
+            .iter()
+            .enumerate()
+            .filter_map(|(number, segment)| Some((number as u64, segment.as_ref()?)))
+    }
+}
+
+/// A recovered region.
+#[derive(Clone, Debug)]
+pub(super) struct Image {
+    pub bytes: Bytes,
+    pub header: Header,
+    pub schema: SchemaDesc,
+    pub superblock: Superblock,
+    pub slot: usize,
+    /// The highest number of a record that was used.
+    pub sequence: u64,
+    pub tables: Option<Tables>,
+    /// The segments and indices of what nothing refers to, where that is known.
+    pub leaked: Option<Vec<(u64, u16)>>,
+}
