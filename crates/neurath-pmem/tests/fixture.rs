@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use neurath_pmem::inspect::{self, CheckOptions, DataLimits};
 use neurath_pmem::region::{Region, RegionError, RegionOptions};
 use neurath_pmem::schema::{SchemaDesc, encode, encoded_len};
 use neurath_pmem::{Bytes, Handle, Map, P, Pmem, Tx, TxError};
@@ -156,6 +157,18 @@ fn check(tx: &mut Tx<'_>) -> Result<(), Failure> {
         assert_eq!(state.entries.get(tx, &n)?, (n % 4 != 2).then(|| entry(n)));
     }
     Ok(())
+}
+
+#[test]
+fn a_region_of_format_1_checks_clean() {
+    let report = inspect::check(unpack(), CheckOptions::here());
+    assert!(
+        report.is_clean() && report.findings.is_empty(),
+        "{report:#?}"
+    );
+    let shown = inspect::inspect(unpack(), Some(DataLimits::default())).expect("read");
+    assert_eq!(shown.header.component, "fixture");
+    assert!(inspect::schema_text(&shown.schema).contains("names: Map<Bytes, Bytes>, // at 0"));
 }
 
 #[test]

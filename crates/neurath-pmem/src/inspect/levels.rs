@@ -27,6 +27,9 @@ pub(super) const SUPERBLOCK_USED: u64 = 256;
 /// Where the first byte of a range stands that is not zero.
 fn not_zero(bytes: &Bytes, from: u64, to: u64) -> Option<u64> {
     let range = bytes.get(from, to.checked_sub(from)?)?;
+    if range.chunks(64).all(|line| *line == [0; 64][..line.len()]) {
+        return None;
+    }
     let at = range.iter().position(|&byte| byte != 0)?;
     Some(from + at as u64)
 }
