@@ -58,6 +58,10 @@ pub enum Command {
     /// Author, review and carry out upgrades.
     #[command(subcommand)]
     Relup(Relup),
+    /// Look into regions' files, copy and mend them. No library is needed, and no node may have
+    /// the region open.
+    #[command(subcommand)]
+    State(State),
     /// The whole story on this machine: a server under load is upgraded, rolled back, upgraded
     /// again and checked.
     Demo(Demo),
@@ -239,6 +243,66 @@ pub enum Relup {
         #[arg(long)]
         lose_writes: bool,
         /// Do it; else it is only said what would be done.
+        #[arg(long)]
+        execute: bool,
+    },
+}
+
+/// `neurath state …`
+#[derive(Debug, Subcommand)]
+pub enum State {
+    /// Check a region: its header and log, its tables, and all that is reached from its root.
+    ///
+    /// Exit code 20 if it is damaged, or if objects have leaked. The file does not change.
+    Check {
+        /// The region's file.
+        file: PathBuf,
+    },
+    /// Show what a region holds, by the schema in it.
+    Inspect {
+        /// The region's file.
+        file: PathBuf,
+        /// The state itself, too.
+        #[arg(long)]
+        data: bool,
+        /// How many entries of each map and elements of each array are shown.
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: u64,
+        /// How many bytes of each byte string are shown.
+        #[arg(long, default_value_t = 4096, value_name = "N")]
+        bytes: u64,
+        /// How many references are followed, one after the other.
+        #[arg(long, default_value_t = 4, value_name = "N",
+            value_parser = clap::value_parser!(u32).range(0..=16))]
+        depth: u32,
+    },
+    /// Copy a region, as its recovery and an orderly close would leave it.
+    ///
+    /// The region is checked first, the copy last. A file that is there is not overwritten.
+    Snapshot {
+        /// The region's file.
+        file: PathBuf,
+        /// The copy.
+        out: PathBuf,
+    },
+    /// Put a snapshot in the place of a region; one that is there is kept under another name.
+    Restore {
+        /// The copy.
+        snapshot: PathBuf,
+        /// The region's file.
+        file: PathBuf,
+        /// Do it; else it is only said what would be done.
+        #[arg(long)]
+        execute: bool,
+    },
+    /// Mend a copy of a region: the header, a superblock, leaks.
+    Repair {
+        /// The region's file, which does not change.
+        file: PathBuf,
+        /// The mended copy; the file's name with `.repaired` when not given.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Write the copy; else it is only said what would be done.
         #[arg(long)]
         execute: bool,
     },

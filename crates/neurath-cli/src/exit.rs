@@ -5,6 +5,7 @@ use neurath_manifest::Diagnostics;
 use neurath_node::client::ClientError;
 use neurath_node::node::{NodeError, StartError};
 use neurath_node::protocol::{Failure, code};
+use neurath_pmem::inspect::InspectError;
 use serde_json::json;
 use thiserror::Error;
 
@@ -18,6 +19,8 @@ pub const USAGE: u8 = code::USAGE;
 pub const LINT: u8 = code::LINT;
 /// The plan was made for other files.
 pub const STALE: u8 = code::STALE;
+/// Somebody else is at it.
+pub const BUSY: u8 = code::BUSY;
 /// A person must look.
 pub const OPERATOR: u8 = code::OPERATOR;
 /// Ended by a signal, as a shell says it.
@@ -41,6 +44,9 @@ pub enum CommandError {
     /// The result itself, which has been written, says what is wrong.
     #[error("{0}")]
     Found(String),
+    /// The result, which has been written, says that a file is damaged.
+    #[error("{0}")]
+    Damaged(String),
     /// A node is not what it must be.
     #[error("{0}")]
     Operator(String),
@@ -53,7 +59,7 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         if let Some(error) = cause.downcast_ref::<CommandError>() {
             return match error {
                 CommandError::Usage(_) => USAGE,
-                CommandError::Refused(_) => LINT,
+                CommandError::Refused(_) | CommandError::Damaged(_) => LINT,
                 CommandError::Stale(_) => STALE,
                 CommandError::Node(failure) => failure.code,
                 CommandError::Operator(_) => OPERATOR,
@@ -65,6 +71,9 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         }
         if cause.is::<StartError>() || cause.is::<NodeError>() {
             return OPERATOR;
+        }
+        if let Some(InspectError::Busy { .. }) = cause.downcast_ref() {
+            return BUSY;
         }
         if cause.is::<Diagnostics>() {
             return LINT;
@@ -116,6 +125,7 @@ mod tests {
         let of = |error: CommandError| code_of(&anyhow::Error::new(error).context("around it"));
         assert_eq!(of(CommandError::Usage(String::new())), 2);
         assert_eq!(of(CommandError::Refused(Diagnostics::default())), 20);
+        assert_eq!(of(CommandError::Damaged(String::new())), 20);
         assert_eq!(of(CommandError::Stale(String::new())), 21);
         assert_eq!(of(CommandError::Operator(String::new())), 50);
         for code in [30, 40, 41] {

@@ -18,6 +18,7 @@ pub mod processes;
 pub mod redis;
 pub mod resp;
 pub mod stage;
+pub mod state_json;
 pub mod table;
 pub mod testing;
 

@@ -6,6 +6,7 @@ mod demo;
 mod node;
 mod release;
 mod relup;
+mod state;
 
 use crate::cli::{Bench, Cli, Command};
 use crate::output::Output;
@@ -16,6 +17,7 @@ pub fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
         Command::Release(command) => release::run(&command, output),
         Command::Node(command) => node::run(command, output),
         Command::Relup(command) => relup::run(&command, output),
+        Command::State(command) => state::run(&command, output),
         Command::Demo(demo) => demo::run(&demo, output),
         Command::Bench(Bench::Serve { seconds, folders }) => {
             bench_serve::run(seconds, &folders, output)

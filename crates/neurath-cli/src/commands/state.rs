@@ -1,0 +1,272 @@
+//! `neurath state …`: regions' files, whose libraries need not be there.
+
+use crate::cli::State;
+use crate::exit::CommandError;
+use crate::numbers;
+use crate::output::Output;
+use crate::state_json;
+use crate::table::Table;
+use neurath_pmem::inspect::{
+    self, DataLimits, Done, InspectError, Inspection, Level, Report, Severity,
+};
+use std::path::{Path, PathBuf};
+
+pub fn run(command: &State, output: &Output) -> anyhow::Result<()> {
+    match command {
+        State::Check { file } => check(file, output),
+        State::Inspect {
+            file,
+            data,
+            limit,
+            bytes,
+            depth,
+        } => {
+            let limits = data.then_some(DataLimits {
+                entries: *limit,
+                bytes: *bytes,
+                depth: *depth,
+            });
+            show(file, limits, output)
+        }
+        State::Snapshot { file, out } => snapshot(file, out, output),
+        State::Restore {
+            snapshot,
+            file,
+            execute,
+        } => restore(snapshot, file, *execute, output),
+        State::Repair { file, out, execute } => {
+            let mut beside = file.clone().into_os_string();
+            beside.push(".repaired");
+            let out = out.clone().unwrap_or_else(|| PathBuf::from(beside));
+            repair(file, &out, *execute, output)
+        }
+    }
+}
+
+/// Errors of files; of damage, what was found as well.
+fn refused(error: InspectError, output: &Output) -> anyhow::Error {
+    match error {
+        InspectError::Damaged {
+            ref path,
+            ref report,
+        } => {
+            output.json(&state_json::check(path, report));
+            output.text(&report_text(path, report));
+            CommandError::Damaged(error.to_string()).into()
+        }
+        InspectError::Format { .. } => CommandError::Damaged(error.to_string()).into(),
+        error => error.into(),
+    }
+}
+
+fn check(file: &Path, output: &Output) -> anyhow::Result<()> {
+    let report = inspect::check_file(file)?;
+    output.json(&state_json::check(file, &report));
+    output.text(&report_text(file, &report));
+    if report.is_clean() {
+        return Ok(());
+    }
+    let text = format!("{} is not clean: {}", file.display(), summary(&report));
+    Err(CommandError::Damaged(text).into())
+}
+
+fn summary(report: &Report) -> String {
+    let leaked: u64 = report.leaks.iter().map(|leak| leak.objects).sum();
+    format!("{} errors, {leaked} leaked objects", report.errors)
+}
+
+fn report_text(file: &Path, report: &Report) -> String {
+    let mut table = Table::new(&["level", "looked at", "result"]);
+    for level in &report.levels {
+        let checked: Vec<String> = level
+            .checked
+            .iter()
+            .map(|(what, count)| format!("{} {what}", numbers::count(*count)))
+            .collect();
+        let of_level = |severity: Severity| {
+            let findings = report.findings.iter();
+            findings
+                .filter(|one| one.level == level.level && one.severity == severity)
+                .count()
+        };
+        let result = match (level.done, of_level(Severity::Error)) {
+            (Done::Unavailable(why) | Done::Skipped(why), 0) => why.to_owned(),
+            (Done::Complete, 0) if level.level == Level::L2 && !report.leaks.is_empty() => {
+                "leaks".into()
+            }
+            (Done::Complete, 0) => "no error".into(),
+            (_, 0) => "no error in what could be checked".into(),
+            (_, 1) => "1 error".into(),
+            (_, errors) => format!("{errors} errors"),
+        };
+        // One line for each, as there are many.
+        let mut lines = checked.into_iter();
+        let first = lines.next().unwrap_or_default();
+        table.row([level.level.as_str().to_owned(), first, result]);
+        for line in lines {
+            table.row([String::new(), line, String::new()]);
+        }
+    }
+    let mut text = table.render();
+    for finding in &report.findings {
+        text.push_str(&format!(
+            "{} {} {} at byte {}: {}\n",
+            finding.severity.as_str(),
+            finding.level.as_str(),
+            finding.code.as_str(),
+            finding.place,
+            finding.message
+        ));
+    }
+    if report.more > 0 {
+        text.push_str(&format!("and {} more\n", report.more));
+    }
+    if report.replayed > 0 {
+        text.push_str(&format!(
+            "{} log records were replayed before that, in a copy\n",
+            report.replayed
+        ));
+    }
+    let verdict = if report.is_clean() {
+        "clean"
+    } else if report.is_sound() {
+        "sound, but room is lost to leaks"
+    } else {
+        "DAMAGED"
+    };
+    text.push_str(&format!("{}: {verdict}\n", file.display()));
+    text
+}
+
+fn show(file: &Path, limits: Option<DataLimits>, output: &Output) -> anyhow::Result<()> {
+    let shown = inspect::inspect_file(file, limits).map_err(|error| refused(error, output))?;
+    output.json(&state_json::inspection(file, &shown));
+    output.text(&inspection_text(&shown));
+    Ok(())
+}
+
+fn inspection_text(shown: &Inspection) -> String {
+    let header = &shown.header;
+    let mut table = Table::new(&["", ""]);
+    table
+        .row([
+            "region of".into(),
+            format!("{}.{}", header.component, header.instance),
+        ])
+        .row(["uuid".to_owned(), state_json::hex(&header.uuid)])
+        .row(["schema".to_owned(), state_json::hex(&header.fingerprint)])
+        .row(["file".to_owned(), numbers::bytes(shown.file_bytes)])
+        .row(["transactions".to_owned(), numbers::count(shown.sequence)]);
+    for (number, slot) in shown.slots.iter().enumerate() {
+        let text = match &slot.superblock {
+            Ok(superblock) => format!(
+                "{}, generation {}, {}, checkpoint {}{}",
+                state_json::state(superblock.state),
+                superblock.generation,
+                numbers::bytes(superblock.length),
+                superblock.checkpoint,
+                if slot.current { ", counts" } else { "" }
+            ),
+            Err(error) => error.clone(),
+        };
+        table.row([format!("superblock {number}"), text]);
+    }
+    let mut uses = Table::new(&["type", "segments>", "room>", "objects>", "bytes>"]);
+    for one in &shown.types {
+        uses.row([
+            one.type_name.clone(),
+            numbers::count(one.segments),
+            numbers::bytes(one.segment_bytes),
+            numbers::count(one.objects),
+            numbers::bytes(one.bytes),
+        ]);
+    }
+    let mut text = format!("{}\n{}\n", table.render(), uses.render());
+    text.push_str(&inspect::schema_text(&shown.schema));
+    for problem in &shown.problems {
+        text.push_str(&format!("problem: {problem}\n"));
+    }
+    if let Some(data) = &shown.data {
+        let json = state_json::data(data);
+        text.push_str(&format!("\n{json:#}\n"));
+    }
+    text
+}
+
+fn snapshot(file: &Path, out: &Path, output: &Output) -> anyhow::Result<()> {
+    let made = inspect::snapshot_file(file, out).map_err(|error| refused(error, output))?;
+    output.json(&state_json::snapshot(file, out, &made));
+    output.text(&format!(
+        "{}: {} of {}, as of transaction {}",
+        out.display(),
+        numbers::bytes(made.bytes),
+        made.owner,
+        made.sequence
+    ));
+    for leak in &made.report.leaks {
+        output.progress(&format!(
+            "it holds {} leaked objects of {}: see `state check`",
+            leak.objects, leak.type_name
+        ));
+    }
+    Ok(())
+}
+
+fn restore(snapshot: &Path, file: &Path, execute: bool, output: &Output) -> anyhow::Result<()> {
+    let done =
+        inspect::restore_file(snapshot, file, execute).map_err(|error| refused(error, output))?;
+    output.json(&state_json::restore(snapshot, file, &done));
+    let will = if execute { "is" } else { "would be" };
+    let mut text = format!(
+        "{} {will} the state of {} in {}, {}",
+        file.display(),
+        done.owner,
+        snapshot.display(),
+        numbers::bytes(done.bytes)
+    );
+    if let Some(kept) = &done.kept {
+        text.push_str(&format!(
+            "\nthe region that was there {will} kept as {}",
+            kept.display()
+        ));
+    }
+    output.text(&text);
+    if !execute {
+        output.progress("nothing was changed; add --execute");
+    }
+    Ok(())
+}
+
+fn repair(file: &Path, out: &Path, execute: bool, output: &Output) -> anyhow::Result<()> {
+    let repair =
+        inspect::repair_file(file, out, execute).map_err(|error| refused(error, output))?;
+    output.json(&state_json::repair(file, out, &repair));
+    let mut text = String::new();
+    for action in &repair.actions {
+        text.push_str(&format!("{}: {}\n", action.kind, action.message));
+    }
+    if repair.actions.is_empty() {
+        text.push_str("there is nothing that could be mended\n");
+    }
+    text.push_str(&format!(
+        "before: {}; after: {}\n",
+        summary(&repair.before),
+        summary(&repair.after)
+    ));
+    if repair.written {
+        text.push_str(&format!(
+            "the mended copy is {}; `state restore` puts it in place\n",
+            out.display()
+        ));
+    }
+    output.text(&text);
+    if !repair.after.is_sound() {
+        output.text(&report_text(file, &repair.after));
+        let text = format!("{} cannot be mended: restore a snapshot", file.display());
+        return Err(CommandError::Damaged(text).into());
+    }
+    if !execute && !repair.actions.is_empty() {
+        output.progress("nothing was written; add --execute");
+    }
+    Ok(())
+}
