@@ -292,10 +292,11 @@ pub fn snapshot_file(region: &Path, target: &Path) -> Result<Snapshot, InspectEr
     let (image, report) = must_be_sound(region, bytes, CheckOptions::here())?;
     let copy = settled(&image);
     let bytes = copy.len() as u64;
-    Beside::write(target, &copy)?.place()?;
+    let beside = Beside::write(target, &copy)?;
     // What was written is read again: a copy that cannot be restored is worse than none.
-    let (written, _lock) = read(target)?;
+    let (written, _copy_lock) = read(&beside.path)?;
     must_be_sound(target, written, CheckOptions::here())?;
+    beside.place()?;
     Ok(Snapshot {
         report,
         bytes,
