@@ -1,10 +1,16 @@
 //! A hash map whose every operation is bounded work.
 //!
 //! Linear hashing (Litwin, VLDB 1980): the table grows by one bucket at a time, so no
-//! insertion ever rehashes everything. Buckets are words in pages of 512; pages hang
-//! in a tree of pages of references, as deep as the table needs. A bucket is a chain of
-//! nodes. Hashes are SipHash-1-3 under a random key of the map's own, so that nobody
+//! insertion ever rehashes everything, and shrinks by a few with a removal once it is
+//! three quarters empty. Buckets are words in pages of 512; pages hang in a tree of pages
+//! of references, as deep as the table needs. A bucket is a chain of nodes. Hashes are SipHash-1-3 under a random key of the map's own, so that nobody
 //! can choose keys that meet in one bucket.
+//!
+//! A scan goes through the hashes, not through the buckets: in the order of their bits
+//! read backwards, every bucket holds one interval of hashes, a split halves an interval
+//! and a merge joins two neighbours. So a place in that order stays right whatever the
+//! table does between two calls; Redis's cursor for tables of powers of two, brought to
+//! linear hashing.
 
 use std::hash::Hasher;
 use std::marker::PhantomData;
@@ -26,6 +32,14 @@ const PAGE_SIZE: u64 = FAN * 8;
 
 /// How deep the tree may be: 512 to the fourth power are 68 billion buckets.
 const MAX_DEPTH: u64 = 3;
+
+/// The bits of a hash that can tell buckets apart: as many as the deepest tree has buckets.
+const HASH_BITS: u32 = 36;
+const _: () = assert!(FAN.pow(MAX_DEPTH as u32 + 1) == 1 << HASH_BITS);
+
+/// How many buckets a removal may take away: the table keeps up with four, as it holds four
+/// buckets an entry when it begins to shrink.
+const MERGES: u64 = 4;
 
 /// A key of a [`Map`].
 pub trait MapKey: Pmem {
@@ -475,6 +489,7 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
                 stored.free_owned(tx)?;
                 tx.free_untyped(node, Self::NODE)?;
                 self.len -= 1;
+                self.shrink(tx)?;
                 return Ok(Some(value));
             }
             (before, node) = (node, next);
@@ -486,8 +501,9 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
     /// Visits the entries of at least one and at most `count` buckets from `cursor` on,
     /// and gives the cursor to go on with; 0 when all were visited.
     ///
-    /// An entry that is in the map from the first call to the last is visited at least once,
-    /// whatever else changes between the calls: a split moves entries to later buckets only.
+    /// An entry that is in the map from the first call to the last is visited exactly once,
+    /// whatever else changes between the calls, also if the table grows or shrinks. Of one
+    /// that comes or goes meanwhile, nothing is said. Cursors are below 2^36.
     ///
     /// # Errors
     ///
@@ -500,23 +516,49 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
         mut visit: impl FnMut(&Tx<'_>, Slot<K, V>) -> Result<(), E>,
     ) -> Result<u64, E> {
         self.check_header()?;
-        let end = cursor.saturating_add(count.max(1)).min(self.buckets);
+        if self.buckets == 0 || cursor >> HASH_BITS != 0 {
+            return Ok(0);
+        }
         let mut left = self.len;
-        for bucket in cursor..end {
+        let mut cursor = cursor;
+        for _ in 0..count.max(1) {
+            let bucket = self.bucket_of(backwards(cursor));
             let mut node = self.bucket(tx, bucket)?;
             while !node.is_null() {
                 count_down(&mut left)?;
-                visit(
-                    tx,
-                    Slot {
-                        node,
-                        types: PhantomData,
-                    },
-                )?;
+                let hash: u64 = tx.read_at(node, Self::NODE, HASH_AT)?;
+                // What lies before the cursor was visited, when its bucket was a smaller one.
+                if backwards(hash) >= cursor {
+                    visit(
+                        tx,
+                        Slot {
+                            node,
+                            types: PhantomData,
+                        },
+                    )?;
+                }
                 node = self.next(tx, node)?;
             }
+            // On to the end of the bucket's interval.
+            let size = 1 << (HASH_BITS - self.bits_of(bucket));
+            cursor = (cursor | (size - 1)) + 1;
+            if cursor >> HASH_BITS != 0 {
+                return Ok(0);
+            }
         }
-        Ok(if end < self.buckets { end } else { 0 })
+        Ok(cursor)
+    }
+
+    /// How many low bits the hashes in a bucket have in common.
+    fn bits_of(&self, bucket: u64) -> u32 {
+        let bits = self.buckets.next_power_of_two().trailing_zeros();
+        let sibling = bucket | 1 << bits.saturating_sub(1);
+        // One fewer for a bucket that is not split yet.
+        if bits > 0 && sibling >= self.buckets {
+            bits - 1
+        } else {
+            bits
+        }
     }
 
     fn hash(&self, key: &K::Query) -> u64 {
@@ -616,6 +658,45 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
         self.set_bucket(tx, new, go)
     }
 
+    /// Takes a few buckets away if the table has many more of them than entries.
+    fn shrink(&mut self, tx: &mut Tx<'_>) -> Result<(), TxError> {
+        for _ in 0..MERGES {
+            if self.buckets <= 1 || self.len >= self.buckets / 4 {
+                break;
+            }
+            self.merge(tx)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the last bucket away; its entries go back to the bucket they were split from.
+    fn merge(&mut self, tx: &mut Tx<'_>) -> Result<(), TxError> {
+        let last = self.buckets - 1;
+        let first = self.bucket(tx, last)?;
+        self.buckets = last;
+        if !first.is_null() {
+            let sibling = last - (1 << last.ilog2());
+            let mut left = self.len;
+            let mut end = first;
+            loop {
+                count_down(&mut left)?;
+                let next = self.next(tx, end)?;
+                if next.is_null() {
+                    break;
+                }
+                end = next;
+            }
+            let others = self.bucket(tx, sibling)?;
+            tx.write_at(end, Self::NODE, NEXT_AT, &others.0)?;
+            self.set_bucket(tx, sibling, first)?;
+            self.set_bucket(tx, last, Ref::NULL)?;
+        }
+        if last.is_multiple_of(FAN) {
+            self.free_last_page(tx, last)?;
+        }
+        Ok(())
+    }
+
     /// Hangs the page that begins with `bucket` into the tree.
     fn add_page(&mut self, tx: &mut Tx<'_>, bucket: u64) -> Result<(), TxError> {
         let mut parent = Ref(self.top);
@@ -630,6 +711,11 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
         }
         Ok(())
     }
+}
+
+/// The bits of a hash that tell buckets apart, the lowest first; or the other way round.
+fn backwards(hash: u64) -> u64 {
+    (hash << (64 - HASH_BITS)).reverse_bits()
 }
 
 /// Counts a chain's entries: of those of a damaged map, which may be a circle, there

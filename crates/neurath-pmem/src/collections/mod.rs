@@ -6,6 +6,7 @@
 
 mod bytes;
 mod map;
+mod order;
 
 pub use bytes::Bytes;
 pub use map::{Map, MapKey, Slot};

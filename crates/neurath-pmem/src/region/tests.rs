@@ -443,3 +443,67 @@ fn a_full_transaction_is_refused_or_survives() {
         std::fs::remove_file(&path).unwrap();
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Between any two calls of a scan, the table grows and shrinks.
+    #[test]
+    fn a_scan_visits_what_stays_exactly_once(
+        kept in 1u32..60,
+        at_first in 0u32..3000,
+        steps in prop::collection::vec((any::<bool>(), 0u32..1200, 1u64..40), 1..60),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut region = create(&dir.path().join("region"));
+        let kept = 1_000_000..1_000_000 + kept;
+        let mut others = at_first;
+        with(&mut region, |state, tx| {
+            for n in kept.clone().chain(0..others) {
+                state.numbers.insert(tx, &n, &n)?;
+            }
+            Ok(())
+        }).unwrap();
+        let mut seen: HashMap<u32, u32> = HashMap::new();
+        let mut cursor = 0;
+        for (grow, by, count) in steps.iter().cycle() {
+            cursor = with(&mut region, |state, tx| {
+                let next = state.numbers.scan(tx, cursor, *count, |tx, slot| {
+                    *seen.entry(slot.key(tx)?).or_default() += 1;
+                    Ok::<_, Failure>(())
+                })?;
+                if *grow {
+                    for n in others..(others + by).min(4000) {
+                        state.numbers.insert(tx, &n, &n)?;
+                    }
+                    others = (others + by).min(4000);
+                } else {
+                    let left = others.saturating_sub(*by);
+                    for n in left..others {
+                        state.numbers.remove(tx, &n)?;
+                    }
+                    others = left;
+                }
+                Ok(next)
+            }).unwrap();
+            if cursor == 0 {
+                break;
+            }
+        }
+        for n in kept.clone() {
+            prop_assert_eq!(seen.get(&n), Some(&1), "{}", n);
+        }
+        with(&mut region, |state, tx| {
+            assert_eq!(state.numbers.len(), u64::from(others + kept.end - kept.start));
+            for n in kept.clone().chain(0..others) {
+                assert_eq!(state.numbers.get(tx, &n)?, Some(n));
+            }
+            for n in kept.chain(0..others) {
+                assert_eq!(state.numbers.remove(tx, &n)?, Some(n));
+            }
+            Ok(())
+        }).unwrap();
+        // The emptied table is one page.
+        prop_assert!(region.stats().live_objects <= 2 + 1);
+    }
+}
