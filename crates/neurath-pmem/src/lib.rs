@@ -22,7 +22,7 @@ pub mod schema;
 mod tx;
 mod types;
 
-pub use collections::{Bytes, Map};
+pub use collections::{Bytes, Map, OrderedMap, Vector};
 pub use dummy::Handle;
 pub use neurath_abi::Ref;
 pub use neurath_pmem_derive::Pmem;

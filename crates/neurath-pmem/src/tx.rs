@@ -218,6 +218,56 @@ impl<'a> Tx<'a> {
         self.write_bytes_at(object, type_id, offset, &rounded[..len])
     }
 
+    /// Replaces the value at `offset` of an object, and leaves what else is in its first and
+    /// last word: for elements in a row that are no whole words.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tx::write`].
+    pub fn write_part<T: Pmem>(
+        &mut self,
+        object: Ref,
+        type_id: u64,
+        offset: u64,
+        value: &T,
+    ) -> Result<(), TxError> {
+        let bytes = as_bytes(value);
+        if bytes.len().is_multiple_of(8) && offset.is_multiple_of(8) {
+            return self.write_bytes_at(object, type_id, offset, bytes);
+        }
+        let (mut at, end) = (offset & !7, offset + bytes.len() as u64);
+        while at < end {
+            let mut word = self.read_at::<u64>(object, type_id, at)?.to_le_bytes();
+            for (place, byte) in (at..).zip(&mut word) {
+                if (offset..end).contains(&place) {
+                    *byte = bytes[(place - offset) as usize];
+                }
+            }
+            self.write_bytes_at(object, type_id, at, &word)?;
+            at += 8;
+        }
+        Ok(())
+    }
+
+    /// Writes the same value `count` times in a row, from a whole word on; the rest of the
+    /// last word is set to zero.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tx::write`].
+    pub fn fill_at<T: Pmem>(
+        &mut self,
+        object: Ref,
+        type_id: u64,
+        offset: u64,
+        value: &T,
+        count: usize,
+    ) -> Result<(), TxError> {
+        let mut bytes = as_bytes(value).repeat(count);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        self.write_bytes_at(object, type_id, offset, &bytes)
+    }
+
     fn write_bytes_at(
         &mut self,
         object: Ref,

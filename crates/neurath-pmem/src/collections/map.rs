@@ -365,6 +365,10 @@ impl<K, V> Map<K, V> {
 }
 
 impl<K: MapKey, V: Pmem> Map<K, V> {
+    /// How many cursors there are: a random one below this leads [`Map::scan`] to a random
+    /// place.
+    pub const CURSORS: u64 = 1 << HASH_BITS;
+
     const NODE: u64 = Node::<K, V>::TYPE_ID;
     const PAGE: u64 = Node::<K, V>::PAGE_ID;
 
@@ -503,7 +507,7 @@ impl<K: MapKey, V: Pmem> Map<K, V> {
     ///
     /// An entry that is in the map from the first call to the last is visited exactly once,
     /// whatever else changes between the calls, also if the table grows or shrinks. Of one
-    /// that comes or goes meanwhile, nothing is said. Cursors are below 2^36.
+    /// that comes or goes meanwhile, nothing is said. Cursors are below [`Map::CURSORS`].
     ///
     /// # Errors
     ///

@@ -7,9 +7,13 @@
 mod bytes;
 mod map;
 mod order;
+mod ordered_map;
+mod vector;
 
 pub use bytes::Bytes;
 pub use map::{Map, MapKey, Slot};
+pub use ordered_map::{Direction, OrderedKey, OrderedMap};
+pub use vector::Vector;
 
 #[cfg(test)]
 pub(crate) use map::FIXED_KEY;

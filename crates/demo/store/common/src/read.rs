@@ -171,9 +171,7 @@ fn random_key<E: Entry>(
     if entries.is_empty() {
         return Ok(None);
     }
-    // There are at least as many entries as buckets once the map has grown to its size, and
-    // fewer after removals: a cursor beyond the last bucket finds nothing.
-    let mut cursor = random % entries.len();
+    let mut cursor = random % Map::<Bytes, E>::CURSORS;
     let mut found = Vec::new();
     let mut from_the_start = cursor == 0;
     let mut looked = 0;
@@ -186,7 +184,7 @@ fn random_key<E: Entry>(
         })?;
         looked += 1;
         if !found.is_empty() {
-            let at = (random >> 32) as usize % found.len();
+            let at = (random >> 40) as usize % found.len();
             return Ok(found.get(at).copied());
         }
         if cursor == 0 {
