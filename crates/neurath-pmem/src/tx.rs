@@ -142,6 +142,8 @@ impl<'a> Tx<'a> {
     ///
     /// As [`Tx::alloc`].
     pub fn alloc_untyped(&mut self, type_id: u64, size: u64) -> Result<Ref, TxError> {
+        #[cfg(test)]
+        work::count(|work| work.made += 1);
         let slot = self.slot();
         let mut object = Ref::NULL;
         // SAFETY: the slot's functions take its owner; `object` is ours.
@@ -155,6 +157,8 @@ impl<'a> Tx<'a> {
     ///
     /// If `object` refers to no object of the type.
     pub fn free_untyped(&mut self, object: Ref, type_id: u64) -> Result<(), TxError> {
+        #[cfg(test)]
+        work::count(|work| work.freed += 1);
         let slot = self.slot();
         // SAFETY: the slot's functions take its owner.
         check(unsafe { ((*slot.ops).free)(slot.owner, object, type_id) })
@@ -167,6 +171,8 @@ impl<'a> Tx<'a> {
     /// As [`Tx::read`].
     #[inline]
     pub fn read_at<T: Pmem>(&self, object: Ref, type_id: u64, offset: u64) -> Result<T, TxError> {
+        #[cfg(test)]
+        work::count(|work| work.reads += 1);
         let slot = self.slot();
         let view = view(&slot, object, type_id)?;
         let end = offset + size_of::<T>() as u64;
@@ -275,6 +281,8 @@ impl<'a> Tx<'a> {
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), TxError> {
+        #[cfg(test)]
+        work::count(|work| work.words += bytes.len() as u64 / 8);
         let slot = self.slot();
         let len = bytes.len() as u64;
         // SAFETY: the slot's functions take its owner; `bytes` are ours.
@@ -363,4 +371,33 @@ fn view(slot: &RegionSlot, object: Ref, type_id: u64) -> Result<SegmentView, TxE
 fn may_be_dirty(slot: &RegionSlot, object: Ref, offset: u64, end: u64) -> bool {
     (offset / 64..=(end.max(1) - 1) / 64)
         .any(|line| slot.dirty & RegionSlot::line_bit(object, line) != 0)
+}
+
+/// What transactions of this thread have done: for tests that operations are bounded.
+#[cfg(test)]
+pub(crate) mod work {
+    use std::cell::Cell;
+
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub(crate) struct Work {
+        pub(crate) reads: u64,
+        pub(crate) words: u64,
+        pub(crate) made: u64,
+        pub(crate) freed: u64,
+    }
+
+    thread_local! {
+        static WORK: Cell<Work> = const { Cell::new(Work { reads: 0, words: 0, made: 0, freed: 0 }) };
+    }
+
+    pub(crate) fn count(change: impl FnOnce(&mut Work)) {
+        let mut work = WORK.get();
+        change(&mut work);
+        WORK.set(work);
+    }
+
+    /// What was done since it was last asked.
+    pub(crate) fn take() -> Work {
+        WORK.take()
+    }
 }

@@ -17,3 +17,6 @@ pub use vector::Vector;
 
 #[cfg(test)]
 pub(crate) use map::FIXED_KEY;
+
+#[cfg(test)]
+mod tests;

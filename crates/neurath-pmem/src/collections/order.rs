@@ -151,6 +151,9 @@ mod tests {
         assert!(Order::from_word(0).is_err());
         assert!(Order::from_word(u64::MAX).is_err());
         assert!(Order::from_word(Order::first(3).word() ^ 0x10).is_err());
-        assert_eq!(Order::from_word(Order::first(15).word()).map(Order::count), Ok(15));
+        assert_eq!(
+            Order::from_word(Order::first(15).word()).map(Order::count),
+            Ok(15)
+        );
     }
 }

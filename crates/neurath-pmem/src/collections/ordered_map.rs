@@ -345,7 +345,11 @@ impl<K, V> OrderedMap<K, V> {
             && self.len < 1 << 48
             && some == (self.len > 0)
             && (some || self.depth == 0);
-        if sound { Ok(some) } else { Err(TxError::Invalid) }
+        if sound {
+            Ok(some)
+        } else {
+            Err(TxError::Invalid)
+        }
     }
 }
 
@@ -926,13 +930,7 @@ impl<K: OrderedKey, V: Pmem> OrderedMap<K, V> {
     }
 
     /// Joins the children on both sides of the separator at a place.
-    fn join(
-        &mut self,
-        tx: &mut Tx<'_>,
-        parent: Ref,
-        level: u64,
-        at: usize,
-    ) -> Result<(), TxError> {
+    fn join(&mut self, tx: &mut Tx<'_>, parent: Ref, level: u64, at: usize) -> Result<(), TxError> {
         let mut above = Node::<K, V>::order(tx, parent, level)?;
         let below = level - 1;
         let left = Node::<K, V>::child_at(tx, parent, above, at)?;
@@ -956,5 +954,52 @@ impl<K: OrderedKey, V: Pmem> OrderedMap<K, V> {
         tx.free_untyped(right, Node::<K, V>::at_level(below))?;
         Node::<K, V>::set_order(tx, left, below, order)?;
         Node::<K, V>::set_order(tx, parent, level, above)
+    }
+}
+
+#[cfg(test)]
+impl<K: OrderedKey, V: Pmem> OrderedMap<K, V> {
+    /// All nodes with their levels, and a check of what holds of every tree.
+    pub(super) fn nodes(&self, tx: &Tx<'_>) -> Vec<(Ref, u64)> {
+        let mut nodes = Vec::new();
+        if self.check_header().unwrap() {
+            let entries = self.visit(tx, Ref(self.top), self.depth, &mut nodes);
+            assert_eq!(entries, self.len);
+        }
+        nodes
+    }
+
+    fn visit(&self, tx: &Tx<'_>, node: Ref, level: u64, nodes: &mut Vec<(Ref, u64)>) -> u64 {
+        nodes.push((node, level));
+        let order = Node::<K, V>::order(tx, node, level).unwrap();
+        let least = match (node.0 == self.top, level) {
+            (true, _) => 1,
+            (false, _) => HALF,
+        };
+        assert!(order.count() >= least, "{order:?} at level {level}");
+        if level == 0 {
+            return order.count() as u64;
+        }
+        (0..=order.count())
+            .map(|at| {
+                let child = Node::<K, V>::child_at(tx, node, order, at).unwrap();
+                self.visit(tx, child, level - 1, nodes)
+            })
+            .sum()
+    }
+
+    pub(super) fn depth(&self) -> u64 {
+        self.depth
+    }
+
+    /// Puts a word into a node.
+    pub(super) fn damage(tx: &mut Tx<'_>, (node, level): (Ref, u64), at: usize, word: u64) {
+        let size = match level {
+            0 => Node::<K, V>::LEAF_SIZE,
+            _ => Node::<K, V>::INNER_SIZE,
+        };
+        let at = (at % (size / 8) * 8) as u64;
+        tx.write_at(node, Node::<K, V>::at_level(level), at, &word)
+            .unwrap();
     }
 }

@@ -340,13 +340,13 @@ impl<T: Pmem> Vector<T> {
     /// Frees the page behind the last element, and those above it that are not needed then.
     fn free_last_page(&mut self, tx: &mut Tx<'_>) -> Result<(), TxError> {
         let mut page = Ref(self.top);
-        // The pages that lead to no other but this one, from the top down.
+        // A page goes if the one to be freed is its first, and so the only one left.
         for level in (1..=self.depth).rev() {
             let at = place(self.len, level);
             let child = Ref(tx.read_at(page, Page::<T>::INDEX, at)?);
             if self.len.is_multiple_of(FAN.pow(level as u32 + 1)) {
                 tx.free_untyped(page, Page::<T>::INDEX)?;
-            } else {
+            } else if self.len.is_multiple_of(FAN.pow(level as u32)) {
                 tx.write_at(page, Page::<T>::INDEX, at, &0u64)?;
             }
             page = child;
@@ -369,4 +369,17 @@ impl<T: Pmem> Vector<T> {
 /// Where the reference to the page of an element is in the index page at a level.
 fn place(number: u64, level: u64) -> u64 {
     number / FAN.pow(level as u32) % FAN * 8
+}
+
+#[cfg(test)]
+impl<T: Pmem> Vector<T> {
+    /// Puts a word into the topmost page.
+    pub(super) fn damage(&self, tx: &mut Tx<'_>, at: u64, word: u64) {
+        let (id, size) = match self.depth {
+            0 => (Page::<T>::ID, Page::<T>::SIZE),
+            _ => (Page::<T>::INDEX, FAN * 8),
+        };
+        tx.write_at(Ref(self.top), id, at % (size / 8) * 8, &word)
+            .unwrap();
+    }
 }
