@@ -4,9 +4,10 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::collections::Direction;
 use crate::region::{FormatError, RegionError};
 use crate::schema::{encode, encoded_len};
-use crate::{Bytes, Map, P, Pmem, Tx, TxError};
+use crate::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
 
 mod old {
     use super::*;
@@ -502,4 +503,211 @@ proptest! {
         let converts = matches!(parts[..], [Part::Convert { from: 0, to: 0, index: 0 }]);
         prop_assert_eq!(converts, old.fingerprint != new.fingerprint);
     }
+}
+
+/// What an item is; there is none of number 0, as in unused bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Pmem)]
+#[repr(u32)]
+enum Sort {
+    First = 1,
+    Second = 2,
+}
+
+mod small {
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Pmem)]
+    #[repr(C)]
+    pub(super) struct Item {
+        pub(super) number: u32,
+        pub(super) sort: Sort,
+    }
+
+    #[derive(Clone, Copy, Debug, Pmem)]
+    #[repr(C)]
+    pub(super) struct Rows {
+        pub(super) ordered: OrderedMap<u32, Item>,
+        pub(super) words: OrderedMap<Bytes, Item>,
+        pub(super) list: Vector<Item>,
+        pub(super) references: OrderedMap<u16, P<Item>>,
+    }
+    pub(super) const SCHEMA: [u8; encoded_len(Rows::SCHEMA)] = encode(Rows::SCHEMA);
+}
+
+mod large {
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Pmem)]
+    #[repr(C)]
+    pub(super) struct Item {
+        pub(super) number: u64,
+        pub(super) added: [u8; 12],
+        pub(super) sort: Sort,
+    }
+
+    #[derive(Clone, Copy, Debug, Pmem)]
+    #[repr(C)]
+    pub(super) struct Rows {
+        pub(super) ordered: OrderedMap<u32, Item>,
+        pub(super) words: OrderedMap<Bytes, Item>,
+        pub(super) list: Vector<Item>,
+        pub(super) references: OrderedMap<u16, P<Item>>,
+    }
+    pub(super) const SCHEMA: [u8; encoded_len(Rows::SCHEMA)] = encode(Rows::SCHEMA);
+}
+
+fn small_item(n: u32) -> small::Item {
+    let sort = if n.is_multiple_of(3) {
+        Sort::First
+    } else {
+        Sort::Second
+    };
+    small::Item { number: n, sort }
+}
+
+fn large_item(old: small::Item) -> large::Item {
+    large::Item {
+        number: u64::from(old.number) << 8,
+        added: [old.number as u8; 12],
+        sort: old.sort,
+    }
+}
+
+fn word(n: u32) -> Vec<u8> {
+    format!("{}/{n}", "long ".repeat(n as usize % 7)).into_bytes()
+}
+
+#[test]
+fn trees_are_converted_leaf_by_leaf() {
+    for count in [1u32, 14, 16, 64, 65, 3000, 9000] {
+        trees(count);
+    }
+}
+
+fn trees(count: u32) {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (dir.path().join("1"), dir.path().join("2"));
+    let mut before = Region::create(&from, &options(), &small::SCHEMA).unwrap();
+    let root = before.transact(|tx| {
+        Ok::<_, Failure>(tx.alloc(&small::Rows {
+            ordered: OrderedMap::EMPTY,
+            words: OrderedMap::EMPTY,
+            list: Vector::EMPTY,
+            references: OrderedMap::EMPTY,
+        })?)
+    });
+    before.set_root(root.unwrap().to_ref());
+    before.commit().unwrap();
+    let mut kept = BTreeMap::new();
+    let mut places = BTreeMap::new();
+    for n in 0..count {
+        let key = n.wrapping_mul(0x9E37_79B1);
+        let done = before.transact(|tx| {
+            let root: P<small::Rows> = tx.root();
+            let mut state = tx.read(root)?;
+            state.ordered.insert(tx, &key, &small_item(n))?;
+            kept.insert(key, n);
+            state.words.insert(tx, &word(n), &small_item(n))?;
+            state.list.push(tx, &small_item(n))?;
+            if n % 3 == 2 {
+                // Some go, so that there are slots with values that were once there.
+                let old = (n - 1).wrapping_mul(0x9E37_79B1);
+                state.ordered.remove(tx, &old)?;
+                kept.remove(&old);
+            }
+            if n < 40 {
+                let item = tx.alloc(&small_item(n))?;
+                state.references.insert(tx, &(n as u16), &item)?;
+                places.insert(n as u16, item.to_ref());
+            }
+            Ok::<_, Failure>(tx.write(root, &state)?)
+        });
+        done.unwrap();
+    }
+    let source = before.source();
+    let schemas = [&small::SCHEMA[..], &large::SCHEMA[..]];
+    let [old, new] = schemas.map(|schema| SchemaDesc::decode(schema).unwrap());
+    let error = MigrationPlan::new(&old, &new, &[]).unwrap_err();
+    let PlanError::Uncovered { path, .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!(path, "Rows.ordered[OrderedLeaf].values.number");
+    let items = Conversion {
+        from: small::Item::FINGERPRINT,
+        to: large::Item::FINGERPRINT,
+    };
+    let plan = MigrationPlan::new(&old, &new, &[items]).unwrap();
+    let mut building = plan
+        .prepare(&source, &to, &options(), &large::SCHEMA)
+        .unwrap();
+    let convert = |index: usize, row: Row<'_>| {
+        assert_eq!(index, 0);
+        for place in (0..row.count).filter(|place| row.live[place / 64] >> (place % 64) & 1 == 1) {
+            let old: small::Item = read(&row.old[place * row.old_stride..]);
+            let bytes = large_item(old);
+            row.new[place * row.new_stride..][..size_of::<large::Item>()]
+                .copy_from_slice(crate::as_bytes(&bytes));
+        }
+        Ok(())
+    };
+    building.fill(&source, "{}", 7, &convert).unwrap();
+    let after = building.finish().unwrap();
+    assert_eq!(after.stats().live_objects, before.stats().live_objects);
+    drop(after);
+    let wanted = Some(large::Rows::FINGERPRINT);
+    let mut after = Region::open(&to, "test", 0, wanted, LIMIT).unwrap();
+    let done = after.transact(|tx| {
+        let root: P<large::Rows> = tx.root();
+        let mut state = tx.read(root)?;
+        let mut found = BTreeMap::new();
+        state
+            .ordered
+            .range(tx, .., Direction::Up, u64::MAX, |_, key, value| {
+                found.insert(key, value);
+                Ok::<_, TxError>(())
+            })?;
+        let expected = kept
+            .iter()
+            .map(|(key, n)| (*key, large_item(small_item(*n))));
+        assert!(found.into_iter().eq(expected));
+        for n in 0..count {
+            let item = large_item(small_item(n));
+            assert_eq!(state.words.get(tx, &word(n))?, Some(item));
+            assert_eq!(state.list.get(tx, n.into())?, Some(item));
+        }
+        for (n, place) in &places {
+            let item = state.references.get(tx, n)?.expect("a reference");
+            assert_eq!(item.to_ref(), *place);
+            assert_eq!(tx.read(item)?, large_item(small_item((*n).into())));
+        }
+        // They work: splits and joins, growth and shrinking.
+        for n in 0..count.min(300) {
+            let item = large_item(small_item(n));
+            state.ordered.insert(tx, &n, &item)?;
+            state.words.remove(tx, &word(n))?;
+            state.list.push(tx, &item)?;
+        }
+        for n in 0..count.min(300) {
+            let item = large_item(small_item(n));
+            assert_eq!(state.ordered.remove(tx, &n)?, Some(item));
+        }
+        Ok::<_, Failure>(tx.write(root, &state)?)
+    });
+    done.unwrap();
+    loop {
+        let done = after.transact(|tx| {
+            let root: P<large::Rows> = tx.root();
+            let mut state = tx.read(root)?;
+            let done = state.ordered.clear_some(tx, 300)?
+                & state.words.clear_some(tx, 300)?
+                & state.list.truncate_some(tx, 0, 300)?
+                & state.references.clear_some(tx, 300)?;
+            tx.write(root, &state)?;
+            Ok::<_, Failure>(done)
+        });
+        if done.unwrap() {
+            break;
+        }
+    }
+    assert_eq!(after.stats().live_objects, 1 + places.len() as u64);
 }

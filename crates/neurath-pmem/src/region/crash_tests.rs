@@ -165,6 +165,12 @@ enum Op {
     Set(u8, u16),
     Remove(u8),
     Number(u32, u32),
+    /// Keys from one to before another, into the tree.
+    Order(u32, u32),
+    Unorder(u32, u32),
+    /// So many elements.
+    Push(u32),
+    Pop(u32),
     Clear,
 }
 
@@ -186,6 +192,8 @@ fn tx(ops: &[Op]) -> Transaction {
 pub(super) struct Model {
     map: BTreeMap<Vec<u8>, Vec<u8>>,
     numbers: BTreeMap<u32, u32>,
+    ordered: BTreeMap<u32, u32>,
+    list: Vec<u32>,
 }
 
 impl Model {
@@ -195,7 +203,18 @@ impl Model {
                 Op::Set(k, len) => drop(self.map.insert(key(k), value(k, len))),
                 Op::Remove(k) => drop(self.map.remove(&key(k))),
                 Op::Number(k, v) => drop(self.numbers.insert(k, v)),
-                Op::Clear => self.numbers.clear(),
+                Op::Order(from, to) => self.ordered.extend((from..to).map(|k| (k, k * 3))),
+                Op::Unorder(from, to) => self.ordered.retain(|k, _| !(from..to).contains(k)),
+                Op::Push(count) => self.list.extend(0..count),
+                Op::Pop(count) => {
+                    let len = self.list.len().saturating_sub(count as usize);
+                    self.list.truncate(len);
+                }
+                Op::Clear => {
+                    self.numbers.clear();
+                    self.ordered.clear();
+                    self.list.clear();
+                }
             }
         }
     }
@@ -211,6 +230,26 @@ pub(super) fn run(region: &mut Region<Sim>, transaction: &Transaction) -> Result
                 Op::Clear => {
                     crate::Pmem::free_owned(&state.numbers, tx)?;
                     state.numbers = crate::Map::EMPTY;
+                    crate::Pmem::free_owned(&state.ordered, tx)?;
+                    state.ordered = crate::OrderedMap::EMPTY;
+                    crate::Pmem::free_owned(&state.list, tx)?;
+                    state.list = crate::Vector::EMPTY;
+                }
+                Op::Order(from, to) => {
+                    for k in from..to {
+                        state.ordered.insert(tx, &k, &(k * 3))?;
+                    }
+                }
+                Op::Unorder(from, to) => {
+                    for k in from..to {
+                        state.ordered.remove(tx, &k)?;
+                    }
+                }
+                Op::Push(count) => (0..count).try_for_each(|n| state.list.push(tx, &n))?,
+                Op::Pop(count) => {
+                    for _ in 0..count {
+                        state.list.pop(tx)?;
+                    }
                 }
             }
         }
@@ -262,6 +301,22 @@ pub(super) fn contents(region: &mut Region<Sim>) -> Result<Model, String> {
             if cursor == 0 {
                 break;
             }
+        }
+        let up = crate::collections::Direction::Up;
+        state
+            .ordered
+            .range(tx, .., up, u64::MAX, |tx, key, value| {
+                bound(tx)?;
+                model.ordered.insert(key, value);
+                Ok::<(), Failure>(())
+            })?;
+        state.list.range(tx, 0..u64::MAX, |tx, _, value| {
+            bound(tx)?;
+            model.list.push(value);
+            Ok::<(), Failure>(())
+        })?;
+        if state.ordered.len() != model.ordered.len() as u64 {
+            return Err(Failure::Tx(crate::TxError::Invalid));
         }
         let lens = (state.map.len(), state.numbers.len());
         if lens != (model.map.len() as u64, model.numbers.len() as u64) {
@@ -663,7 +718,7 @@ const ALL: [Survives; 3] = [Survives::Prefix, Survives::Lines, Survives::Chunks]
 
 /// Small workloads, each for one way through the protocol.
 fn workloads() -> Vec<(&'static str, Vec<Transaction>)> {
-    use Op::{Clear, Number, Remove, Set};
+    use Op::{Clear, Number, Order, Pop, Push, Remove, Set, Unorder};
     let aborted = |ops: &[Op]| Transaction {
         ops: ops.to_vec(),
         commit: false,
@@ -734,6 +789,19 @@ fn workloads() -> Vec<(&'static str, Vec<Transaction>)> {
             vec![
                 tx(&[Set(1, 40), Set(2, 40)]),
                 tx(&[Set(1, 7), Set(2, 9), Remove(1), Remove(2)]),
+            ],
+        ),
+        (
+            "a tree and a vector: a split and a join, a page more and one fewer",
+            vec![
+                tx(&[Order(0, 15), Push(63)]),
+                tx(&[Order(15, 16), Push(1)]),
+                aborted(&[Unorder(0, 12), Pop(3)]),
+                tx(&[Push(1)]),
+                tx(&[Unorder(4, 6), Pop(2)]),
+                tx(&[Order(20, 24), Push(4)]),
+                tx(&[Clear]),
+                tx(&[Order(1, 3), Push(1)]),
             ],
         ),
     ]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{OpenError, Region, RegionError, RegionOptions};
 use crate::schema::{encode, encoded_len};
-use crate::{Bytes, Map, P, Pmem, Tx, TxError};
+use crate::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
 
 /// What the tests keep in a region.
 #[derive(Clone, Copy, Debug, Pmem)]
@@ -15,6 +15,8 @@ use crate::{Bytes, Map, P, Pmem, Tx, TxError};
 pub(super) struct State {
     pub(super) map: Map<Bytes, Bytes>,
     pub(super) numbers: Map<u32, u32>,
+    pub(super) ordered: OrderedMap<u32, u32>,
+    pub(super) list: Vector<u32>,
     pub(super) count: u64,
 }
 
@@ -50,6 +52,8 @@ pub(super) fn init<M: super::Media>(region: &mut Region<M>) {
     let state = State {
         map: Map::EMPTY,
         numbers: Map::EMPTY,
+        ordered: OrderedMap::EMPTY,
+        list: Vector::EMPTY,
         count: 0,
     };
     let mut root = P::NULL;
