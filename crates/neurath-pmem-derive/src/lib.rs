@@ -211,11 +211,10 @@ fn refuse_by_name(ty: &Type) -> Result<(), Error> {
                     refuse("it points into this process's heap: use `P<T>`, and `Tx::alloc`")
                 }
                 "String" => refuse("it points into this process's heap: use `Bytes`"),
-                "Vec" | "VecDeque" => {
-                    refuse("it points into this process's heap: use a collection of `neurath_pmem`")
-                }
-                "HashMap" | "BTreeMap" | "HashSet" | "BTreeSet" => {
-                    refuse("it points into this process's heap: use `Map`")
+                "Vec" | "VecDeque" => refuse("it points into this process's heap: use `Vector`"),
+                "HashMap" | "HashSet" => refuse("it points into this process's heap: use `Map`"),
+                "BTreeMap" | "BTreeSet" => {
+                    refuse("it points into this process's heap: use `OrderedMap`")
                 }
                 "Option" => refuse(
                     "its layout is the compiler's: use a value that stands for nothing, such as 0",

@@ -28,3 +28,8 @@ pub use neurath_abi::Ref;
 pub use neurath_pmem_derive::Pmem;
 pub use tx::{Tx, TxError};
 pub use types::{P, Pmem, as_bytes, from_bytes};
+
+/// The example of a collection in the documentation compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/collections.md")]
+struct Collections;

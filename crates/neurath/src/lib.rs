@@ -23,4 +23,4 @@ pub use error::{Error, Result};
 pub use migration::Extra;
 pub use neurath_abi::{InfoKey, LogLevel, Token};
 pub use neurath_macros::{code_change, component};
-pub use neurath_pmem::{Bytes, Map, P, Pmem, Tx, TxError};
+pub use neurath_pmem::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
