@@ -8,9 +8,9 @@ use syn::{Data, DeriveInput, Error, Fields, Meta, Type, parse_macro_input};
 
 /// Lets values of a type live in a region.
 ///
-/// For structs with `#[repr(C)]` or `#[repr(transparent)]`, and enums without fields with
-/// `#[repr(u8)]`, `u16`, `u32` or `u64`. Every field must be `Pmem` itself; padding does not
-/// compile. The type must be `Copy`.
+/// For structs with `#[repr(C)]` or `#[repr(transparent)]`, and enums with `#[repr(u8)]`,
+/// `u16`, `u32` or `u64`, also with fields. Every field must be `Pmem` itself; padding does
+/// not compile: so all variants of an enum must be of one size. The type must be `Copy`.
 #[proc_macro_derive(Pmem)]
 pub fn derive_pmem(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -141,23 +141,47 @@ fn expand_enum(input: &DeriveInput, data: &syn::DataEnum) -> Result<Tokens, Erro
             "an enum in a region needs `#[repr(u8)]`, `u16`, `u32` or `u64`: the size of its tag",
         ));
     };
-    if let Some(variant) = data
-        .variants
-        .iter()
-        .find(|variant| !variant.fields.is_empty())
-    {
-        return Err(Error::new(
-            variant.span(),
-            "a variant with fields cannot live in a region yet: use a struct with a tag",
-        ));
-    }
     let tag = syn::Ident::new(&tag, Span::call_site());
     let text = name.to_string();
-    let variants: Vec<_> = data.variants.iter().map(|variant| &variant.ident).collect();
-    let names = variants.iter().map(ToString::to_string);
+    for field in data.variants.iter().flat_map(|variant| &variant.fields) {
+        refuse_by_name(&field.ty)?;
+    }
+    let types = data
+        .variants
+        .iter()
+        .flat_map(|variant| variant.fields.iter().map(|field| &field.ty));
+    let asserts = types.map(|ty| {
+        quote_spanned! { ty.span() => const _: () = is_pmem::<#ty>(); }
+    });
+    let variants: Vec<EnumVariant> = data.variants.iter().map(EnumVariant::new).collect();
+    let idents = variants.iter().map(|variant| &variant.ident);
+    let values = data.variants.iter().map(|variant| {
+        variant
+            .discriminant
+            .as_ref()
+            .map(|(_, value)| quote! { = #value })
+    });
+    let layouts = variants
+        .iter()
+        .map(|variant| variant.layout(&text, name, &tag));
+    let described = variants.iter().map(EnumVariant::described);
+    let valid = variants.iter().map(EnumVariant::valid);
+    let free = variants.iter().map(|variant| variant.free(name));
     Ok(quote! {
         const _: () = {
-            // SAFETY: a tag of a fixed size, and `valid` takes the values that are variants.
+            const fn is_pmem<T: ::neurath_pmem::Pmem>() {}
+            #(#asserts)*
+            // The tags alone.
+            #[allow(dead_code)]
+            #[derive(Clone, Copy)]
+            #[repr(#tag)]
+            enum __Tag { #(#idents #values),* }
+            #(#layouts)*
+            // SAFETY: an enum with a tag of a fixed size is a union of `repr(C)` structs that
+            // begin with the tag (the Reference, "Primitive representation of enums with
+            // fields"), as described here; without padding, whatever the variant, and without
+            // pointers, as every field is `Pmem`; and `valid` takes tags of variants with
+            // values of their fields.
             unsafe impl ::neurath_pmem::Pmem for #name {
                 const SCHEMA: &'static ::neurath_pmem::schema::TypeSchema = &::neurath_pmem::schema::TypeSchema {
                     name: #text,
@@ -165,24 +189,137 @@ fn expand_enum(input: &DeriveInput, data: &syn::DataEnum) -> Result<Tokens, Erro
                     align: ::core::mem::align_of::<#name>(),
                     kind: ::neurath_pmem::schema::Kind::Enum {
                         tag_size: ::core::mem::size_of::<#tag>(),
-                        variants: &[#(::neurath_pmem::schema::Variant {
-                            name: #names,
-                            discriminant: #name::#variants as #tag as u64,
-                            fields: &[],
-                        }),*],
+                        variants: &[#(#described),*],
                     },
                 };
                 const ANY_BITS: bool = false;
 
                 fn valid(bytes: &[u8]) -> bool {
                     let mut le = [0; ::core::mem::size_of::<#tag>()];
-                    le.copy_from_slice(bytes);
+                    le.copy_from_slice(&bytes[..::core::mem::size_of::<#tag>()]);
                     let tag = #tag::from_le_bytes(le);
-                    false #(|| tag == #name::#variants as #tag)*
+                    false #(|| #valid)*
+                }
+
+                fn free_owned(
+                    &self,
+                    tx: &mut ::neurath_pmem::Tx<'_>,
+                ) -> ::core::result::Result<(), ::neurath_pmem::TxError> {
+                    let _ = &tx;
+                    match self { #(#free)* }
+                    ::core::result::Result::Ok(())
                 }
             }
         };
     })
+}
+
+/// A variant of an enum, and a struct of the same layout, whose fields' offsets can be asked.
+struct EnumVariant<'a> {
+    ident: &'a syn::Ident,
+    layout: syn::Ident,
+    /// The fields as they are called in the enum.
+    members: Vec<syn::Member>,
+    /// And in the struct.
+    places: Vec<syn::Ident>,
+    types: Vec<&'a Type>,
+}
+
+impl<'a> EnumVariant<'a> {
+    fn new(variant: &'a syn::Variant) -> EnumVariant<'a> {
+        let ident = &variant.ident;
+        let place = |at| syn::Ident::new(&format!("field_{at}"), Span::call_site());
+        EnumVariant {
+            ident,
+            layout: syn::Ident::new(&format!("__Layout{ident}"), Span::call_site()),
+            members: variant.fields.members().collect(),
+            places: (0..variant.fields.len()).map(place).collect(),
+            types: variant.fields.iter().map(|field| &field.ty).collect(),
+        }
+    }
+
+    fn layout(&self, text: &str, name: &syn::Ident, tag: &syn::Ident) -> Tokens {
+        let EnumVariant {
+            ident,
+            layout,
+            places,
+            types,
+            ..
+        } = self;
+        let ident = ident.to_string();
+        quote! {
+            #[allow(dead_code)]
+            #[repr(C)]
+            struct #layout { tag: __Tag, #(#places: #types),* }
+            const _: () = assert!(
+                ::core::mem::size_of::<#name>()
+                    == ::core::mem::size_of::<#tag>() #(+ ::core::mem::size_of::<#types>())*,
+                concat!(
+                    "`", #text, "::", #ident, "` has padding between or after its fields, which a \
+                     region cannot hold: all variants must be of one size; use a larger tag, or \
+                     fill the gap with a field of zeros",
+                ),
+            );
+        }
+    }
+
+    fn described(&self) -> Tokens {
+        let EnumVariant {
+            ident,
+            layout,
+            members,
+            places,
+            types,
+        } = self;
+        let text = ident.to_string();
+        let names = members.iter().map(|member| match member {
+            syn::Member::Named(ident) => ident.to_string(),
+            syn::Member::Unnamed(index) => index.index.to_string(),
+        });
+        quote! {
+            ::neurath_pmem::schema::Variant {
+                name: #text,
+                discriminant: __Tag::#ident as u64,
+                fields: &[#(::neurath_pmem::schema::Field {
+                    name: #names,
+                    offset: ::core::mem::offset_of!(#layout, #places),
+                    schema: <#types as ::neurath_pmem::Pmem>::SCHEMA,
+                }),*],
+            }
+        }
+    }
+
+    fn valid(&self) -> Tokens {
+        let EnumVariant {
+            ident,
+            layout,
+            places,
+            types,
+            ..
+        } = self;
+        quote! {
+            (tag as u64 == __Tag::#ident as u64 #(&& {
+                let at = ::core::mem::offset_of!(#layout, #places);
+                <#types as ::neurath_pmem::Pmem>::valid(
+                    &bytes[at..at + ::core::mem::size_of::<#types>()],
+                )
+            })*)
+        }
+    }
+
+    fn free(&self, name: &syn::Ident) -> Tokens {
+        let EnumVariant {
+            ident,
+            members,
+            places,
+            ..
+        } = self;
+        quote! {
+            #name::#ident { #(#members: #places),* } => {
+                #(::neurath_pmem::Pmem::free_owned(#places, tx)?;)*
+            }
+        }
+    }
 }
 
 /// Refuses types by what they are called, with a reason: the compiler's own message,

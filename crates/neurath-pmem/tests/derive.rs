@@ -1,7 +1,7 @@
 //! What `#[derive(Pmem)]` takes, what it refuses, and what it makes of damaged bytes.
 
 use neurath_pmem::region::{Region, RegionError, RegionOptions};
-use neurath_pmem::schema::{encode, encoded_len};
+use neurath_pmem::schema::{KindDesc, SchemaDesc, encode, encoded_len};
 use neurath_pmem::{Handle, Pmem, Tx, TxError, as_bytes, from_bytes};
 
 #[test]
@@ -49,6 +49,90 @@ fn bytes_are_a_value_or_none() {
     let mut other = good;
     other[7] = 0xFF;
     assert!(from_bytes::<Painted>(&other).is_some());
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Pmem)]
+#[repr(u16)]
+enum Shape {
+    Dot([u8; 6]) = 3,
+    Line {
+        colour: Colour,
+        wide: bool,
+        gap: u8,
+        length: u16,
+    },
+    Area(Colour, [Colour; 2]),
+}
+
+#[test]
+fn an_enum_with_fields_is_a_tag_and_them() {
+    let line = |length| Shape::Line {
+        colour: Colour::Green,
+        wide: true,
+        gap: 0,
+        length,
+    };
+    let area = Shape::Area(Colour::Red, [Colour::Green, Colour::Red]);
+    let shapes = [Shape::Dot([1, 2, 3, 4, 5, 6]), line(770), area];
+    let bytes = [
+        [3, 0, 1, 2, 3, 4, 5, 6],
+        [4, 0, 44, 1, 1, 0, 2, 3],
+        [5, 0, 7, 0, 44, 1, 7, 0],
+    ];
+    for (shape, bytes) in shapes.iter().zip(bytes) {
+        assert_eq!(as_bytes(shape), bytes);
+        assert_eq!(from_bytes::<Shape>(&bytes), Some(*shape));
+    }
+    // No tag, no colour, no bool.
+    for (bytes, at, byte) in [
+        (0, 0, 2),
+        (0, 0, 6),
+        (0, 1, 1),
+        (1, 2, 0),
+        (1, 4, 2),
+        (2, 6, 8),
+    ] {
+        let mut bad = self::bytes(&shapes[bytes]);
+        bad[at] = byte;
+        assert_eq!(from_bytes::<Shape>(&bad), None, "{bad:?}");
+    }
+    let schema = SchemaDesc::decode(&SHAPE).expect("a schema");
+    assert_eq!((schema.name.as_str(), schema.size), ("Shape", 8));
+    let KindDesc::Enum { tag_size, variants } = schema.kind else {
+        panic!("an enum")
+    };
+    assert_eq!(tag_size, 2);
+    let fields: Vec<Vec<(String, u32)>> = variants
+        .iter()
+        .map(|variant| {
+            variant
+                .fields
+                .iter()
+                .map(|f| (f.name.clone(), f.offset))
+                .collect()
+        })
+        .collect();
+    let expected = [
+        &[("0", 2)][..],
+        &[("colour", 2), ("wide", 4), ("gap", 5), ("length", 6)],
+        &[("0", 2), ("1", 4)],
+    ];
+    let expected = expected.map(|fields| {
+        let owned = fields.iter().map(|(name, at)| ((*name).to_owned(), *at));
+        owned.collect::<Vec<_>>()
+    });
+    assert_eq!(fields, expected);
+    let tags: Vec<u64> = variants
+        .iter()
+        .map(|variant| variant.discriminant)
+        .collect();
+    assert_eq!(tags, [3, 4, 5]);
+}
+
+const SHAPE: [u8; encoded_len(Shape::SCHEMA)] = encode(Shape::SCHEMA);
+
+fn bytes(shape: &Shape) -> Vec<u8> {
+    as_bytes(shape).to_vec()
 }
 
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use neurath_pmem::Pmem;
 #[repr(u8)]
 enum Bad {
     One(u8),
+    Nothing,
 }
 
 fn main() {}

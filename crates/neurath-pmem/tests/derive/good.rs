@@ -38,7 +38,27 @@ struct Field {
     kind: Kind,
 }
 
+#[derive(Clone, Copy, Pmem)]
+#[repr(u32)]
+enum Shape {
+    Nothing([u8; 28]) = 7,
+    Named { name: Bytes, colours: [Colour; 2] },
+    Counted(bool, [u8; 3], Map3, Field, [u8; 3], Number3),
+}
+
+#[derive(Clone, Copy, Pmem)]
+#[repr(transparent)]
+struct Map3([u8; 12]);
+
+#[derive(Clone, Copy, Pmem)]
+#[repr(transparent)]
+struct Number3([u32; 2]);
+
 fn main() {
+    let _ = (Shape::Nothing([0; 28]), Shape::FINGERPRINT);
+    let name = Bytes::EMPTY;
+    let _ = Shape::Named { name, colours: [Colour::Red; 2] };
+    let _ = Shape::Counted(true, [0; 3], Map3([0; 12]), Field { kind: Kind::Variant }, [0; 3], Number3([0; 2]));
     let _ = (Kind::Variant, Field::TYPE_ID);
     let _ = (Colour::Red, Colour::Green, Good::TYPE_ID, Empty::FINGERPRINT);
 }
