@@ -153,7 +153,7 @@ fn expand_enum(input: &DeriveInput, data: &syn::DataEnum) -> Result<Tokens, Erro
     let asserts = types.map(|ty| {
         quote_spanned! { ty.span() => const _: () = is_pmem::<#ty>(); }
     });
-    let variants: Vec<EnumVariant> = data.variants.iter().map(EnumVariant::new).collect();
+    let variants: Vec<EnumVariant<'_>> = data.variants.iter().map(EnumVariant::new).collect();
     let idents = variants.iter().map(|variant| &variant.ident);
     let values = data.variants.iter().map(|variant| {
         variant
