@@ -123,6 +123,9 @@ pub struct NodeHandle {
 
 #[derive(Debug)]
 struct Shared {
+    /// Held by whoever changes something, and taken before the core: a mere look at the core
+    /// makes nobody busy.
+    operation: Mutex<()>,
     core: Mutex<Core>,
     /// The last status that was seen, for when the core is busy.
     board: Mutex<Status>,
@@ -162,6 +165,7 @@ impl Node {
         let figures = core.figures.clone();
         let board = status(&core, &figures);
         let shared = Arc::new(Shared {
+            operation: Mutex::new(()),
             core: Mutex::new(core),
             board: Mutex::new(board),
             mailbox,
@@ -218,12 +222,11 @@ impl Node {
     ///
     /// [`NodeError::Stop`]; nothing is lost then, but the regions are as after a kill.
     pub fn stop(mut self) -> Result<(), NodeError> {
+        // A handle may outlive the node: from here on it can ask for nothing any more.
         self.shared.ask_to_stop();
         if let Some(control) = self.control.take() {
             control.stop();
         }
-        // A handle may outlive the node: from here on it can ask for nothing any more.
-        *lock(&self.shared.stopping) = true;
         let mut core = lock(&self.shared.core);
         let Some(running) = core.running.take() else {
             core.directory.unlock();
@@ -393,10 +396,23 @@ impl Shared {
                 self.ask_to_stop();
                 return;
             }
-            if go_back_if_overdue(&mut core) {
+            // Who has begun something waits for the core, perhaps to confirm: they go first.
+            if is_overdue(&core)
+                && let Some(_operation) = self.begin()
+            {
+                go_back(&mut core);
                 let status = status(&core, &self.figures);
                 *lock(&self.board) = status;
             }
+        }
+    }
+
+    /// The right to change something, if nobody else has it.
+    fn begin(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.operation.try_lock() {
+            Ok(operation) => Some(operation),
+            Err(TryLockError::Poisoned(operation)) => Some(operation.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
@@ -422,13 +438,10 @@ impl Shared {
             }
             _ => {}
         }
-        let mut core = match self.core.try_lock() {
-            Ok(core) => core,
-            Err(TryLockError::Poisoned(core)) => core.into_inner(),
-            Err(TryLockError::WouldBlock) => {
-                return Response::failed(code::BUSY, "another operation runs; ask again later");
-            }
+        let Some(_operation) = self.begin() else {
+            return Response::failed(code::BUSY, "another operation runs; ask again later");
         };
+        let mut core = lock(&self.core);
         if *lock(&self.stopping) {
             return Response::failed(code::BUSY, "the node is ending; start it again");
         }
@@ -461,14 +474,16 @@ impl Shared {
     }
 }
 
-/// Leaves a release whose window for confirmation is over; whether it was.
-fn go_back_if_overdue(core: &mut Core) -> bool {
+/// Whether a release was not confirmed, and its window for that is over.
+fn is_overdue(core: &Core) -> bool {
     let window = core.package.release().confirm.window;
     let over = |since: u64| u128::from(now_ms().saturating_sub(since)) > window.as_millis();
     let state = core.catalog.state();
-    if state.previous.is_none() || !state.unconfirmed_since_ms.is_some_and(over) {
-        return false;
-    }
+    state.previous.is_some() && state.unconfirmed_since_ms.is_some_and(over)
+}
+
+/// Leaves a release that nobody has confirmed in time.
+fn go_back(core: &mut Core) {
     tracing::warn!(release = %core.current(), "not confirmed in time: going back");
     let back = requests::rollback(core, false, "the confirmation window", &mut |_| {});
     if let Err(refusal) = back {
@@ -480,7 +495,6 @@ fn go_back_if_overdue(core: &mut Core) -> bool {
             tracing::error!(%error, "the catalog cannot be written");
         }
     }
-    true
 }
 
 /// What the core knows of itself.
