@@ -410,7 +410,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         drop(NodeDirectory::create(folder.path()).unwrap());
         let mut holder = match std::process::Command::new("flock")
-            .args(["--no-fork", "-n"])
+            // It waits: this test has the lock itself at times.
+            .arg("--no-fork")
             .arg(folder.path().join(LOCK))
             .args(["sleep", "60"])
             .spawn()
