@@ -7,16 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use kv_resp::Value;
 use neurath_cli::control;
-use neurath_cli::exit::CommandError;
 use neurath_cli::resp::Connection;
 use neurath_cli::stage::{self, Stage, release};
 use neurath_cli::testing::{NodeCommand, NodeProcess};
 use neurath_node::catalog::State;
 use neurath_node::journal::{Kind, Verdict};
-use support::{assert_all_ended, assert_no_orphans, catalog, copy, journal, quiet, wait_until};
+use support::{assert_all_ended, assert_no_orphans, catalog, copy, journal, quiet};
 
 const KEYS: u64 = 2000;
 /// Keys that are written all the time.
@@ -195,17 +195,13 @@ impl Play {
                 ask.of(to).unwrap();
             }
             let answer = last.of(to);
-            match answer {
-                Ok(()) => panic!("{last:?} was answered"),
-                // Said by the node, which lives then.
-                Err(error) if error.downcast_ref::<CommandError>().is_some() => {
-                    panic!("{last:?}: {error:#}")
-                }
-                Err(error) => {
-                    println!("{last:?}: {error:#}");
-                    assert_killed(&node);
-                }
-            }
+            let died = death(&node);
+            // The writer ends with the node, however this goes.
+            node.kill();
+            let died =
+                died.unwrap_or_else(|| panic!("{last:?}: {answer:?}, and the node lives on"));
+            assert!(died.contains("signal: 9"), "{last:?}: {answer:?}, {died}");
+            assert!(answer.is_err(), "{last:?} was answered");
         });
         written
     }
@@ -227,17 +223,16 @@ fn assert_all_of(state: &State, version: &str) {
     assert_eq!(versions, [("gateway", version), ("store", version)]);
 }
 
-#[track_caller]
-fn assert_killed(node: &NodeProcess) {
-    let mut how = String::new();
-    wait_until("the node dies", || match node.check() {
-        Ok(()) => false,
-        Err(error) => {
-            how = format!("{error:#}");
-            true
+/// How a node ended, if it does in time.
+fn death(node: &NodeProcess) -> Option<String> {
+    let until = Instant::now() + support::PATIENCE;
+    loop {
+        match node.check() {
+            Err(error) => return Some(format!("{error:#}")),
+            Ok(()) if Instant::now() > until => return None,
+            Ok(()) => thread::sleep(Duration::from_millis(2)),
         }
-    });
-    assert!(how.contains("signal: 9"), "{how}");
+    }
 }
 
 /// At most so many of the points `begin..end` (counted from 1, the first one excluded): each name at
@@ -430,7 +425,7 @@ fn killed_during_the_recovery() {
 #[track_caller]
 fn assert_dies(play: &Play, directory: &Path, kill: usize) {
     match NodeProcess::start(&play.command(directory, Some(kill))) {
-        Ok(node) => assert_killed(&node),
+        Ok(node) => assert!(death(&node).is_some_and(|how| how.contains("signal: 9"))),
         Err(error) => assert!(format!("{error:#}").contains("signal: 9"), "{error:#}"),
     }
 }
