@@ -68,6 +68,9 @@ pub enum Command {
     /// Measure, beside Redis where it is installed.
     #[command(subcommand)]
     Bench(Bench),
+    /// Look for crashes that are not survived.
+    #[command(subcommand)]
+    Crash(Crash),
 }
 
 /// Where the files of a project are.
@@ -349,6 +352,63 @@ pub enum Bench {
         #[command(flatten)]
         folders: Folders,
     },
+}
+
+/// `neurath crash …`
+#[derive(Debug, Subcommand)]
+pub enum Crash {
+    /// Recover regions from every state that a crash could leave, on simulated media.
+    ///
+    /// The last line is `--json`'s object with the numbers of images, violations, sites and
+    /// mutants. Exits with 1 if anything was not survived, or if something wrong would not have
+    /// been noticed.
+    Regions(CrashRegions),
+}
+
+/// `neurath crash regions`
+#[derive(Debug, Clone, Args)]
+pub struct CrashRegions {
+    /// At least so many images.
+    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+    pub images: u64,
+    /// What the images are made from: the same seed, the same images.
+    #[arg(long, default_value_t = 1, value_name = "S", value_parser = number)]
+    pub seed: u64,
+    /// Look at one image alone, as a failure names it.
+    #[arg(long, value_name = "SEED:EVENT:IMAGE", value_parser = place, conflicts_with_all = ["images", "seed"])]
+    pub replay: Option<Place>,
+}
+
+/// One image of a campaign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Of its workload.
+    pub seed: u64,
+    /// Where the crash was.
+    pub event: usize,
+    /// Which of the states there.
+    pub image: usize,
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    number.map_err(|_| String::from("give a number, decimal or with 0x"))
+}
+
+fn place(text: &str) -> Result<Place, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let wrong = || String::from("give seed:event:image as a failure names it, such as 0x1f:12:3");
+    let [seed, event, image] = parts[..] else {
+        return Err(wrong());
+    };
+    Ok(Place {
+        seed: number(seed)?,
+        event: event.parse().map_err(|_| wrong())?,
+        image: image.parse().map_err(|_| wrong())?,
+    })
 }
 
 /// Reads `NAME-VERSION`: the version begins after the first `-` that a version follows.

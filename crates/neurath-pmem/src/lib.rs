@@ -9,10 +9,12 @@
 //! (`Tx`, collections, schemas), which reaches the owner's only through the functions
 //! in a [`neurath_abi::RegionSlot`].
 
-#[cfg(test)]
+#[cfg(any(test, feature = "campaign"))]
 // So that `#[derive(Pmem)]` names the same paths inside and outside of this crate.
 extern crate self as neurath_pmem;
 
+#[cfg(any(test, feature = "campaign"))]
+pub mod campaign;
 pub mod collections;
 mod dummy;
 pub mod inspect;

@@ -2,13 +2,14 @@
 
 mod bench_serve;
 mod bench_upgrade;
+mod crash;
 mod demo;
 mod node;
 mod release;
 mod relup;
 mod state;
 
-use crate::cli::{Bench, Cli, Command};
+use crate::cli::{Bench, Cli, Command, Crash};
 use crate::output::Output;
 
 /// Carries out a command.
@@ -27,5 +28,6 @@ pub fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
             runs,
             folders,
         }) => bench_upgrade::run(&keys, runs, &folders, output),
+        Command::Crash(Crash::Regions(regions)) => crash::run(&regions, output),
     }
 }

@@ -731,7 +731,7 @@ fn count_down(left: &mut u64) -> Result<(), TxError> {
 
 /// A key for a map's hash.
 fn random_key() -> [u64; 2] {
-    #[cfg(test)]
+    #[cfg(any(test, feature = "campaign"))]
     if let Some(key) = FIXED_KEY.get() {
         return key;
     }
@@ -740,7 +740,7 @@ fn random_key() -> [u64; 2] {
     [0, 1].map(|i: u64| std::hash::BuildHasher::hash_one(&random, i))
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "campaign"))]
 thread_local! {
     /// The key of this thread's maps, so that a test can be run again.
     pub(crate) static FIXED_KEY: std::cell::Cell<Option<[u64; 2]>> =

@@ -15,7 +15,7 @@ pub use map::{Map, MapKey, Slot};
 pub use ordered_map::{Direction, OrderedKey, OrderedMap};
 pub use vector::Vector;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "campaign"))]
 pub(crate) use map::FIXED_KEY;
 
 #[cfg(test)]

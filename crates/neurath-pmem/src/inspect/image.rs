@@ -49,6 +49,10 @@ impl Media for Bytes {
 
     fn fence(&mut self) {}
 
+    fn sync(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
     fn grow(&mut self, _: u64) -> std::io::Result<()> {
         Err(std::io::Error::other("a copy in memory does not grow"))
     }

@@ -1,33 +1,48 @@
-//! Parts of the protocol that a test can leave out, to see that the crash tests notice.
+//! Parts of the protocol that the crash campaign leaves out, to see that it notices.
+
+use super::media::Media;
 
 /// A part left out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Without {
+pub enum Without {
     /// Freed places are used again in the same transaction.
     Quarantine,
     /// Freed places are used again in the next transaction.
     SecondQuarantine,
     /// Only the newest record is replayed.
     SecondRecord,
+    /// One record too many is replayed.
+    NoThirdRecord,
     /// A recovery leaves the superblock as it was.
     Checkpoint,
     /// A commit does not wait for its record.
     CommitFence,
+    /// A record's words are stored before the record is.
+    RecordFirst,
+    /// Each record is written over the one before.
+    ManySlots,
     /// The contents of new objects are believed.
     FreshHash,
 }
 
-#[cfg(test)]
-pub(super) use switch::{leave_out, without};
-
-/// Never, outside of the tests.
-#[cfg(not(test))]
+/// Whether the part is left out: never on media that are not simulated.
 #[inline(always)]
-pub(super) const fn without(_: Without) -> bool {
+pub(super) fn without(media: &impl Media, part: Without) -> bool {
+    media.simulated() && left_out(part)
+}
+
+#[cfg(not(any(test, feature = "campaign")))]
+#[inline(always)]
+fn left_out(_: Without) -> bool {
     false
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "campaign"))]
+pub(crate) use switch::leave_out;
+#[cfg(any(test, feature = "campaign"))]
+use switch::left_out;
+
+#[cfg(any(test, feature = "campaign"))]
 mod switch {
     use std::cell::Cell;
 
@@ -38,11 +53,11 @@ mod switch {
     }
 
     /// Leaves out a part on this thread from now on.
-    pub(in crate::region) fn leave_out(part: Option<Without>) {
+    pub(crate) fn leave_out(part: Option<Without>) {
         LEFT_OUT.set(part);
     }
 
-    pub(in crate::region) fn without(part: Without) -> bool {
+    pub(super) fn left_out(part: Without) -> bool {
         LEFT_OUT.get() == Some(part)
     }
 }

@@ -1,12 +1,13 @@
 //! Opening what nobody vouches for: an error or a region that works, and nothing else.
 
-use super::crash_tests::{Random, Sim, contents, fresh, random_workload, run};
 use super::format::{
     self, BITMAP_LEN, CHUNK_LEN, DIRECTORY_AT, ENTRY_LEN, HEADER_AT, HEADER_COPY_AT, HEAP_AT,
     Header, LOG_AT, PAGE, RECORD_HEADER_LEN, ROOT_AT, RecordHeader, RegionState, SCHEMA_AT,
     SUPERBLOCK_AT, SegmentEntry, Superblock,
 };
 use super::{Media, Region};
+use crate::campaign::sim::{Random, Sim};
+use crate::campaign::workloads::{SCHEMA, contents, fresh, random_workload, run};
 use crate::schema::SchemaDesc;
 
 /// A region left by a process that died, with something in every part of it.
@@ -298,7 +299,7 @@ fn an_error_leaves_the_file_as_it_was() {
 #[test]
 fn a_schema_of_any_bytes_is_refused_or_read() {
     let mut random = Random(11);
-    let encoded = super::tests::SCHEMA;
+    let encoded = SCHEMA;
     for _ in 0..30_000 {
         let mut bytes = if random.chance(8) {
             let mut bytes: Vec<u8> = (0..random.below(200))

@@ -30,7 +30,22 @@ pub trait Media: Send {
     /// Stores zeros.
     fn zero(&mut self, offset: u64, len: u64);
     /// Orders what was stored before what is stored from now on.
+    #[track_caller]
     fn fence(&mut self);
+    /// Writes everything to the medium.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's; what is on the medium is unknown then.
+    #[track_caller]
+    fn sync(&mut self) -> std::io::Result<()>;
+    /// Whether this is memory that a crash campaign looks at: regions on it grow in small
+    /// steps, are the same in every run, and can be made to leave out parts of the protocol.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn simulated(&self) -> bool {
+        false
+    }
     /// Makes it `len` bytes long; the new bytes are zero and their place is reserved.
     ///
     /// # Errors
@@ -125,11 +140,6 @@ impl MappedFile {
         self.map.clone()
     }
 
-    /// Flushes everything to the medium.
-    pub(super) fn sync(&self) -> std::io::Result<()> {
-        self.file.sync_all()
-    }
-
     fn target(&mut self, offset: u64, len: u64) -> *mut u8 {
         assert!(
             offset.checked_add(len).is_some_and(|end| end <= self.len),
@@ -178,6 +188,10 @@ impl Media for MappedFile {
         // The page cache survives the process: the order of the program is enough,
         // and the compiler must keep it.
         std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        self.file.sync_all()
     }
 
     fn grow(&mut self, len: u64) -> std::io::Result<()> {

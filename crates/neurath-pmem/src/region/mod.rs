@@ -8,7 +8,7 @@
 //! has changed; afterwards a recovery completes what a crash left undone. `docs/on-media-format.md`
 //! argues why replaying the last two records is enough.
 
-mod ablation;
+pub(crate) mod ablation;
 mod error;
 pub mod format;
 mod media;
@@ -16,8 +16,6 @@ mod ops;
 mod space;
 mod write_set;
 
-#[cfg(test)]
-mod crash_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
@@ -112,6 +110,14 @@ pub(crate) fn boot_id() -> [u8; 16] {
             .unwrap_or_default()
             .to_be_bytes()
     })
+}
+
+/// Who opens a region: the boot and the process. Simulated media look the same everywhere.
+fn opener(media: &impl Media) -> ([u8; 16], u32) {
+    if media.simulated() {
+        return ([9; 16], 1);
+    }
+    (boot_id(), std::process::id())
 }
 
 fn random_uuid() -> std::io::Result<[u8; 16]> {
@@ -232,23 +238,6 @@ impl Region<MappedFile> {
         Self::recover(media, found).map_err(format)
     }
 
-    /// Closes the region in order: it opens again without a recovery, also after the
-    /// machine went down.
-    ///
-    /// # Errors
-    ///
-    /// The file system's; the region is then left as by a process that died.
-    pub fn close(mut self) -> std::io::Result<()> {
-        self.abort();
-        let inner = self.inner();
-        if inner.failed {
-            return Ok(());
-        }
-        inner.media.sync()?;
-        inner.write_superblock(RegionState::Clean);
-        inner.media.sync()
-    }
-
     /// Keeps the region's memory mapped for as long as the result lives.
     pub fn mapping(&self) -> Mapping {
         self.inner().media.mapping()
@@ -258,19 +247,10 @@ impl Region<MappedFile> {
     pub fn source(&self) -> Source {
         Source::new(self)
     }
-
-    /// Writes everything to the medium, without closing.
-    ///
-    /// # Errors
-    ///
-    /// The file system's.
-    pub fn sync(&mut self) -> std::io::Result<()> {
-        self.inner().media.sync()
-    }
 }
 
 /// What stands in a file, read and checked, nothing changed yet.
-struct Found {
+pub(crate) struct Found {
     header: Header,
     superblock: Superblock,
     slot: usize,
@@ -306,6 +286,14 @@ impl Found {
             superblock,
             slot,
         })
+    }
+}
+
+#[cfg(any(test, feature = "campaign"))]
+impl Found {
+    /// Whether the region was closed in order.
+    pub(crate) fn is_clean(media: &dyn Media) -> Result<bool, FormatError> {
+        Ok(Found::read(media)?.superblock.state == RegionState::Clean)
     }
 }
 
@@ -364,8 +352,8 @@ impl<M: Media> Region<M> {
         let superblock = Superblock {
             generation: 0,
             state: RegionState::Open,
-            boot_id: boot_id(),
-            pid: std::process::id(),
+            boot_id: opener(&media).0,
+            pid: opener(&media).1,
             length: media.len(),
             checkpoint: 0,
         };
@@ -393,21 +381,33 @@ impl<M: Media> Region<M> {
         let space = Space::load(&media, header.seed(), length)?;
         let mut inner = Inner::new(media, header, superblock, slot, space, sequence);
         // What was replayed must not be replayed over what the new life writes.
-        if !without(Without::Checkpoint) {
+        if !without(&inner.media, Without::Checkpoint) {
             inner.write_superblock(RegionState::Open);
         }
         Ok(Region::from_inner(inner))
     }
 
     /// Recovers whatever media hold, as [`Region::open`] does with a file.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "campaign"))]
     pub(crate) fn recover_media(media: M) -> Result<Region<M>, FormatError> {
         let found = Found::read(&media)?;
         Self::recover(media, found)
     }
 
+    /// The media, to make them fail or to note what happened.
+    #[cfg(any(test, feature = "campaign"))]
+    pub(crate) fn media_mut(&mut self) -> &mut M {
+        &mut self.inner().media
+    }
+
+    /// The generation of the superblock that counts.
+    #[cfg(any(test, feature = "campaign"))]
+    pub(crate) fn generation(&self) -> u64 {
+        self.inner().superblock.generation
+    }
+
     /// The media, the region being left as by a process that died.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "campaign"))]
     pub(crate) fn into_media(mut self) -> M {
         self.detach();
         let inner = self.inner;
@@ -425,6 +425,37 @@ impl<M: Media> Region<M> {
         // not `Sync`, every method makes one such reference and ends it, and a component's
         // call, which makes its own, never runs inside one.
         unsafe { &mut *self.inner.as_ptr() }
+    }
+
+    /// Closes the region in order: it opens again without a recovery, also after the
+    /// machine went down.
+    ///
+    /// # Errors
+    ///
+    /// The file system's; the region is then left as by a process that died.
+    pub fn close(mut self) -> std::io::Result<()> {
+        self.close_in_order()
+    }
+
+    /// What [`Region::close`] does; the region must not be used any more.
+    pub(crate) fn close_in_order(&mut self) -> std::io::Result<()> {
+        self.abort();
+        let inner = self.inner();
+        if inner.failed {
+            return Ok(());
+        }
+        inner.media.sync()?;
+        inner.write_superblock(RegionState::Clean);
+        inner.media.sync()
+    }
+
+    /// Writes everything to the medium, without closing.
+    ///
+    /// # Errors
+    ///
+    /// The file system's.
+    pub fn sync(&mut self) -> std::io::Result<()> {
+        self.inner().media.sync()
     }
 
     /// Lets `handle` reach this region, in place of what it reached before.
@@ -582,7 +613,7 @@ pub(crate) fn new_header(
     }
     let uuid = random_uuid().unwrap_or_default();
     let header = Header {
-        uuid,
+        uuid: if media.simulated() { [7; 16] } else { uuid },
         component: options.component.clone(),
         instance: options.instance,
         fingerprint: known.fingerprint,
@@ -591,8 +622,8 @@ pub(crate) fn new_header(
     };
     media.store(SCHEMA_AT, schema);
     media.store(HEADER_COPY_AT, &header.encode());
+    // Without a superblock this is no region, and the first one comes after a fence.
     media.store(HEADER_AT, &header.encode());
-    media.fence();
     Ok(header)
 }
 
@@ -604,7 +635,15 @@ pub(crate) fn replay(
     superblock: &Superblock,
 ) -> Result<u64, FormatError> {
     let log = media.bytes(LOG_AT, LOG_LEN);
-    let mut records = format::newest_records(log, header.seed(), 3);
+    let mut records = format::newest_records(
+        log,
+        header.seed(),
+        if without(media, Without::NoThirdRecord) {
+            4
+        } else {
+            3
+        },
+    );
     records.retain(|found| found.header.sequence > superblock.checkpoint);
     let bytes = |at: u64, len: u64| &log[at as usize..(at + len) as usize];
     // Its number is not given out again, as a torn record would be found a second time,
@@ -626,14 +665,18 @@ pub(crate) fn replay(
             left = left.checked_sub(len).ok_or(too_long)?;
             hasher.update(media.bytes(offset, len));
         }
-        if hasher.digest() != newest.header.fresh_hash && !without(Without::FreshHash) {
+        if hasher.digest() != newest.header.fresh_hash && !without(media, Without::FreshHash) {
             records.remove(0);
         }
     }
     let Some(newest) = records.first().map(|found| found.header.sequence) else {
         return Ok(used);
     };
-    records.truncate(2);
+    records.truncate(if without(media, Without::NoThirdRecord) {
+        3
+    } else {
+        2
+    });
     if let [_, before] = &records[..]
         && before.header.sequence != newest - 1
     {
@@ -644,7 +687,7 @@ pub(crate) fn replay(
             what: format!("the log's record {}", newest - 1),
         });
     }
-    if without(Without::SecondRecord) {
+    if without(media, Without::SecondRecord) {
         records.truncate(1);
     }
     let mut stores = Vec::new();
@@ -667,7 +710,7 @@ pub(crate) fn replay(
     for (offset, value) in stores {
         media.store_word(offset, value);
     }
-    media.fence();
+    // The superblock that ends the recovery comes after a fence.
     Ok(used)
 }
 
@@ -731,8 +774,8 @@ impl<M: Media> Inner<M> {
         self.superblock = Superblock {
             generation: self.superblock.generation + 1,
             state,
-            boot_id: boot_id(),
-            pid: std::process::id(),
+            boot_id: opener(&self.media).0,
+            pid: opener(&self.media).1,
             length: self.superblock.length,
             checkpoint: self.sequence,
         };
@@ -973,24 +1016,31 @@ impl<M: Media> Inner<M> {
         head.copy_from_slice(&header.encode(payload, seed));
 
         let len = self.record.len() as u64;
-        if self.log_at + len > LOG_LEN {
+        if self.log_at + len > LOG_LEN || without(&self.media, Without::ManySlots) {
             self.log_at = 0;
         }
+        if without(&self.media, Without::RecordFirst) {
+            self.apply(words as usize);
+        }
         self.media.store(LOG_AT + self.log_at, &self.record);
-        if !without(Without::CommitFence) {
+        if !without(&self.media, Without::CommitFence) {
             self.media.fence();
         }
         // Committed. What follows, a recovery would do as well.
         self.log_at = (self.log_at + len).next_multiple_of(RECORD_ALIGN);
         self.sequence += 1;
-        let words = words as usize;
-        for (offset, value) in format::record_pairs(&self.record).take(words) {
-            self.media.store_word(offset, value);
-        }
-        self.space.committed(self.sequence);
+        self.apply(words as usize);
+        self.space.committed(self.sequence, &self.media);
         self.set.clear();
         self.clean_handle();
         Ok(true)
+    }
+
+    /// Stores the record's words at their places.
+    fn apply(&mut self, words: usize) {
+        for (offset, value) in format::record_pairs(&self.record).take(words) {
+            self.media.store_word(offset, value);
+        }
     }
 
     fn abort(&mut self) {

@@ -26,6 +26,9 @@ const QUARANTINE: u64 = 2;
 /// Little in tests, so that regions grow in them.
 const GROWTH: u64 = if cfg!(test) { 128 << 10 } else { 4 << 20 };
 
+/// The same on simulated media.
+const SIMULATED_GROWTH: u64 = 128 << 10;
+
 #[derive(Debug)]
 struct Segment {
     entry: SegmentEntry,
@@ -457,7 +460,12 @@ impl Space {
             if end > limit {
                 return Err(RegionError::Limit { limit });
             }
-            let wanted = end.max(self.length + GROWTH).next_multiple_of(PAGE);
+            let growth = if media.simulated() {
+                SIMULATED_GROWTH
+            } else {
+                GROWTH
+            };
+            let wanted = end.max(self.length + growth).next_multiple_of(PAGE);
             let length = wanted.min(limit & !(PAGE - 1)).max(end);
             grow(media, length)?;
             self.length = length;
@@ -467,20 +475,20 @@ impl Space {
     }
 
     /// Marks a live object as freed by the open transaction.
-    pub(super) fn free(&mut self, object: Ref, media: &dyn Media, set: &mut WriteSet) {
+    pub(super) fn free(&mut self, object: Ref, media: &impl Media, set: &mut WriteSet) {
         let (word, bit) = self.bit(object);
         set.set_word(
             word,
             set.word(word).unwrap_or_else(|| media.word(word)) & !bit,
         );
-        if without(Without::Quarantine) {
+        if without(media, Without::Quarantine) {
             return self.release(object);
         }
         self.freed.push(object);
     }
 
     /// The transaction is committed as `sequence`.
-    pub(super) fn committed(&mut self, sequence: u64) {
+    pub(super) fn committed(&mut self, sequence: u64, media: &impl Media) {
         // Both keep their room for the next transaction.
         let mut steps = std::mem::take(&mut self.steps);
         for step in steps.drain(..) {
@@ -498,7 +506,7 @@ impl Space {
         }
         self.freed = freed;
         while let Some(&(freed, object)) = self.quarantine.front() {
-            let quarantine = QUARANTINE - u64::from(without(Without::SecondQuarantine));
+            let quarantine = QUARANTINE - u64::from(without(media, Without::SecondQuarantine));
             if freed + quarantine > sequence + 1 {
                 break;
             }

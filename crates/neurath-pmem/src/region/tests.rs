@@ -5,23 +5,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{OpenError, Region, RegionError, RegionOptions};
-use crate::schema::{encode, encoded_len};
-use crate::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
-
-/// What the tests keep in a region.
-#[derive(Clone, Copy, Debug, Pmem)]
-#[repr(C)]
-pub(super) struct State {
-    pub(super) map: Map<Bytes, Bytes>,
-    pub(super) numbers: Map<u32, u32>,
-    pub(super) ordered: OrderedMap<u32, u32>,
-    pub(super) list: Vector<u32>,
-    pub(super) count: u64,
-}
-
-const LEN: usize = encoded_len(State::SCHEMA);
-pub(super) const SCHEMA: [u8; LEN] = encode(State::SCHEMA);
+use super::{OpenError, Region, RegionOptions};
+use crate::campaign::workloads::{Failure, SCHEMA, State, init, key, remove, set, value, with};
+use crate::{Map, P, Pmem, Tx, TxError};
 
 pub(super) fn options() -> RegionOptions {
     RegionOptions {
@@ -32,77 +18,14 @@ pub(super) fn options() -> RegionOptions {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error(transparent)]
-    Tx(#[from] TxError),
-    #[error(transparent)]
-    Region(#[from] RegionError),
-    #[error("asked for")]
-    AskedFor,
-}
-
 pub(super) fn create(path: &Path) -> Region {
     let mut region = Region::create(path, &options(), &SCHEMA).unwrap();
     init(&mut region);
     region
 }
 
-pub(super) fn init<M: super::Media>(region: &mut Region<M>) {
-    let state = State {
-        map: Map::EMPTY,
-        numbers: Map::EMPTY,
-        ordered: OrderedMap::EMPTY,
-        list: Vector::EMPTY,
-        count: 0,
-    };
-    let mut root = P::NULL;
-    region.attach(&crate::Handle::new());
-    let handle = region.inner().handle.clone().unwrap();
-    // SAFETY: attached just above.
-    root = unsafe { Tx::new(handle.slot()) }
-        .alloc(&state)
-        .map_or(root, |made| made);
-    region.set_root(root.to_ref());
-    region.commit().unwrap();
-}
-
 pub(super) fn open(path: &Path) -> Result<Region, OpenError> {
     Region::open(path, "test", 0, Some(State::FINGERPRINT), 64 << 20)
-}
-
-pub(super) fn with<M: super::Media, R>(
-    region: &mut Region<M>,
-    change: impl FnOnce(&mut State, &mut Tx<'_>) -> Result<R, Failure>,
-) -> Result<R, Failure> {
-    region.transact(|tx| {
-        let root = tx.root::<State>();
-        let mut state = tx.read(root)?;
-        let result = change(&mut state, tx)?;
-        tx.write(root, &state)?;
-        Ok(result)
-    })
-}
-
-pub(super) fn set(
-    state: &mut State,
-    tx: &mut Tx<'_>,
-    key: &[u8],
-    value: &[u8],
-) -> Result<(), Failure> {
-    let value = Bytes::new(tx, value)?;
-    if let Some(old) = state.map.insert(tx, key, &value)? {
-        old.free_owned(tx)?;
-    }
-    Ok(())
-}
-
-pub(super) fn remove(state: &mut State, tx: &mut Tx<'_>, key: &[u8]) -> Result<bool, Failure> {
-    let old = state.map.remove(tx, key)?;
-    if let Some(old) = old {
-        old.free_owned(tx)?;
-    }
-    Ok(old.is_some())
 }
 
 pub(super) type Model = HashMap<Vec<u8>, Vec<u8>>;
@@ -144,16 +67,6 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         4 => Just(Op::Commit),
         1 => Just(Op::Reopen),
     ]
-}
-
-pub(super) fn key(number: u8) -> Vec<u8> {
-    format!("key:{number}:{}", "x".repeat(usize::from(number) / 8)).into_bytes()
-}
-
-pub(super) fn value(number: u8, len: u16) -> Vec<u8> {
-    (0..len)
-        .map(|i| (i as u8).wrapping_mul(31).wrapping_add(number))
-        .collect()
 }
 
 proptest! {

@@ -1,0 +1,64 @@
+//! Every place of the region's code that orders its stores.
+
+use std::collections::BTreeSet;
+use std::panic::Location;
+
+/// A place that calls [`Media::fence`](crate::region::Media::fence) or
+/// [`Media::sync`](crate::region::Media::sync).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Site {
+    pub(crate) file: &'static str,
+    pub(crate) line: u32,
+}
+
+impl std::fmt::Display for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+macro_rules! sources {
+    ($($file:literal),*) => {
+        /// The files of `region/` that are not tests.
+        const SOURCES: &[(&str, &str)] = &[$(
+            ($file, include_str!(concat!("../region/", $file))),
+        )*];
+    };
+}
+
+sources!(
+    "ablation.rs",
+    "error.rs",
+    "format.rs",
+    "media.rs",
+    "mod.rs",
+    "ops.rs",
+    "space.rs",
+    "write_set.rs"
+);
+
+impl Site {
+    pub(crate) fn at(location: &'static Location<'static>) -> Site {
+        let file = location.file();
+        let cut = file.rfind(['/', '\\']).map_or(0, |at| at + 1);
+        Site {
+            file: &file[cut..],
+            line: location.line(),
+        }
+    }
+}
+
+/// All sites, from the source itself, so that none can be forgotten.
+pub(crate) fn all() -> BTreeSet<Site> {
+    let mut sites = BTreeSet::new();
+    for &(file, source) in SOURCES {
+        for (number, line) in source.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if code.contains(".fence()") || code.contains(".sync()") {
+                let line = number as u32 + 1;
+                sites.insert(Site { file, line });
+            }
+        }
+    }
+    sites
+}

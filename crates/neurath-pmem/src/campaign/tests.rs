@@ -1,0 +1,89 @@
+//! The short campaign.
+
+use super::replay::{Job, KINDS};
+use super::{Options, mutants, replay, run, sites};
+
+#[test]
+fn a_short_campaign_is_survived() {
+    let mut report = super::Report {
+        first_failures: super::faults::all(1),
+        ..super::Report::default()
+    };
+    let options = Options {
+        images: 4000,
+        seed: 1,
+        threads: 2,
+    };
+    super::crashes(&options, &mut report, &|_| {});
+    assert!(report.first_failures.is_empty(), "{report:#?}");
+    assert!(report.images >= options.images);
+}
+
+#[test]
+#[ignore = "takes minutes; the command does it too"]
+fn everything_wrong_is_noticed() {
+    let options = Options {
+        images: 0,
+        seed: 1,
+        threads: 2,
+    };
+    let report = run(&options, &|text| println!("{text}"));
+    assert!(report.is_good(), "{report:#?}");
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let of = |threads| {
+        let mut report = super::Report::default();
+        let options = Options {
+            images: 600,
+            seed: 5,
+            threads,
+        };
+        super::crashes(&options, &mut report, &|_| {});
+        (report.images, report.violations)
+    };
+    assert_eq!(of(1), of(3));
+}
+
+#[test]
+fn an_image_that_shows_a_mutant_shows_it_again_alone() {
+    use crate::region::ablation::{Without, leave_out};
+    let found = mutants::mutant(Without::CommitFence, 1).expect("noticed");
+    let place = found.split(' ').next().expect("a place");
+    let mut parts = place.split(':');
+    let seed = parts
+        .next()
+        .and_then(|text| u64::from_str_radix(&text[2..], 16).ok());
+    let mut number = || {
+        parts
+            .next()
+            .and_then(|text| text.parse().ok())
+            .expect("a number")
+    };
+    let (seed, event, image) = (seed.expect("a seed"), number(), number());
+    let sound = replay(seed, event, image);
+    assert!(sound.violation.is_none(), "{sound:?}");
+    leave_out(Some(Without::CommitFence));
+    let way = super::replay::Way {
+        without: Some(Without::CommitFence),
+        only: Some((event, image)),
+        effort: super::images::Effort::QUICK,
+        stop: true,
+    };
+    let again = super::replay::carry_out(&Job::of(seed), &way);
+    leave_out(None);
+    assert_eq!((again.images, again.violations.len()), (1, 1));
+}
+
+#[test]
+fn every_kind_of_job_comes_in_its_turn() {
+    let kinds: std::collections::BTreeSet<_> = (0..KINDS)
+        .map(|number| {
+            let job = Job::nth(9, number);
+            (job.survives, job.workload.name)
+        })
+        .collect();
+    assert_eq!(kinds.len(), 5 * 12);
+    assert!(sites::all().len() >= 5);
+}

@@ -1,0 +1,532 @@
+//! What regions are used for before they crash.
+
+use std::collections::BTreeMap;
+
+use super::sim::{Event, LIMIT, Random, Sim, suppressing};
+use crate::collections::Direction;
+use crate::region::ablation::Without;
+use crate::region::format::{CHUNK_LEN, HEAP_AT};
+use crate::region::{Media, Region, RegionError, RegionOptions};
+use crate::schema::{encode, encoded_len};
+use crate::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
+
+/// What is kept in a region.
+#[derive(Clone, Copy, Debug, Pmem)]
+#[repr(C)]
+pub(crate) struct State {
+    pub(crate) map: Map<Bytes, Bytes>,
+    pub(crate) numbers: Map<u32, u32>,
+    pub(crate) ordered: OrderedMap<u32, u32>,
+    pub(crate) list: Vector<u32>,
+    pub(crate) count: u64,
+}
+
+const LEN: usize = encoded_len(State::SCHEMA);
+pub(crate) const SCHEMA: [u8; LEN] = encode(State::SCHEMA);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Tx(#[from] TxError),
+    #[error(transparent)]
+    Region(#[from] RegionError),
+    #[error("asked for")]
+    AskedFor,
+}
+
+/// Gives a new region its root.
+pub(crate) fn init<M: Media>(region: &mut Region<M>) {
+    let state = State {
+        map: Map::EMPTY,
+        numbers: Map::EMPTY,
+        ordered: OrderedMap::EMPTY,
+        list: Vector::EMPTY,
+        count: 0,
+    };
+    let handle = crate::Handle::new();
+    region.attach(&handle);
+    // SAFETY: attached just above.
+    let root = unsafe { Tx::new(handle.slot()) }.alloc(&state);
+    region.set_root(root.map_or(P::NULL, |made| made).to_ref());
+    region.commit().expect("a new region takes its root");
+}
+
+pub(crate) fn with<M: Media, R>(
+    region: &mut Region<M>,
+    change: impl FnOnce(&mut State, &mut Tx<'_>) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    region.transact(|tx| {
+        let root = tx.root::<State>();
+        let mut state = tx.read(root)?;
+        let result = change(&mut state, tx)?;
+        tx.write(root, &state)?;
+        Ok(result)
+    })
+}
+
+pub(crate) fn set(
+    state: &mut State,
+    tx: &mut Tx<'_>,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(), Failure> {
+    let value = Bytes::new(tx, value)?;
+    if let Some(old) = state.map.insert(tx, key, &value)? {
+        old.free_owned(tx)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn remove(state: &mut State, tx: &mut Tx<'_>, key: &[u8]) -> Result<bool, Failure> {
+    let old = state.map.remove(tx, key)?;
+    if let Some(old) = old {
+        old.free_owned(tx)?;
+    }
+    Ok(old.is_some())
+}
+
+pub(crate) fn key(number: u8) -> Vec<u8> {
+    format!("key:{number}:{}", "x".repeat(usize::from(number) / 8)).into_bytes()
+}
+
+pub(crate) fn value(number: u8, len: u16) -> Vec<u8> {
+    (0..len)
+        .map(|i| (i as u8).wrapping_mul(31).wrapping_add(number))
+        .collect()
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Op {
+    Set(u8, u16),
+    Remove(u8),
+    Number(u32, u32),
+    /// Keys from one to before another, into the tree.
+    Order(u32, u32),
+    Unorder(u32, u32),
+    /// So many elements.
+    Push(u32),
+    Pop(u32),
+    Clear,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Transaction {
+    pub(crate) ops: Vec<Op>,
+    pub(crate) commit: bool,
+}
+
+pub(crate) fn tx(ops: &[Op]) -> Transaction {
+    Transaction {
+        ops: ops.to_vec(),
+        commit: true,
+    }
+}
+
+/// What a region should hold.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) map: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) numbers: BTreeMap<u32, u32>,
+    pub(crate) ordered: BTreeMap<u32, u32>,
+    pub(crate) list: Vec<u32>,
+}
+
+impl Model {
+    pub(crate) fn apply(&mut self, ops: &[Op]) {
+        for op in ops {
+            match *op {
+                Op::Set(k, len) => drop(self.map.insert(key(k), value(k, len))),
+                Op::Remove(k) => drop(self.map.remove(&key(k))),
+                Op::Number(k, v) => drop(self.numbers.insert(k, v)),
+                Op::Order(from, to) => self.ordered.extend((from..to).map(|k| (k, k * 3))),
+                Op::Unorder(from, to) => self.ordered.retain(|k, _| !(from..to).contains(k)),
+                Op::Push(count) => self.list.extend(0..count),
+                Op::Pop(count) => {
+                    let len = self.list.len().saturating_sub(count as usize);
+                    self.list.truncate(len);
+                }
+                Op::Clear => {
+                    self.numbers.clear();
+                    self.ordered.clear();
+                    self.list.clear();
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn run(region: &mut Region<Sim>, transaction: &Transaction) -> Result<(), String> {
+    let done = with(region, |state, tx| {
+        for op in &transaction.ops {
+            match *op {
+                Op::Set(k, len) => set(state, tx, &key(k), &value(k, len))?,
+                Op::Remove(k) => drop(remove(state, tx, &key(k))?),
+                Op::Number(k, v) => drop(state.numbers.insert(tx, &k, &v)?),
+                Op::Clear => {
+                    Pmem::free_owned(&state.numbers, tx)?;
+                    state.numbers = Map::EMPTY;
+                    Pmem::free_owned(&state.ordered, tx)?;
+                    state.ordered = OrderedMap::EMPTY;
+                    Pmem::free_owned(&state.list, tx)?;
+                    state.list = Vector::EMPTY;
+                }
+                Op::Order(from, to) => {
+                    for k in from..to {
+                        state.ordered.insert(tx, &k, &(k * 3))?;
+                    }
+                }
+                Op::Unorder(from, to) => {
+                    for k in from..to {
+                        state.ordered.remove(tx, &k)?;
+                    }
+                }
+                Op::Push(count) => (0..count).try_for_each(|n| state.list.push(tx, &n))?,
+                Op::Pop(count) => {
+                    for _ in 0..count {
+                        state.list.pop(tx)?;
+                    }
+                }
+            }
+        }
+        if transaction.commit {
+            Ok(())
+        } else {
+            Err(Failure::AskedFor)
+        }
+    });
+    match done {
+        Ok(()) if transaction.commit => Ok(()),
+        Err(Failure::AskedFor) if !transaction.commit => Ok(()),
+        other => Err(format!("{other:?} instead of what was asked for")),
+    }
+}
+
+pub(crate) fn contents(region: &mut Region<Sim>) -> Result<Model, String> {
+    let found = with(region, |state, tx| {
+        let mut model = Model::default();
+        let mut steps = 0;
+        let mut bound = |_: &Tx<'_>| {
+            steps += 1;
+            if steps > 100_000 {
+                Err(Failure::AskedFor)
+            } else {
+                Ok(())
+            }
+        };
+        let mut cursor = 0;
+        loop {
+            cursor = state.map.scan(tx, cursor, 9, |tx, slot| {
+                bound(tx)?;
+                let (key, value) = (slot.key(tx)?, slot.value(tx)?);
+                model
+                    .map
+                    .insert(key.get(tx)?.to_vec(), value.get(tx)?.to_vec());
+                Ok::<(), Failure>(())
+            })?;
+            if cursor == 0 {
+                break;
+            }
+        }
+        loop {
+            cursor = state.numbers.scan(tx, cursor, 9, |tx, slot| {
+                bound(tx)?;
+                model.numbers.insert(slot.key(tx)?, slot.value(tx)?);
+                Ok::<(), Failure>(())
+            })?;
+            if cursor == 0 {
+                break;
+            }
+        }
+        let up = Direction::Up;
+        state
+            .ordered
+            .range(tx, .., up, u64::MAX, |tx, key, value| {
+                bound(tx)?;
+                model.ordered.insert(key, value);
+                Ok::<(), Failure>(())
+            })?;
+        state.list.range(tx, 0..u64::MAX, |tx, _, value| {
+            bound(tx)?;
+            model.list.push(value);
+            Ok::<(), Failure>(())
+        })?;
+        if state.ordered.len() != model.ordered.len() as u64 {
+            return Err(Failure::Tx(TxError::Invalid));
+        }
+        let lens = (state.map.len(), state.numbers.len());
+        if lens != (model.map.len() as u64, model.numbers.len() as u64) {
+            return Err(Failure::Tx(TxError::Invalid));
+        }
+        Ok(model)
+    });
+    found.map_err(|error| format!("cannot be read: {error}"))
+}
+
+/// A transaction that re-uses memory at once.
+pub(crate) fn random_transaction(random: &mut Random, model: &Model) -> Transaction {
+    let mut ops = Vec::new();
+    for _ in 0..1 + random.below(3) {
+        let k = random.below(12) as u8;
+        let len = [0, 7, 24, 30, 100, 101, 500, 900][random.below(8)];
+        match random.below(12) {
+            0..6 => ops.push(Op::Set(k, len)),
+            6..9 => ops.push(Op::Remove(k)),
+            9 => ops.extend([Op::Set(k, len + 1), Op::Remove(k)]),
+            10 => ops.push(Op::Number(k.into(), random.next() as u32)),
+            _ if model.numbers.len() > 3 => ops.push(Op::Clear),
+            _ => ops.push(Op::Number(k.into(), 1)),
+        }
+    }
+    Transaction {
+        ops,
+        commit: !random.chance(8),
+    }
+}
+
+pub(crate) fn random_workload(seed: u64, len: usize) -> Vec<Transaction> {
+    let mut random = Random(seed);
+    let mut model = Model::default();
+    (0..len)
+        .map(|_| {
+            let transaction = random_transaction(&mut random, &model);
+            if transaction.commit {
+                model.apply(&transaction.ops);
+            }
+            transaction
+        })
+        .collect()
+}
+
+/// A new region with a root.
+pub(crate) fn fresh() -> Region<Sim> {
+    crate::collections::FIXED_KEY.set(Some([1, 2]));
+    let media = Sim::new(HEAP_AT + CHUNK_LEN);
+    let options = RegionOptions {
+        component: "test".into(),
+        instance: 0,
+        initial: 0,
+        limit: LIMIT,
+    };
+    let mut region = Region::format(media, &options, &SCHEMA).expect("formats");
+    init(&mut region);
+    region.media_mut().events.clear();
+    region
+}
+
+/// A region whose first chunk is nearly full, and in which a transaction that never was
+/// committed has left its bytes behind the heap.
+fn nearly_full() -> Region<Sim> {
+    let mut region = fresh();
+    for n in 0..=u8::MAX {
+        if region.segments().len() >= 251 {
+            break;
+        }
+        run(&mut region, &tx(&[Op::Set(n, 33_000)])).expect("fills");
+    }
+    for n in (0..=u8::MAX).step_by(32) {
+        let gone: Vec<Op> = (n..=n + 31).map(Op::Remove).collect();
+        run(&mut region, &tx(&gone)).expect("empties");
+    }
+    let end = region
+        .segments()
+        .iter()
+        .map(|(_, entry)| entry.offset + entry.length)
+        .max()
+        .unwrap_or(HEAP_AT);
+    let len = region.media().len();
+    let media = region.media_mut();
+    media.events.clear();
+    media.raw(end, &vec![0xA5; (len - end) as usize]);
+    region
+}
+
+/// What a workload does, and where it begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Workload {
+    #[cfg_attr(not(test), expect(dead_code, reason = "for people, by `Debug`"))]
+    pub(crate) name: &'static str,
+    pub(crate) transactions: Vec<Transaction>,
+    /// The region begins nearly full.
+    pub(crate) full: bool,
+}
+
+/// What happened to a medium.
+pub(crate) struct Recording {
+    /// As it was before.
+    pub(crate) media: Sim,
+    pub(crate) events: Vec<Event>,
+    /// The states after each commit.
+    pub(crate) models: Vec<Model>,
+}
+
+/// Runs a workload. Checks the number of fences on the way.
+pub(crate) fn record(workload: &Workload, without: Option<Without>, close: bool) -> Recording {
+    let mut region = if workload.full {
+        nearly_full()
+    } else {
+        fresh()
+    };
+    let mut models = vec![Model::default()];
+    let exact = without.is_none() && !suppressing();
+    for (number, transaction) in workload.transactions.iter().enumerate() {
+        let before = region.media().events.len();
+        let (sequence, chunks) = (region.stats().sequence, region.generation());
+        run(&mut region, transaction).expect("runs");
+        let growths = (region.generation() - chunks) as usize;
+        let stats = region.stats();
+        let events = &mut region.media_mut().events;
+        let done = &events[before..];
+        let fences = done
+            .iter()
+            .filter(|event| matches!(event, Event::Fence))
+            .count();
+        let stores = done
+            .iter()
+            .filter(|event| matches!(event, Event::Store { .. }))
+            .count();
+        // Growth and a new chunk come with fences of their own.
+        let large = |event: &&Event| matches!(event, Event::Store { new, .. } if new.len() as u64 == CHUNK_LEN);
+        let zeroed = done.iter().filter(large).count();
+        if transaction.commit {
+            let wanted = usize::from(stats.sequence > sequence) + 2 * growths + zeroed;
+            assert!(fences == wanted || !exact, "{fences} fences");
+            let mut model = models.last().expect("a model").clone();
+            model.apply(&transaction.ops);
+            if stats.sequence > sequence {
+                events.push(Event::Commit);
+                models.push(model);
+            } else {
+                assert_eq!(Some(&model), models.last());
+            }
+        } else if exact {
+            assert_eq!((fences, stores), (2 * growths + zeroed, growths + zeroed));
+        }
+        if close && number % 3 == 1 {
+            region.sync().expect("simulated media sync");
+            region.media_mut().events.push(Event::Synced);
+        }
+    }
+    assert_eq!(
+        contents(&mut region).as_ref(),
+        Ok(models.last().expect("a model"))
+    );
+    if close {
+        region.close_in_order().expect("simulated media sync");
+        region.media_mut().events.push(Event::Synced);
+    }
+    let mut media = region.into_media();
+    let events = media.take_back(0);
+    Recording {
+        media,
+        events,
+        models,
+    }
+}
+
+/// Small workloads, each for one way through the protocol.
+pub(crate) fn small() -> Vec<Workload> {
+    use Op::{Clear, Number, Order, Pop, Push, Remove, Set, Unorder};
+    let aborted = |ops: &[Op]| Transaction {
+        ops: ops.to_vec(),
+        commit: false,
+    };
+    let workloads = [
+        ("one insertion", vec![tx(&[Set(1, 5)])]),
+        (
+            "insert, update, delete",
+            vec![tx(&[Set(1, 5)]), tx(&[Set(1, 9)]), tx(&[Remove(1)])],
+        ),
+        (
+            "blocks",
+            vec![
+                tx(&[Set(1, 40)]),
+                tx(&[Set(1, 300), Set(2, 40)]),
+                tx(&[Remove(1)]),
+            ],
+        ),
+        (
+            "a big value",
+            vec![tx(&[Set(1, 3000)]), tx(&[Set(1, 3001)]), tx(&[Remove(1)])],
+        ),
+        (
+            "used again in the same class",
+            vec![
+                tx(&[Set(1, 40), Set(2, 40)]),
+                tx(&[Set(1, 7), Remove(1)]),
+                tx(&[Set(3, 41)]),
+                tx(&[Set(2, 8), Remove(2)]),
+                tx(&[Set(4, 42), Set(5, 3)]),
+                tx(&[Set(6, 43)]),
+            ],
+        ),
+        (
+            "aborted between",
+            vec![
+                tx(&[Set(1, 40)]),
+                aborted(&[Set(2, 40), Remove(1), Number(1, 1)]),
+                tx(&[Set(2, 41), Number(2, 2)]),
+                aborted(&[Remove(2), Clear]),
+                tx(&[Remove(1)]),
+            ],
+        ),
+        (
+            "another type in an emptied segment",
+            vec![
+                tx(&[Set(1, 2000)]),
+                tx(&[Remove(1)]),
+                tx(&[Number(1, 1)]),
+                tx(&[Set(2, 1001)]),
+                tx(&[Set(2, 7), Number(2, 2)]),
+                tx(&[Remove(2), Clear]),
+                tx(&[Set(3, 45)]),
+                tx(&[Set(4, 3000)]),
+            ],
+        ),
+        (
+            "growth",
+            vec![
+                tx(&[Set(1, 25), Set(2, 45)]),
+                aborted(&[Set(3, 70), Set(4, 90), Set(5, 150)]),
+                tx(&[Set(3, 70), Set(4, 90)]),
+                tx(&[Set(5, 150), Set(6, 200), Set(7, 600)]),
+            ],
+        ),
+        (
+            "freed and crashed",
+            vec![
+                tx(&[Set(1, 40), Set(2, 40)]),
+                tx(&[Set(1, 7), Set(2, 9), Remove(1), Remove(2)]),
+            ],
+        ),
+        (
+            "a tree and a vector: a split and a join, a page more and one fewer",
+            vec![
+                tx(&[Order(0, 15), Push(63)]),
+                tx(&[Order(15, 16), Push(1)]),
+                aborted(&[Unorder(0, 12), Pop(3)]),
+                tx(&[Push(1)]),
+                tx(&[Unorder(4, 6), Pop(2)]),
+                tx(&[Order(20, 24), Push(4)]),
+                tx(&[Clear]),
+                tx(&[Order(1, 3), Push(1)]),
+            ],
+        ),
+        (
+            "a second chunk",
+            vec![
+                tx(&[Set(1, 500), Set(2, 3000)]),
+                tx(&[Set(3, 5000), Set(4, 9000)]),
+                tx(&[Set(5, 14_000), Set(6, 20_000), Set(7, 2000)]),
+                tx(&[Remove(1), Remove(2), Remove(3)]),
+            ],
+        ),
+    ];
+    workloads
+        .into_iter()
+        .map(|(name, transactions)| Workload {
+            name,
+            transactions,
+            full: name == "a second chunk",
+        })
+        .collect()
+}
