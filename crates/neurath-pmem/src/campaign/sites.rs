@@ -28,12 +28,17 @@ macro_rules! sources {
 
 sources!(
     "ablation.rs",
+    "access.rs",
+    "commit.rs",
     "error.rs",
     "format.rs",
     "media.rs",
     "mod.rs",
+    "open.rs",
     "ops.rs",
+    "recovery.rs",
     "space.rs",
+    "superblock.rs",
     "write_set.rs"
 );
 

@@ -1,0 +1,155 @@
+//! What a transaction does before its commit: it reads, and changes private memory.
+
+use neurath_abi::Ref;
+
+use super::Inner;
+use super::error::RegionError;
+use super::format::{self, RECORD_MAX};
+use super::media::Media;
+use super::space::object_size;
+
+impl<M: Media> Inner<M> {
+    pub(super) fn alloc(&mut self, type_id: u64, size: u64) -> Result<Ref, RegionError> {
+        if size > neurath_abi::MAX_OBJECT_SIZE {
+            let limit = neurath_abi::MAX_OBJECT_SIZE;
+            return Err(RegionError::TooLarge {
+                needed: size,
+                limit,
+            });
+        }
+        // The object, its bit, its segment and the segment's chunk.
+        self.check_record_len(3 + format::ENTRY_WORDS as u64)?;
+        let Inner {
+            media,
+            header,
+            superblock,
+            superblock_slot,
+            space,
+            set,
+            ..
+        } = self;
+        let mut grow =
+            |media: &mut M, length| Self::grow(media, superblock, superblock_slot, header, length);
+        let object = space.alloc(type_id, size, media, set, &mut grow)?;
+        self.mark_dirty(object, 0, object_size(type_id, size));
+        self.refresh_handle();
+        Ok(object)
+    }
+
+    pub(super) fn free(&mut self, object: Ref, type_id: u64) -> Result<(), RegionError> {
+        let (offset, _) = self.space.find(object, type_id, &self.media, &self.set)?;
+        self.check_record_len(1)?;
+        self.set.drop_fresh(offset);
+        self.space.free(object, &self.media, &mut self.set);
+        Ok(())
+    }
+
+    /// The place of `len` bytes at `offset` of an object.
+    pub(super) fn place(
+        &self,
+        object: Ref,
+        type_id: u64,
+        offset: u64,
+        len: u64,
+    ) -> Result<(u64, u64), RegionError> {
+        let (place, size) = self.space.find(object, type_id, &self.media, &self.set)?;
+        match offset.checked_add(len) {
+            Some(end) if end <= size => Ok((place, size)),
+            end => Err(RegionError::Range {
+                offset,
+                end: end.unwrap_or(u64::MAX),
+                size,
+            }),
+        }
+    }
+
+    pub(super) fn write(
+        &mut self,
+        object: Ref,
+        type_id: u64,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), RegionError> {
+        let len = bytes.len() as u64;
+        let (place, size) = self.place(object, type_id, offset, len)?;
+        if let Some(fresh) = self.set.find_fresh(place) {
+            let range = offset as usize..(offset + len) as usize;
+            self.set.fresh_bytes_mut(fresh)[range].copy_from_slice(bytes);
+            return Ok(());
+        }
+        if !offset.is_multiple_of(8) || !len.is_multiple_of(8) {
+            return Err(RegionError::Range {
+                offset,
+                end: offset + len,
+                size,
+            });
+        }
+        self.check_record_len(len / 8)?;
+        let mut changed = false;
+        for (i, word) in bytes.chunks_exact(8).enumerate() {
+            let mut le = [0; 8];
+            le.copy_from_slice(word);
+            let (at, value) = (place + offset + i as u64 * 8, u64::from_le_bytes(le));
+            if self.set.word(at).unwrap_or_else(|| self.media.word(at)) != value {
+                self.set.set_word(at, value);
+                changed = true;
+            }
+        }
+        // What stays as it was can still be read where it is.
+        if changed {
+            self.mark_dirty(object, offset, len);
+        }
+        Ok(())
+    }
+
+    pub(super) fn read(
+        &self,
+        object: Ref,
+        type_id: u64,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<(), RegionError> {
+        let (place, _) = self.place(object, type_id, offset, out.len() as u64)?;
+        if let Some(fresh) = self.set.find_fresh(place) {
+            let range = offset as usize..offset as usize + out.len();
+            out.copy_from_slice(&self.set.fresh_bytes(fresh)[range]);
+            return Ok(());
+        }
+        let start = place + offset;
+        out.copy_from_slice(self.media.bytes(start, out.len() as u64));
+        // Words that the transaction has changed, as far as they are asked for.
+        let end = start + out.len() as u64;
+        for at in ((start & !7)..end).step_by(8) {
+            if let Some(value) = self.set.word(at) {
+                for (i, byte) in value.to_le_bytes().into_iter().enumerate() {
+                    if let Some(i) = (at + i as u64).checked_sub(start)
+                        && let Some(out) = out.get_mut(i as usize)
+                    {
+                        *out = byte;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn fresh(&self, object: Ref, type_id: u64) -> Result<Option<&[u8]>, RegionError> {
+        let (place, _) = self.space.find(object, type_id, &self.media, &self.set)?;
+        Ok(self
+            .set
+            .find_fresh(place)
+            .map(|fresh| self.set.fresh_bytes(fresh)))
+    }
+
+    /// Refuses the transaction's next step if its record could become too long.
+    pub(super) fn check_record_len(&self, words: u64) -> Result<(), RegionError> {
+        let needed = self.set.record_len() + words * 16;
+        if needed > RECORD_MAX {
+            return Err(RegionError::TooLarge {
+                needed,
+                limit: RECORD_MAX,
+            });
+        }
+        Ok(())
+    }
+}
