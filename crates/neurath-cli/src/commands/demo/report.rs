@@ -147,7 +147,8 @@ impl Story {
             "wrong": self.wrong,
             "errors": self.errors,
             "upgrades": self.changes.iter().map(Change::json).collect::<Vec<_>>(),
-            "unloaded": self.unloaded(),
+            "unloaded": self.unloaded().len(),
+            "unloaded_libraries": self.unloaded(),
             "retained": self.retained(),
             "worst_request_us": self.serving.as_ref().map(|report| as_micros(report.worst_request)),
             "p999_us": self.serving.as_ref().map(|report| as_micros(report.p999)),
@@ -268,6 +269,8 @@ mod tests {
         assert_eq!(upgrade["from"], "kv-1.0.0");
         assert_eq!(upgrade["stop_us"], 850);
         assert_eq!(upgrade["steps"][0]["us"], 12);
+        assert_eq!(value["unloaded"], 1, "how many libraries are gone");
+        assert_eq!(value["unloaded_libraries"][0], "store-1.0.0");
         for key in ["to", "total_us", "worst_request_us"] {
             assert!(upgrade.get(key).is_some(), "{key}");
         }
