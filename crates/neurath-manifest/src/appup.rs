@@ -2,11 +2,12 @@
 
 use crate::diagnostic::Diagnostics;
 use crate::keys::APPUP;
+use crate::lint::{LintSetting, settings};
 use crate::reader::{Reader, read};
 use crate::record::Record;
 use crate::release::StartType;
 use crate::source::{Located, Source, Span};
-use crate::step::{PurgeKind, Step};
+use crate::step::{PurgeKind, Step, Strategy};
 use semver::{Version, VersionReq};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub struct Appup {
     pub up: Vec<AppupEntry>,
     /// From this version back to earlier ones; the first match wins.
     pub down: Vec<AppupEntry>,
+    /// Levels of lints, for what is found about this component.
+    pub lints: Vec<LintSetting>,
     /// The file it was read from.
     pub source: Source,
 }
@@ -34,6 +37,8 @@ pub struct AppupEntry {
     pub span: Span,
     /// What to do, in order.
     pub instructions: Vec<Located<Instruction>>,
+    /// Why there is no way back that undoes every instruction, if it is marked so. Only `[[up]]` entries are.
+    pub irreversible: Option<String>,
 }
 
 /// One instruction of an appup.
@@ -47,8 +52,8 @@ pub enum Instruction {
     AddComponent {
         /// The component.
         component: String,
-        /// How it is started.
-        start: StartType,
+        /// How it is started; as the release says if none.
+        start: Option<StartType>,
     },
     /// Remove a component.
     RemoveComponent {
@@ -59,8 +64,8 @@ pub enum Instruction {
     RestartComponent {
         /// The component.
         component: String,
-        /// How it is started.
-        start: StartType,
+        /// How it is started; as the release says if none.
+        start: Option<StartType>,
     },
     /// A low-level step; also those that are the same at both levels (`move_state`, `apply`, `restart_new_node`,
     /// `restart_node`, `reset_node`).
@@ -74,17 +79,19 @@ pub struct Update {
     pub component: String,
     /// Whether `code_change` is called.
     pub change: Change,
+    /// Where `code_change` stands on the way down.
+    pub mod_type: ModType,
     /// How long the instances may take to suspend.
     pub timeout: Option<Duration>,
     /// Changed after these components.
     pub depends_on: Vec<String>,
-    /// What to do about old code that still runs before the change.
+    /// What to do about code of an earlier upgrade that is still in use.
     pub pre_purge: Option<PurgeKind>,
     /// How the old version is purged after it.
     pub post_purge: PurgeKind,
     /// How the state is converted.
     pub strategy: Strategy,
-    /// Another library that has the `code_change`.
+    /// Another component of the release, whose library has the `code_change`.
     pub via: Option<String>,
 }
 
@@ -97,7 +104,7 @@ pub struct LoadCode {
     pub timeout: Option<Duration>,
     /// Changed after these components.
     pub depends_on: Vec<String>,
-    /// What to do about old code that still runs before the change.
+    /// What to do about code of an earlier upgrade that is still in use.
     pub pre_purge: Option<PurgeKind>,
     /// How the old version is purged after it.
     pub post_purge: PurgeKind,
@@ -112,14 +119,14 @@ pub enum Change {
     Advanced(toml::Table),
 }
 
-/// How state is converted.
+/// Where `code_change` stands on the way down, as OTP has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Strategy {
-    /// All of it while suspended.
+pub enum ModType {
+    /// Before `load`: the newer code, which is still in place, knows the way back.
     #[default]
-    Eager,
-    /// On first touch, and by a sweep between messages.
-    Incremental,
+    Dynamic,
+    /// After `load`.
+    Static,
 }
 
 impl Instruction {
@@ -163,6 +170,7 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Appup> {
         version: record.version("version"),
         up: entries(record, "up", "from", reader),
         down: entries(record, "down", "to", reader),
+        lints: settings(record, reader),
         source: reader.source.clone(),
     })
 }
@@ -183,6 +191,7 @@ fn entries(record: &Record, list: &str, other_end: &str, reader: &mut Reader) ->
                 requirement,
                 span,
                 instructions,
+                irreversible: table.text("irreversible"),
             });
         }
     }
@@ -194,7 +203,10 @@ fn instruction(record: &Record, span: &Span, reader: &mut Reader) -> Option<Inst
         return Step::build(record, span, reader).map(Instruction::Low);
     }
     let component = record.text(record.verb)?;
-    let start = || StartType::from_key(record.text("type"));
+    let start = || {
+        let text = record.text("type");
+        text.map(|text| StartType::from_key(Some(text)))
+    };
     let pre_purge = record
         .text("pre_purge")
         .map(|text| PurgeKind::from_key(Some(text)));
@@ -207,14 +219,15 @@ fn instruction(record: &Record, span: &Span, reader: &mut Reader) -> Option<Inst
                 Some(table) => Change::Advanced(table.free("advanced")?),
                 None => Change::Soft,
             },
+            mod_type: match record.text("mod_type").as_deref() {
+                Some("static") => ModType::Static,
+                _ => ModType::Dynamic,
+            },
             timeout,
             depends_on,
             pre_purge,
             post_purge,
-            strategy: match record.text("strategy").as_deref() {
-                Some("incremental") => Strategy::Incremental,
-                _ => Strategy::Eager,
-            },
+            strategy: Strategy::from_key(record.text("strategy")),
             via: record.text("via"),
         }),
         "load" => Instruction::Load(LoadCode {

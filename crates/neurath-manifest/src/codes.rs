@@ -29,4 +29,5 @@ codes! {
     SELF_DEPENDENCY = "M018", "A component that depends on itself.";
     EMPTY = "M019", "A list or table that must not be empty.";
     APPLY_TARGET = "M020", "An apply that names neither a hook nor a command, or both.";
+    BAD_CODE = "M021", "A text that is not the code of a lint.";
 }

@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     List { of: &'static Kind, empty: bool },
     /// A table from names to values of one kind.
     Map { of: &'static Kind, empty: bool },
+    /// A table from codes of lints to values of one kind.
+    Codes(&'static Kind),
     /// A table with these keys.
     Table(&'static [Key]),
     /// A string of the first kind, or a table of the second.
@@ -98,7 +100,7 @@ const NAMES: Kind = Kind::List {
     of: &Kind::Name,
     empty: false,
 };
-const START_TYPES: Kind = Kind::OneOf(&["permanent", "temporary", "load", "none"]);
+const START_TYPES: Kind = Kind::OneOf(&["permanent", "transient", "temporary", "load", "none"]);
 const PURGE_KINDS: Kind = Kind::OneOf(&["soft", "brutal"]);
 
 /// `manifests/<component>/<version>.toml`
@@ -169,6 +171,27 @@ pub(crate) const APPUP: &[Key] = &[
         },
         "From this version back to earlier ones. The first match wins.",
     ),
+    LINTS,
+];
+
+const LINTS: Key = may(
+    "lints",
+    Kind::Codes(&Kind::Table(LINT)),
+    "Levels of lints by their codes, each with its reason.",
+);
+
+const LINT: &[Key] = &[
+    must(
+        "level",
+        Kind::OneOf(&["allow", "warn", "deny"]),
+        "How much a finding matters here.",
+    ),
+    must("reason", Kind::Text, "Why. Must not be empty."),
+    may(
+        "components",
+        NAMES,
+        "The components it holds for. Default all.",
+    ),
 ];
 
 const INSTRUCTIONS: Kind = Kind::List {
@@ -183,6 +206,11 @@ const APPUP_UP: &[Key] = &[
         "The versions this entry starts from.",
     ),
     must("instructions", INSTRUCTIONS, "What to do, in order."),
+    may(
+        "irreversible",
+        Kind::Text,
+        "Why there is no way back, or none that undoes every instruction. Default: there is one.",
+    ),
 ];
 
 const APPUP_DOWN: &[Key] = &[
@@ -212,6 +240,7 @@ pub(crate) const RELEASE: &[Key] = &[
         Kind::Table(CONFIRM),
         "When a new release becomes permanent.",
     ),
+    LINTS,
 ];
 
 const RELEASE_COMPONENT: &[Key] = &[
@@ -326,6 +355,11 @@ const ALL_DEPENDS: Key = may(
     },
     "Changed after these components, suspended before them.",
 );
+const TYPE: Key = may(
+    "type",
+    START_TYPES,
+    "How it is started; the release must say the same. Default: what the release says.",
+);
 const TIMEOUT: Key = may(
     "timeout",
     Kind::Duration,
@@ -334,13 +368,30 @@ const TIMEOUT: Key = may(
 const PRE_PURGE: Key = may(
     "pre_purge",
     PURGE_KINDS,
-    "What to do about old code that still runs before the change.",
+    "soft: refuse while code of an earlier upgrade is still in use. brutal: go on. Default brutal.",
 );
 const POST_PURGE: Key = may(
     "post_purge",
     PURGE_KINDS,
     "How the old version is purged after the change. Default soft.",
 );
+
+const STRATEGY: Key = may(
+    "strategy",
+    Kind::OneOf(&["eager", "incremental"]),
+    "How the state is converted. Default eager.",
+);
+const VIA: Key = may(
+    "via",
+    Kind::Name,
+    "Another component of the release, whose library has the code_change.",
+);
+const HOP: &[Key] = &[
+    must("from", Kind::Version, "The version whose state is there."),
+    must("to", Kind::Version, "The version whose state is wanted."),
+    may("extra", Kind::Free, "The table that reaches code_change."),
+    VIA,
+];
 
 /// Every instruction, high-level ones first.
 pub(crate) const SHAPES: &[Shape] = &[
@@ -355,20 +406,17 @@ pub(crate) const SHAPES: &[Shape] = &[
                 CHANGE,
                 "`\"soft\"` (default): no code_change. `{ advanced = { … } }`: call it with that table.",
             ),
+            may(
+                "mod_type",
+                Kind::OneOf(&["dynamic", "static"]),
+                "On the way down: `\"dynamic\"` (default) calls code_change before load, `\"static\"` after it.",
+            ),
             TIMEOUT,
             ALL_DEPENDS,
             PRE_PURGE,
             POST_PURGE,
-            may(
-                "strategy",
-                Kind::OneOf(&["eager", "incremental"]),
-                "How the state is converted. Default eager.",
-            ),
-            may(
-                "via",
-                Kind::Name,
-                "Another library that has the code_change.",
-            ),
+            STRATEGY,
+            VIA,
         ],
     },
     // The low-level `load` stands before the high-level one: `version` tells them apart.
@@ -397,10 +445,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         low: false,
         with: None,
         doc: "Add a component.",
-        keys: &[
-            must("add_component", Kind::Name, "The component."),
-            may("type", START_TYPES, "How it is started. Default permanent."),
-        ],
+        keys: &[must("add_component", Kind::Name, "The component."), TYPE],
     },
     Shape {
         low: false,
@@ -414,7 +459,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         doc: "Restart a component, and what depends on it.",
         keys: &[
             must("restart_component", Kind::Name, "The component."),
-            may("type", START_TYPES, "How it is started. Default permanent."),
+            TYPE,
         ],
     },
     Shape {
@@ -424,6 +469,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         keys: &[
             must("load_object_code", Kind::Name, "The component."),
             must("version", Kind::Version, "The version."),
+            PRE_PURGE,
         ],
     },
     Shape {
@@ -447,6 +493,16 @@ pub(crate) const SHAPES: &[Shape] = &[
             must("from", Kind::Version, "The version whose state is there."),
             must("to", Kind::Version, "The version whose state is wanted."),
             may("extra", Kind::Free, "The table that reaches code_change."),
+            STRATEGY,
+            VIA,
+            may(
+                "hops",
+                Kind::List {
+                    of: &Kind::Table(HOP),
+                    empty: false,
+                },
+                "The calls of code_change by way of versions between the two, in order, in place of one.",
+            ),
         ],
     },
     Shape {

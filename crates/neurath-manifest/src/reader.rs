@@ -5,7 +5,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::keys::{Key, Kind, Shape, Steps, shapes};
 use crate::record::{Record, Val};
 use crate::scalar::{
-    ScalarError, check_library, check_name, check_size, parse_duration, parse_size,
+    ScalarError, check_library, check_name, check_size, is_code, parse_duration, parse_size,
 };
 use crate::source::{Located, Source, Span};
 use crate::suggest::nearest;
@@ -356,6 +356,10 @@ impl Reader {
                 }
                 Some(Val::Map(values))
             }
+            Kind::Codes(of) => match value.get_ref() {
+                DeValue::Table(table) => Some(Val::Map(self.by_code(table, of))),
+                _ => self.wrong_type(value, kind, key),
+            },
             Kind::Table(keys) => match value.get_ref() {
                 DeValue::Table(table) => Some(Val::Table(self.table(
                     table,
@@ -375,6 +379,31 @@ impl Reader {
                 _ => self.wrong_type(value, kind, key),
             },
         }
+    }
+
+    /// A table from codes of lints to values.
+    fn by_code(
+        &mut self,
+        table: &DeTable<'_>,
+        of: &'static Kind,
+    ) -> Vec<(Located<String>, Located<Val>)> {
+        let mut values = Vec::with_capacity(table.len());
+        for (name, element) in in_order(table) {
+            let text = name.get_ref();
+            if !is_code(text) {
+                let message = format!("{text:?} is not the code of a lint");
+                let help = "a code is a capital letter and three digits, as in D101";
+                self.report(codes::BAD_CODE, &name.span(), message, "not a code", help);
+                continue;
+            }
+            if let Some(val) = self.value(element, of, text) {
+                values.push((
+                    Located::new(text.to_string(), name.span()),
+                    Located::new(val, element.span()),
+                ));
+            }
+        }
+        values
     }
 
     /// A step has exactly one instruction; which one settles its other keys.
@@ -665,7 +694,7 @@ fn describe(kind: &Kind) -> &'static str {
         Kind::Integer { .. } => "a whole number",
         Kind::Bool | Kind::True => "a boolean",
         Kind::OneOf(_) => "a string",
-        Kind::Free | Kind::Map { .. } | Kind::Table(_) => "a table",
+        Kind::Free | Kind::Map { .. } | Kind::Codes(_) | Kind::Table(_) => "a table",
         Kind::List { .. } => "an array",
         Kind::Either(..) => "a string or a table",
         Kind::Step(_) => "a table with one instruction",
@@ -685,6 +714,7 @@ fn example(kind: &Kind) -> String {
         Kind::Free => "{ }".into(),
         Kind::List { of, .. } => format!("[{}]", example(of)),
         Kind::Map { of, .. } => format!("{{ store = {} }}", example(of)),
+        Kind::Codes(of) => format!("{{ D101 = {} }}", example(of)),
         Kind::Table(keys) => {
             let required = keys.iter().filter(|key| key.required);
             let inner: Vec<String> = required

@@ -2,6 +2,7 @@
 
 use crate::diagnostic::Diagnostics;
 use crate::keys::RELEASE;
+use crate::lint::{LintSetting, settings};
 use crate::reader::{Reader, read};
 use crate::record::{Record, Val};
 use crate::source::{Source, Span};
@@ -23,6 +24,8 @@ pub struct Release {
     pub components: Vec<ReleaseComponent>,
     /// When it becomes permanent.
     pub confirm: Confirm,
+    /// Levels of lints.
+    pub lints: Vec<LintSetting>,
     /// The file it was read from.
     pub source: Source,
 }
@@ -48,6 +51,8 @@ pub enum StartType {
     /// Started; the node does not run without it.
     #[default]
     Permanent,
+    /// Started; the node runs on if it ends by itself, and not if it fails.
+    Transient,
     /// Started; the node runs on if it ends.
     Temporary,
     /// Its library is opened, nothing is started.
@@ -61,14 +66,21 @@ impl StartType {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Permanent => "permanent",
+            Self::Transient => "transient",
             Self::Temporary => "temporary",
             Self::Load => "load",
             Self::None => "none",
         }
     }
 
+    /// Whether something runs: an event loop and a region, not only a library, or nothing.
+    pub fn runs(self) -> bool {
+        matches!(self, Self::Permanent | Self::Transient | Self::Temporary)
+    }
+
     pub(crate) fn from_key(text: Option<String>) -> Self {
         match text.as_deref() {
+            Some("transient") => Self::Transient,
             Some("temporary") => Self::Temporary,
             Some("load") => Self::Load,
             Some("none") => Self::None,
@@ -140,6 +152,7 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Release> {
         node_span: record.span("node")?,
         components,
         confirm,
+        lints: settings(record, reader),
         source: reader.source.clone(),
     })
 }

@@ -48,6 +48,12 @@ fn split(text: &str) -> Result<(u64, &str), ScalarError> {
     ))
 }
 
+/// Whether a text has the form of a lint's code: a capital letter and three digits.
+pub fn is_code(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() == 4 && bytes[0].is_ascii_uppercase() && bytes[1..].iter().all(u8::is_ascii_digit)
+}
+
 /// Reads `250ms`, `5s`, `2m` or `1h`. At most one year.
 pub fn parse_duration(text: &str) -> Result<Duration, ScalarError> {
     let (number, unit) = split(text)?;

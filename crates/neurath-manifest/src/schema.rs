@@ -82,6 +82,11 @@ fn kind(kind_: &Kind) -> Map<String, Value> {
             "additionalProperties": kind(of),
             "minProperties": usize::from(!*empty),
         }),
+        Kind::Codes(of) => json!({
+            "type": "object",
+            "propertyNames": { "type": "string", "pattern": "^[A-Z][0-9]{3}$" },
+            "additionalProperties": kind(of),
+        }),
         Kind::Table(keys) => return table(keys),
         Kind::Either(text, other) => json!({ "anyOf": [kind(text), kind(other)] }),
         Kind::Step(steps) => json!({ "oneOf": shapes(*steps).map(step).collect::<Vec<_>>() }),

@@ -23,6 +23,8 @@ pub enum Step {
         component: String,
         /// The version whose library is made ready.
         version: Version,
+        /// `Soft` refuses while code of an earlier upgrade of the component is still in use.
+        pre_purge: Option<PurgeKind>,
     },
     /// What stands before it can fail without a trace.
     PointOfNoReturn,
@@ -50,6 +52,12 @@ pub enum Step {
         to: Version,
         /// The table that reaches `code_change`.
         extra: Option<toml::Table>,
+        /// How the state is converted.
+        strategy: Strategy,
+        /// Another component, whose library has the `code_change`.
+        via: Option<String>,
+        /// The calls by way of versions between the two, in order. None: one call, from `from` to `to`.
+        hops: Vec<Hop>,
     },
     /// Take a version's code out of use.
     Remove {
@@ -115,6 +123,46 @@ pub enum Step {
         /// Whether a snapshot of the old regions is kept.
         keep_snapshot: bool,
     },
+}
+
+/// One call of `code_change` on the way through several versions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hop {
+    /// The version whose state is there.
+    pub from: Version,
+    /// The version whose state is wanted.
+    pub to: Version,
+    /// The table that reaches `code_change`.
+    pub extra: Option<toml::Table>,
+    /// Another component, whose library has the `code_change`.
+    pub via: Option<String>,
+}
+
+/// How state is converted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strategy {
+    /// All of it while suspended.
+    #[default]
+    Eager,
+    /// On first touch, and by a sweep between messages.
+    Incremental,
+}
+
+impl Strategy {
+    /// As in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Eager => "eager",
+            Self::Incremental => "incremental",
+        }
+    }
+
+    pub(crate) fn from_key(text: Option<String>) -> Self {
+        match text.as_deref() {
+            Some("incremental") => Self::Incremental,
+            _ => Self::Eager,
+        }
+    }
 }
 
 /// When the code of a version is dropped.
@@ -218,8 +266,13 @@ impl Step {
             Self::LoadObjectCode {
                 component,
                 version: v,
+                pre_purge,
+            } => {
+                let mut pairs = vec![(verb, text(component)), ("version", version(v))];
+                pairs.extend(pre_purge.map(|kind| ("pre_purge", text(kind.as_str()))));
+                pairs
             }
-            | Self::Load {
+            Self::Load {
                 component,
                 version: v,
             }
@@ -245,6 +298,9 @@ impl Step {
                 from,
                 to,
                 extra,
+                strategy,
+                via,
+                hops,
             } => {
                 let mut pairs = vec![
                     (verb, text(component)),
@@ -252,6 +308,14 @@ impl Step {
                     ("to", version(to)),
                 ];
                 pairs.extend(extra.clone().map(|extra| ("extra", Value::Table(extra))));
+                if *strategy != Strategy::Eager {
+                    pairs.push(("strategy", text(strategy.as_str())));
+                }
+                pairs.extend(via.as_deref().map(|via| ("via", text(via))));
+                if !hops.is_empty() {
+                    let hops = hops.iter().map(|hop| Value::Table(hop.to_table()));
+                    pairs.push(("hops", Value::Array(hops.collect())));
+                }
                 pairs
             }
             Self::Purge {
@@ -339,6 +403,9 @@ impl Step {
             "load_object_code" => Self::LoadObjectCode {
                 component: component()?,
                 version: record.version("version")?,
+                pre_purge: record
+                    .text("pre_purge")
+                    .map(|text| PurgeKind::from_key(Some(text))),
             },
             "point_of_no_return" => Self::PointOfNoReturn,
             "suspend" => Self::Suspend {
@@ -354,6 +421,9 @@ impl Step {
                 from: record.version("from")?,
                 to: record.version("to")?,
                 extra: record.free("extra"),
+                strategy: Strategy::from_key(record.text("strategy")),
+                via: record.text("via"),
+                hops: Hop::build_all(record, reader)?,
             },
             "remove" => Self::Remove {
                 component: component()?,
@@ -413,6 +483,41 @@ fn distinct(record: &Record, reader: &mut Reader) -> Vec<String> {
         names.push(name.value);
     }
     names
+}
+
+impl Hop {
+    fn to_table(&self) -> toml::Table {
+        let mut table = toml::Table::new();
+        table.insert("from".into(), Value::String(self.from.to_string()));
+        table.insert("to".into(), Value::String(self.to.to_string()));
+        if let Some(extra) = &self.extra {
+            table.insert("extra".into(), Value::Table(extra.clone()));
+        }
+        if let Some(via) = &self.via {
+            table.insert("via".into(), Value::String(via.clone()));
+        }
+        table
+    }
+
+    fn build_all(record: &Record, reader: &mut Reader) -> Option<Vec<Self>> {
+        let mut hops = Vec::new();
+        for (hop, _) in record.tables("hops") {
+            hops.push(Self {
+                from: hop.version("from")?,
+                to: hop.version("to")?,
+                extra: hop.free("extra"),
+                via: hop.text("via"),
+            });
+        }
+        if let (false, Some(span)) = (hops.is_empty(), record.span("hops"))
+            && (record.has("extra") || record.has("via"))
+        {
+            let message = "a code_change with `hops` has `extra` and `via` in the hops".to_string();
+            let help = "write them in each of the hops";
+            reader.report(codes::NOT_ALLOWED, &span, message, "with hops", help);
+        }
+        Some(hops)
+    }
 }
 
 impl ApplyTarget {

@@ -98,6 +98,10 @@ fn cases() -> Vec<(&'static str, Diagnostics)> {
             codes::APPLY_TARGET,
             appup(&up("{ apply = { component = \"store\" } }")),
         ),
+        (
+            codes::BAD_CODE,
+            appup("[lints]\nd101 = { level = \"allow\", reason = \"it is meant\" }\n"),
+        ),
     ]
 }
 

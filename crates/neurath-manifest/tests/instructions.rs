@@ -3,8 +3,9 @@
 use neurath_manifest::{Appup, Change, Instruction, PurgeKind, Relup, StartType, Step, Strategy};
 use std::time::Duration;
 
-const LOW: [&str; 18] = [
+const LOW: [&str; 21] = [
     r#"{ load_object_code = "store", version = "1.1.0" }"#,
+    r#"{ load_object_code = "store", version = "1.1.0", pre_purge = "soft" }"#,
     r#"{ sync_nodes = "here", nodes = ["a@1", "b"], deadline = "30s" }"#,
     r#"{ point_of_no_return = true }"#,
     r#"{ suspend = ["gateway", "store"], timeout = "250ms" }"#,
@@ -12,6 +13,8 @@ const LOW: [&str; 18] = [
     r#"{ load = "store", version = "1.1.0" }"#,
     r#"{ code_change = "store", from = "1.0.0", to = "1.1.0", extra = { a = 1, at = 1979-05-27, "b c" = [1.5, "\"x\""] } }"#,
     r#"{ code_change = "store", from = "1.0.0", to = "1.1.0" }"#,
+    r#"{ code_change = "store", from = "1.0.0", to = "1.1.0", strategy = "incremental", via = "changes" }"#,
+    r#"{ code_change = "store", from = "1.0.0", to = "1.2.0", hops = [{ extra = { n = 1 }, from = "1.0.0", to = "1.1.0" }, { from = "1.1.0", to = "1.2.0", via = "changes" }] }"#,
     r#"{ remove = "store", version = "1.0.0" }"#,
     r#"{ purge = "store", version = "1.0.0", kind = "brutal" }"#,
     r#"{ resume = ["store", "gateway"] }"#,
@@ -80,7 +83,7 @@ fn an_appup_has_high_and_low_level_instructions() {
     assert!(matches!(
         found[3],
         Instruction::AddComponent {
-            start: StartType::Temporary,
+            start: Some(StartType::Temporary),
             ..
         }
     ));

@@ -43,8 +43,8 @@ mod simulate;
 mod translate;
 
 pub use catalogue::{Catalogue, ComponentFacts};
-pub use plan::{Direction, Plan, PlanError};
+pub use plan::{Direction, Plan, PlanError, Route};
 pub use planner::plan;
 pub use relup::{check_relup, generate_relup};
 
-pub use neurath_manifest::{PurgeKind, Step};
+pub use neurath_manifest::{Hop, PurgeKind, Step, Strategy};

@@ -3,7 +3,7 @@
 use neurath_manifest::{ApplyTarget, Diagnostics, Step};
 use semver::Version;
 use serde_json::{Value, json};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// Whether a plan leads to a newer release or back to an older one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,39 @@ impl Direction {
     }
 }
 
+/// How a changed component gets from one version to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The component.
+    pub component: String,
+    /// The versions, from the first to the last; two if one appup entry covers the change.
+    pub versions: Vec<Version>,
+}
+
+impl Route {
+    fn to_json(&self) -> Value {
+        json!({
+            "component": self.component,
+            "versions": self.versions.iter().map(Version::to_string).collect::<Vec<_>>(),
+        })
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
+        let versions = value["versions"].as_array()?.iter();
+        Some(Self {
+            component: value["component"].as_str()?.to_string(),
+            versions: versions
+                .map(|version| Version::parse(version.as_str()?).ok())
+                .collect::<Option<_>>()?,
+        })
+    }
+
+    /// Whether it is composed of several appup entries.
+    pub fn composed(&self) -> bool {
+        self.versions.len() > 2
+    }
+}
+
 /// The ordered script between two releases.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -39,6 +72,8 @@ pub struct Plan {
     pub to: Version,
     /// Which way.
     pub direction: Direction,
+    /// How each changed component gets there, in the listing order of the newer release.
+    pub routes: Vec<Route>,
     /// The steps, in order.
     pub steps: Vec<Step>,
     /// The files it was made from with their hashes, sorted by file.
@@ -64,6 +99,9 @@ impl Plan {
         for step in &self.steps {
             line(step.to_string());
         }
+        for route in self.routes.iter().filter(|route| route.composed()) {
+            line(route.to_string());
+        }
         for (file, hash) in &self.inputs {
             line(file.clone());
             line(hash.clone());
@@ -85,6 +123,13 @@ impl Plan {
             let line = format!("{:>4}  {:<20}{}", number + 1, step.verb(), operands(step));
             let _ = writeln!(out, "{}", line.trim_end());
         }
+        let composed: Vec<&Route> = self.routes.iter().filter(|one| one.composed()).collect();
+        if !composed.is_empty() {
+            out.push_str("\nby way of\n");
+        }
+        for route in composed {
+            let _ = writeln!(out, "      {route}");
+        }
         out.push_str("\nmade from\n");
         for (file, hash) in &self.inputs {
             let _ = writeln!(out, "      {file}  {hash}");
@@ -100,6 +145,7 @@ impl Plan {
             "from": self.from.to_string(),
             "to": self.to.to_string(),
             "direction": self.direction.as_str(),
+            "routes": self.routes.iter().map(Route::to_json).collect::<Vec<_>>(),
             "steps": self.steps.iter().map(Step::to_json).collect::<Vec<_>>(),
             "inputs": self.inputs.iter().map(|(file, hash)| json!({ "file": file, "hash": hash })).collect::<Vec<_>>(),
         })
@@ -124,6 +170,11 @@ impl Plan {
             direction: Direction::between(&from, &to),
             from,
             to,
+            routes: array("routes")?
+                .iter()
+                .map(Route::from_json)
+                .collect::<Option<_>>()
+                .ok_or(PlanError::Missing("routes"))?,
             steps: Step::script_from_json(array("steps")?)?,
             inputs,
         };
@@ -144,6 +195,13 @@ impl Plan {
     }
 }
 
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let versions: Vec<String> = self.versions.iter().map(Version::to_string).collect();
+        write!(f, "{} {}", self.component, versions.join(" -> "))
+    }
+}
+
 /// Why a text is not a plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -161,7 +219,9 @@ pub enum PlanError {
 /// What a step acts on, for people.
 fn operands(step: &Step) -> String {
     match step {
-        Step::LoadObjectCode { component, version }
+        Step::LoadObjectCode {
+            component, version, ..
+        }
         | Step::Load { component, version }
         | Step::Remove { component, version } => {
             format!("{component} {version}")

@@ -5,7 +5,7 @@ use crate::changes::{self, Change};
 use crate::codes;
 use crate::graph::Dependencies;
 use crate::instructions::{self, Placed};
-use crate::plan::{Direction, Plan};
+use crate::plan::{Direction, Plan, Route};
 use crate::{proof, rules, simulate, translate};
 use neurath_manifest::{AppupEntry, Diagnostic, Diagnostics, Release, Source};
 use semver::Version;
@@ -76,6 +76,13 @@ pub fn plan(
         from: from.version.clone(),
         to: to.version.clone(),
         direction,
+        routes: changes
+            .iter()
+            .map(|change| Route {
+                component: change.component.to_string(),
+                versions: vec![change.from.clone(), change.to.clone()],
+            })
+            .collect(),
         steps: script.into_iter().map(|origin| origin.step).collect(),
         inputs: inputs(catalogue, [old, new], &changes),
     })

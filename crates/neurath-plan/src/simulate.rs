@@ -130,7 +130,9 @@ impl<'a> Walk<'a> {
             self.misplaced(index, origin, message, help);
         }
         match step {
-            Step::LoadObjectCode { component, version } => {
+            Step::LoadObjectCode {
+                component, version, ..
+            } => {
                 self.wanted(index, origin, component, version);
                 self.ready.insert((component, version));
             }

@@ -4,7 +4,7 @@ use crate::changes::Change;
 use crate::codes;
 use crate::instructions::{Member, Placed};
 use crate::plan::Direction;
-use neurath_manifest::{Diagnostic, Instruction, Located, Source, Span, Step};
+use neurath_manifest::{Diagnostic, Instruction, Located, Source, Span, Step, Strategy};
 
 /// A step, and where in an appup it was written, if it was.
 #[derive(Debug, Clone)]
@@ -38,6 +38,7 @@ pub(crate) fn translate(
                 step: Step::LoadObjectCode {
                     component: change.component.into(),
                     version: change.to.clone(),
+                    pre_purge: None,
                 },
                 place: None,
             },
@@ -195,6 +196,9 @@ fn group_steps(group: &Group<'_>, direction: Direction) -> Vec<Step> {
             from: change.from.clone(),
             to: change.to.clone(),
             extra: (!extra.is_empty()).then(|| extra.clone()),
+            strategy: Strategy::Eager,
+            via: None,
+            hops: Vec::new(),
         });
         match change.direction() {
             Direction::Up => steps.extend([Some(load), code_change].into_iter().flatten()),

@@ -12,7 +12,7 @@ use crate::fault;
 use crate::journal::{Kind, Verdict};
 use crate::protocol::{Outcome, Planned, Progress, Response, Upgraded, code};
 use crate::release::ReleasePackage;
-use crate::upgrade::{Goal, Upgrade, UpgradeError, Way};
+use crate::upgrade::{Goal, Upgrade, UpgradeError, Way, steps};
 
 /// Why a request cannot be met, with the exit code for it.
 pub(super) struct Refusal {
@@ -74,6 +74,9 @@ pub(super) fn plan(core: &Core, to: &ReleasePackage) -> Result<Plan, Refusal> {
         .and_then(|relup| script(relup, from.version.clone(), target.version.clone()))
     {
         plan.steps = script;
+    }
+    if let Some(text) = steps::refusal(&plan.steps) {
+        return Err(Refusal::new(code::LINT, text));
     }
     Ok(plan)
 }
@@ -248,7 +251,11 @@ fn steps_back(core: &Core, to: &Arc<ReleasePackage>) -> Vec<Step> {
     let mut steps = Vec::new();
     for (component, version, _) in &changed {
         let (component, version) = (component.clone(), version.clone());
-        steps.push(Step::LoadObjectCode { component, version });
+        steps.push(Step::LoadObjectCode {
+            component,
+            version,
+            pre_purge: None,
+        });
     }
     steps.push(Step::PointOfNoReturn);
     steps.push(Step::Suspend {

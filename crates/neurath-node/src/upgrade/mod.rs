@@ -8,6 +8,7 @@
 mod error;
 mod outside;
 mod part;
+pub(crate) mod steps;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -230,9 +231,9 @@ impl<'a> Upgrade<'a> {
 
     fn step(&mut self, step: &Step) -> Result<(), UpgradeError> {
         match step {
-            Step::LoadObjectCode { component, version } => {
-                self.load_object_code(component, &version.to_string())
-            }
+            Step::LoadObjectCode {
+                component, version, ..
+            } => self.load_object_code(component, &version.to_string()),
             Step::PointOfNoReturn => Ok(self.core.journal.sync()?),
             Step::Suspend {
                 components,
