@@ -170,7 +170,7 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Appup> {
         version: record.version("version"),
         up: entries(record, "up", "from", reader),
         down: entries(record, "down", "to", reader),
-        lints: settings(record, reader),
+        lints: settings(record),
         source: reader.source.clone(),
     })
 }

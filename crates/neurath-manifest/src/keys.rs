@@ -5,6 +5,8 @@
 pub(crate) enum Kind {
     /// A string.
     Text,
+    /// A string that says something: not only blanks.
+    Reason,
     /// A name (see `scalar::check_name`).
     Name,
     /// A cargo package, or `package/example` (see `scalar::check_library`).
@@ -29,12 +31,16 @@ pub(crate) enum Kind {
     Free,
     /// An array of values of one kind.
     List { of: &'static Kind, empty: bool },
+    /// An array of names, none of them twice.
+    Names { empty: bool },
     /// A table from names to values of one kind.
     Map { of: &'static Kind, empty: bool },
     /// A table from codes of lints to values of one kind.
     Codes(&'static Kind),
     /// A table with these keys.
     Table(&'static [Key]),
+    /// What an apply calls: the keys of `APPLY_HOOK`, or those of `APPLY_COMMAND`.
+    Apply,
     /// A string of the first kind, or a table of the second.
     Either(&'static Kind, &'static Kind),
     /// One step: a table with exactly one instruction.
@@ -48,6 +54,20 @@ pub(crate) enum Steps {
     All,
     /// The low-level ones (a relup).
     Low,
+}
+
+/// No component manifest, appup or release has more bytes.
+pub(crate) const MANIFEST_LIMIT: usize = 4 << 20;
+
+/// No relup, and no script of a plan, has more bytes.
+pub(crate) const SCRIPT_LIMIT: usize = 16 << 20;
+
+/// A kind of file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct File {
+    pub(crate) keys: &'static [Key],
+    /// A larger text is refused before it is parsed.
+    pub(crate) text_limit: usize,
 }
 
 /// One key of a table.
@@ -96,7 +116,14 @@ const fn may(name: &'static str, kind: Kind, doc: &'static str) -> Key {
     }
 }
 
-const NAMES: Kind = Kind::List {
+const NAMES: Kind = Kind::Names { empty: false };
+
+/// What `Kind::Names` is read as.
+pub(crate) const ANY_NAMES: Kind = Kind::List {
+    of: &Kind::Name,
+    empty: true,
+};
+pub(crate) const SOME_NAMES: Kind = Kind::List {
     of: &Kind::Name,
     empty: false,
 };
@@ -104,7 +131,12 @@ const START_TYPES: Kind = Kind::OneOf(&["permanent", "transient", "temporary", "
 const PURGE_KINDS: Kind = Kind::OneOf(&["soft", "brutal"]);
 
 /// `manifests/<component>/<version>.toml`
-pub(crate) const COMPONENT: &[Key] = &[
+pub(crate) const COMPONENT: File = File {
+    keys: COMPONENT_KEYS,
+    text_limit: MANIFEST_LIMIT,
+};
+
+const COMPONENT_KEYS: &[Key] = &[
     must("name", Kind::Name, "Name of the component."),
     must("version", Kind::Version, "Version of the component."),
     must(
@@ -144,7 +176,12 @@ const REGION: &[Key] = &[
 ];
 
 /// `manifests/<component>/<version>.appup.toml`
-pub(crate) const APPUP: &[Key] = &[
+pub(crate) const APPUP: File = File {
+    keys: APPUP_KEYS,
+    text_limit: MANIFEST_LIMIT,
+};
+
+const APPUP_KEYS: &[Key] = &[
     may(
         "name",
         Kind::Name,
@@ -186,7 +223,7 @@ const LINT: &[Key] = &[
         Kind::OneOf(&["allow", "warn", "deny"]),
         "How much a finding matters here.",
     ),
-    must("reason", Kind::Text, "Why. Must not be empty."),
+    must("reason", Kind::Reason, "Why. Must not be empty."),
     may(
         "components",
         NAMES,
@@ -208,7 +245,7 @@ const APPUP_UP: &[Key] = &[
     must("instructions", INSTRUCTIONS, "What to do, in order."),
     may(
         "irreversible",
-        Kind::Text,
+        Kind::Reason,
         "Why there is no way back, or none that undoes every instruction. Default: there is one.",
     ),
 ];
@@ -223,7 +260,12 @@ const APPUP_DOWN: &[Key] = &[
 ];
 
 /// `releases/<release>/<version>.toml`
-pub(crate) const RELEASE: &[Key] = &[
+pub(crate) const RELEASE: File = File {
+    keys: RELEASE_KEYS,
+    text_limit: MANIFEST_LIMIT,
+};
+
+const RELEASE_KEYS: &[Key] = &[
     must("name", Kind::Name, "Name of the release."),
     must("version", Kind::Version, "Version of the release."),
     must("node", Kind::Version, "Version of the node that runs it."),
@@ -265,16 +307,18 @@ const CONFIRM: &[Key] = &[
     ),
     may(
         "checks",
-        Kind::List {
-            of: &Kind::Name,
-            empty: true,
-        },
+        Kind::Names { empty: true },
         "Health checks that must hold for the window.",
     ),
 ];
 
 /// `releases/<release>/<version>.relup.toml`
-pub(crate) const RELUP: &[Key] = &[
+pub(crate) const RELUP: File = File {
+    keys: RELUP_KEYS,
+    text_limit: SCRIPT_LIMIT,
+};
+
+const RELUP_KEYS: &[Key] = &[
     must("name", Kind::Name, "Name of the release."),
     must(
         "version",
@@ -320,7 +364,12 @@ const RELUP_DOWN: &[Key] = &[
 ];
 
 /// A script alone, as in a plan.
-pub(crate) const SCRIPT_ALONE: &[Key] = &[must("script", SCRIPT, "The low-level steps, in order.")];
+pub(crate) const SCRIPT_ALONE: File = File {
+    keys: SCRIPT_ALONE_KEYS,
+    text_limit: SCRIPT_LIMIT,
+};
+
+const SCRIPT_ALONE_KEYS: &[Key] = &[must("script", SCRIPT, "The low-level steps, in order.")];
 
 const CHANGE: Kind = Kind::Either(&Kind::OneOf(&["soft"]), &Kind::Table(CHANGE_TABLE));
 const CHANGE_TABLE: &[Key] = &[must(
@@ -329,30 +378,41 @@ const CHANGE_TABLE: &[Key] = &[must(
     "Call code_change; this table reaches it as `extra`.",
 )];
 
-const APPLY: &[Key] = &[
+/// An apply that calls a hook.
+pub(crate) const APPLY_HOOK: &[Key] = &[
+    must(
+        "component",
+        Kind::Name,
+        "The component that exports the hook.",
+    ),
+    must("hook", Kind::Name, "The hook to call."),
+    may("args", Kind::Free, "What the hook is given."),
+];
+
+/// An apply that calls a command.
+pub(crate) const APPLY_COMMAND: &[Key] = &[must("command", COMMAND, COMMAND_DOC)];
+
+const COMMAND: Kind = Kind::List {
+    of: &Kind::Text,
+    empty: false,
+};
+const COMMAND_DOC: &str = "A command with its arguments, in place of a hook.";
+
+/// The keys of both, as the reader takes them in before it says which do not go together.
+pub(crate) const APPLY: &[Key] = &[
     may(
         "component",
         Kind::Name,
         "The component that exports the hook.",
     ),
     may("hook", Kind::Name, "The hook to call."),
-    may(
-        "command",
-        Kind::List {
-            of: &Kind::Text,
-            empty: false,
-        },
-        "A command with its arguments, in place of a hook.",
-    ),
+    may("command", COMMAND, COMMAND_DOC),
     may("args", Kind::Free, "What the hook is given."),
 ];
 
 const ALL_DEPENDS: Key = may(
     "depends_on",
-    Kind::List {
-        of: &Kind::Name,
-        empty: true,
-    },
+    Kind::Names { empty: true },
     "Changed after these components, suspended before them.",
 );
 const TYPE: Key = may(
@@ -580,7 +640,7 @@ pub(crate) const SHAPES: &[Shape] = &[
         doc: "Call a hook of a component, or a command; its failure counts.",
         keys: &[must(
             "apply",
-            Kind::Table(APPLY),
+            Kind::Apply,
             "What to call: `component` and `hook`, or `command`.",
         )],
     },

@@ -11,6 +11,7 @@ mod appup;
 pub mod codes;
 mod component;
 mod diagnostic;
+mod free;
 mod keys;
 mod lint;
 mod reader;
@@ -24,6 +25,7 @@ mod source;
 mod step;
 mod suggest;
 mod toml_text;
+mod words;
 
 pub use appup::{Appup, AppupEntry, Change, Instruction, LoadCode, ModType, Update};
 pub use component::{Component, Dependency, Durability, Region};

@@ -1,7 +1,5 @@
 //! `[lints]`: how much a finding matters here, and why.
 
-use crate::codes;
-use crate::reader::Reader;
 use crate::record::{Record, Val};
 use crate::source::Span;
 
@@ -52,7 +50,7 @@ impl LintSetting {
 }
 
 /// The settings of a file.
-pub(crate) fn settings(record: &Record, reader: &mut Reader) -> Vec<LintSetting> {
+pub(crate) fn settings(record: &Record) -> Vec<LintSetting> {
     let mut settings = Vec::new();
     for (code, value) in record.map("lints") {
         let Val::Table(table) = &value.value else {
@@ -61,12 +59,6 @@ pub(crate) fn settings(record: &Record, reader: &mut Reader) -> Vec<LintSetting>
         let (Some(level), Some(reason)) = (table.text("level"), table.text("reason")) else {
             continue;
         };
-        if reason.trim().is_empty() {
-            let span = table.span("reason").unwrap_or_else(|| code.span.clone());
-            let message = format!("`{}` is given a level without a reason", code.value);
-            let help = "say why this is right here: whoever reads the file next will ask";
-            reader.report(codes::EMPTY, &span, message, "empty", help);
-        }
         settings.push(LintSetting {
             code: code.value.clone(),
             level: match level.as_str() {

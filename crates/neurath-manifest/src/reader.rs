@@ -2,19 +2,22 @@
 
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::keys::{Key, Kind, Shape, Steps, shapes};
+use crate::keys::{ANY_NAMES, APPLY, File, Key, Kind, SOME_NAMES, Shape, Steps, shapes};
 use crate::record::{Record, Val};
 use crate::scalar::{
-    ScalarError, check_library, check_name, check_size, is_code, parse_duration, parse_size,
+    REQUIREMENT_LIMIT, ScalarError, VERSION_LIMIT, check_library, check_name, check_size, is_code,
+    parse_duration, parse_size,
 };
 use crate::source::{Located, Source, Span};
 use crate::suggest::nearest;
+use crate::words::{cut, describe, example, list, shown, type_name};
 use semver::{Version, VersionReq};
+use std::collections::HashSet;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-/// No manifest is larger than this.
-const TEXT_LIMIT: usize = 4 << 20;
+/// No table and no array has more entries.
+pub(crate) const ENTRY_LIMIT: usize = 65_536;
 
 /// More problems than this are only counted: such a file is not a manifest.
 const PROBLEM_LIMIT: usize = 1000;
@@ -24,7 +27,7 @@ const PROBLEM_LIMIT: usize = 1000;
 pub(crate) fn read<T>(
     file: &str,
     text: &str,
-    keys: &'static [Key],
+    kind: File,
     build: impl FnOnce(&Record, &mut Reader) -> Option<T>,
 ) -> Result<T, Diagnostics> {
     let mut reader = Reader {
@@ -33,7 +36,7 @@ pub(crate) fn read<T>(
         more: 0,
     };
     let built = reader
-        .document(keys)
+        .document(kind)
         .and_then(|record| build(&record, &mut reader));
     match built {
         Some(value) if reader.problems.is_empty() => Ok(value),
@@ -86,15 +89,16 @@ impl Reader {
         self.problems.push(diagnostic);
     }
 
-    fn document(&mut self, keys: &'static [Key]) -> Option<Record> {
+    fn document(&mut self, kind: File) -> Option<Record> {
         let source = self.source.clone();
-        if source.text().len() > TEXT_LIMIT {
+        if source.text().len() > kind.text_limit {
             self.problems.push(
                 Diagnostic::error(
                     codes::TOO_LARGE,
                     format!(
-                        "the file has {} bytes, more than 4 MiB",
-                        source.text().len()
+                        "the file has {} bytes, more than {} MiB",
+                        source.text().len(),
+                        kind.text_limit >> 20
                     ),
                 )
                 .in_file(&Source::new(source.file(), ""))
@@ -111,7 +115,7 @@ impl Reader {
             return None;
         }
         let span = 0..source.text().len().min(1);
-        Some(self.table(table.get_ref(), keys, &span, "this file"))
+        Some(self.table(table.get_ref(), kind.keys, &span, "this file"))
     }
 
     /// Reports an error of the TOML parser; returns whether the rest is still worth a look.
@@ -159,9 +163,13 @@ impl Reader {
         what: &str,
     ) -> Record {
         let mut record = Record::default();
+        if !self.few_enough(table.len(), span, what) {
+            return record;
+        }
         for (name, value) in in_order(table) {
             match keys.iter().find(|key| key.name == name.get_ref().as_ref()) {
                 Some(key) => {
+                    record.given.push(key.name);
                     if let Some(val) = self.value(value, &key.kind, key.name) {
                         record
                             .fields
@@ -197,7 +205,7 @@ impl Reader {
         self.report(
             codes::UNKNOWN_KEY,
             span,
-            format!("there is no key {name:?} here"),
+            format!("there is no key {} here", shown(name)),
             "unknown key",
             &help,
         );
@@ -212,6 +220,16 @@ impl Reader {
         let span = value.span();
         match kind {
             Kind::Text => self.string(value, kind, key).map(Val::Text),
+            Kind::Reason => {
+                let text = self.string(value, kind, key)?;
+                if text.trim().is_empty() {
+                    let message = format!("`{key}` says nothing");
+                    let help = "say why this is right here: whoever reads the file next will ask";
+                    self.report(codes::EMPTY, &span, message, "empty", help);
+                    return None;
+                }
+                Some(Val::Text(text))
+            }
             Kind::Name => self
                 .string(value, kind, key)
                 .and_then(|text| self.name(&text, check_name(&text), &span, key))
@@ -233,7 +251,7 @@ impl Reader {
                 match parse_duration(&text) {
                     Ok(duration) => Some(Val::Duration(duration)),
                     Err(error) => {
-                        let message = format!("{text:?} is not a duration: {error}");
+                        let message = format!("{} is not a duration: {error}", shown(&text));
                         self.report(
                             codes::BAD_DURATION,
                             &span,
@@ -294,14 +312,14 @@ impl Reader {
                 self.report(
                     codes::NOT_ALLOWED,
                     &span,
-                    format!("`{key}` cannot be {text:?}"),
+                    format!("`{key}` cannot be {}", shown(&text)),
                     "not a value it can have",
                     &help,
                 );
                 None
             }
             Kind::Free => match value.get_ref() {
-                DeValue::Table(table) => Some(Val::Free(self.free(table))),
+                DeValue::Table(table) => Some(Val::Free(self.free(table, &span))),
                 _ => self.wrong_type(value, kind, key),
             },
             Kind::List { of, empty } => {
@@ -317,6 +335,9 @@ impl Reader {
                         "name at least one, or leave the whole out",
                     );
                 }
+                if !self.few_enough(array.len(), &span, &format!("`{key}`")) {
+                    return None;
+                }
                 let mut values = Vec::with_capacity(array.len());
                 for element in array.iter() {
                     if let Some(val) = self.value(element, of, key) {
@@ -325,6 +346,13 @@ impl Reader {
                 }
                 Some(Val::List(values))
             }
+            Kind::Names { empty } => {
+                let list = if *empty { &ANY_NAMES } else { &SOME_NAMES };
+                let names = self.value(value, list, key)?;
+                self.distinct(&names, key);
+                Some(names)
+            }
+            Kind::Apply => self.value(value, &Kind::Table(APPLY), key),
             Kind::Map { of, empty } => {
                 let DeValue::Table(table) = value.get_ref() else {
                     return self.wrong_type(value, kind, key);
@@ -338,6 +366,9 @@ impl Reader {
                         "name at least one",
                     );
                 }
+                if !self.few_enough(table.len(), &span, &format!("`{key}`")) {
+                    return None;
+                }
                 let mut values = Vec::with_capacity(table.len());
                 for (name, element) in in_order(table) {
                     let checked = self.name(
@@ -346,7 +377,10 @@ impl Reader {
                         &name.span(),
                         key,
                     );
-                    let val = self.value(element, of, name.get_ref());
+                    let val = match checked {
+                        Some(_) => self.value(element, of, name.get_ref()),
+                        None => None,
+                    };
                     if let (Some(text), Some(val)) = (checked, val) {
                         values.push((
                             Located::new(text, name.span()),
@@ -357,6 +391,11 @@ impl Reader {
                 Some(Val::Map(values))
             }
             Kind::Codes(of) => match value.get_ref() {
+                DeValue::Table(table)
+                    if !self.few_enough(table.len(), &span, &format!("`{key}`")) =>
+                {
+                    None
+                }
                 DeValue::Table(table) => Some(Val::Map(self.by_code(table, of))),
                 _ => self.wrong_type(value, kind, key),
             },
@@ -391,7 +430,7 @@ impl Reader {
         for (name, element) in in_order(table) {
             let text = name.get_ref();
             if !is_code(text) {
-                let message = format!("{text:?} is not the code of a lint");
+                let message = format!("{} is not the code of a lint", shown(text));
                 let help = "a code is a capital letter and three digits, as in D101";
                 self.report(codes::BAD_CODE, &name.span(), message, "not a code", help);
                 continue;
@@ -472,7 +511,7 @@ impl Reader {
         let verbs = || shapes(steps).map(Shape::verb);
         for (name, _) in in_order(table) {
             if let Some(near) = nearest(name.get_ref(), verbs()) {
-                let message = format!("there is no instruction {:?}", name.get_ref());
+                let message = format!("there is no instruction {}", shown(name.get_ref()));
                 self.report(
                     codes::NO_INSTRUCTION,
                     &name.span(),
@@ -525,7 +564,7 @@ impl Reader {
         match checked {
             Ok(()) => Some(text.to_string()),
             Err(error) => {
-                let message = format!("{text:?} is not a name, in `{key}`: {error}");
+                let message = format!("{} is not a name, in `{key}`: {error}", shown(text));
                 self.report(
                     codes::BAD_NAME,
                     span,
@@ -539,10 +578,15 @@ impl Reader {
     }
 
     fn version(&mut self, text: &str, span: &Span) -> Option<Version> {
-        match Version::parse(text) {
+        let parsed = if text.len() > VERSION_LIMIT {
+            Err(format!("it is longer than {VERSION_LIMIT} characters"))
+        } else {
+            Version::parse(text).map_err(|error| error.to_string())
+        };
+        match parsed {
             Ok(version) => Some(version),
             Err(error) => {
-                let message = format!("{text:?} is not a version: {error}");
+                let message = format!("{} is not a version: {error}", shown(text));
                 self.report(
                     codes::BAD_VERSION,
                     span,
@@ -556,10 +600,15 @@ impl Reader {
     }
 
     fn requirement(&mut self, text: &str, span: &Span) -> Option<VersionReq> {
-        match VersionReq::parse(text) {
+        let parsed = if text.len() > REQUIREMENT_LIMIT {
+            Err(format!("it is longer than {REQUIREMENT_LIMIT} characters"))
+        } else {
+            VersionReq::parse(text).map_err(|error| error.to_string())
+        };
+        match parsed {
             Ok(requirement) => Some(requirement),
             Err(error) => {
-                let message = format!("{text:?} is not a version requirement: {error}");
+                let message = format!("{} is not a version requirement: {error}", shown(text));
                 self.report(
                     codes::BAD_REQUIREMENT,
                     span,
@@ -574,11 +623,11 @@ impl Reader {
 
     fn size(&mut self, value: &Spanned<DeValue<'_>>, key: &str) -> Option<u64> {
         let (shown, size) = match value.get_ref() {
-            DeValue::String(text) => (format!("{:?}", text.as_ref()), parse_size(text)),
+            DeValue::String(text) => (shown(text), parse_size(text)),
             DeValue::Integer(integer) => {
                 let number = parse_integer(integer).and_then(|number| u64::try_from(number).ok());
                 (
-                    integer.to_string(),
+                    cut(&integer.to_string()).to_string(),
                     number
                         .ok_or(crate::scalar::ScalarError::Large)
                         .and_then(check_size),
@@ -602,61 +651,35 @@ impl Reader {
         }
     }
 
-    /// A table of anything, as it stands.
-    fn free(&mut self, table: &DeTable<'_>) -> toml::Table {
-        let mut free = toml::Table::new();
-        for (name, value) in in_order(table) {
-            if let Some(value) = self.free_value(value) {
-                free.insert(name.get_ref().to_string(), value);
-            }
+    /// Whether so many entries are read at all.
+    pub(crate) fn few_enough(&mut self, entries: usize, span: &Span, what: &str) -> bool {
+        let few = entries <= ENTRY_LIMIT;
+        if !few {
+            let message = format!("{what} has {entries} entries, more than {ENTRY_LIMIT}");
+            let help = "check that this is the file that was meant";
+            self.report(codes::TOO_LARGE, span, message, "too many", help);
         }
-        free
+        few
     }
 
-    fn free_value(&mut self, value: &Spanned<DeValue<'_>>) -> Option<toml::Value> {
-        Some(match value.get_ref() {
-            DeValue::String(text) => toml::Value::String(text.to_string()),
-            DeValue::Integer(integer) => match parse_integer(integer) {
-                Some(number) => toml::Value::Integer(number),
-                None => {
-                    self.report(
-                        codes::OUT_OF_RANGE,
-                        &value.span(),
-                        "the number does not fit into 64 bits".into(),
-                        "out of range",
-                        "",
-                    );
-                    return None;
-                }
-            },
-            DeValue::Float(float) => match float.as_str().replace('_', "").parse() {
-                Ok(number) => toml::Value::Float(number),
-                Err(_) => {
-                    self.report(
-                        codes::OUT_OF_RANGE,
-                        &value.span(),
-                        "the number cannot be held".into(),
-                        "out of range",
-                        "",
-                    );
-                    return None;
-                }
-            },
-            DeValue::Boolean(value) => toml::Value::Boolean(*value),
-            DeValue::Datetime(datetime) => toml::Value::Datetime(*datetime),
-            DeValue::Array(array) => toml::Value::Array(
-                array
-                    .iter()
-                    .filter_map(|element| self.free_value(element))
-                    .collect(),
-            ),
-            DeValue::Table(table) => toml::Value::Table(self.free(table)),
-        })
+    /// Reports names that are there twice.
+    fn distinct(&mut self, names: &Val, key: &str) {
+        let Val::List(names) = names else { return };
+        let mut seen = HashSet::new();
+        for name in names {
+            if let Val::Text(text) = &name.value
+                && !seen.insert(text.as_str())
+            {
+                let message = format!("`{text}` is named twice in one `{key}`");
+                let help = "remove one of the two";
+                self.report(codes::DUPLICATE, &name.span, message, "named before", help);
+            }
+        }
     }
 }
 
 /// The entries of a table in the order in which they are written.
-fn in_order<'a, 'i>(
+pub(crate) fn in_order<'a, 'i>(
     table: &'a DeTable<'i>,
 ) -> Vec<(
     &'a Spanned<std::borrow::Cow<'i, str>>,
@@ -667,74 +690,6 @@ fn in_order<'a, 'i>(
     entries
 }
 
-fn parse_integer(integer: &DeInteger<'_>) -> Option<i64> {
+pub(crate) fn parse_integer(integer: &DeInteger<'_>) -> Option<i64> {
     i64::from_str_radix(&integer.as_str().replace('_', ""), integer.radix()).ok()
-}
-
-fn type_name(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "an integer",
-        DeValue::Float(_) => "a float",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "an array",
-        DeValue::Table(_) => "a table",
-    }
-}
-
-fn describe(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Text => "a string",
-        Kind::Name | Kind::Library => "a name, in quotes",
-        Kind::Version => "a version, in quotes",
-        Kind::Requirement => "a version requirement, in quotes",
-        Kind::Duration => "a duration, in quotes",
-        Kind::Size => "a size",
-        Kind::Integer { .. } => "a whole number",
-        Kind::Bool | Kind::True => "a boolean",
-        Kind::OneOf(_) => "a string",
-        Kind::Free | Kind::Map { .. } | Kind::Codes(_) | Kind::Table(_) => "a table",
-        Kind::List { .. } => "an array",
-        Kind::Either(..) => "a string or a table",
-        Kind::Step(_) => "a table with one instruction",
-    }
-}
-
-fn example(kind: &Kind) -> String {
-    match kind {
-        Kind::Text | Kind::Name | Kind::Library => "\"store\"".into(),
-        Kind::Version => "\"1.0.0\"".into(),
-        Kind::Requirement => "\"^1.0\"".into(),
-        Kind::Duration => "\"5s\"".into(),
-        Kind::Size => "\"64MiB\"".into(),
-        Kind::Integer { min, .. } => min.to_string(),
-        Kind::Bool | Kind::True => "true".into(),
-        Kind::OneOf(allowed) => format!("\"{}\"", allowed[0]),
-        Kind::Free => "{ }".into(),
-        Kind::List { of, .. } => format!("[{}]", example(of)),
-        Kind::Map { of, .. } => format!("{{ store = {} }}", example(of)),
-        Kind::Codes(of) => format!("{{ D101 = {} }}", example(of)),
-        Kind::Table(keys) => {
-            let required = keys.iter().filter(|key| key.required);
-            let inner: Vec<String> = required
-                .map(|key| format!("{} = {}", key.name, example(&key.kind)))
-                .collect();
-            if inner.is_empty() {
-                "{ }".into()
-            } else {
-                format!("{{ {} }}", inner.join(", "))
-            }
-        }
-        Kind::Either(text, _) => example(text),
-        Kind::Step(Steps::All) => "{ update = \"store\" }".into(),
-        Kind::Step(Steps::Low) => "{ resume = [\"store\"] }".into(),
-    }
-}
-
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
 }

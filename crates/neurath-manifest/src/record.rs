@@ -25,6 +25,8 @@ pub(crate) struct Record {
     pub(crate) verb: &'static str,
     pub(crate) low: bool,
     pub(crate) fields: Vec<(&'static str, Located<Val>)>,
+    /// The keys that are there, those whose values are not right, too.
+    pub(crate) given: Vec<&'static str>,
 }
 
 impl Record {
@@ -35,8 +37,9 @@ impl Record {
             .map(|(_, value)| value)
     }
 
+    /// Whether the key is there, whatever its value is.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.get(key).is_some()
+        self.given.contains(&key)
     }
 
     pub(crate) fn span(&self, key: &str) -> Option<Span> {
@@ -119,17 +122,11 @@ impl Record {
 
     /// The elements of an array of strings.
     pub(crate) fn texts(&self, key: &str) -> Vec<String> {
-        self.located_texts(key).map(|text| text.value).collect()
-    }
-
-    /// The same, with their places.
-    pub(crate) fn located_texts(&self, key: &str) -> impl Iterator<Item = Located<String>> {
-        self.list(key)
-            .iter()
-            .filter_map(|element| match &element.value {
-                Val::Text(text) => Some(Located::new(text.clone(), element.span.clone())),
-                _ => None,
-            })
+        let text = |element: &Located<Val>| match &element.value {
+            Val::Text(text) => Some(text.clone()),
+            _ => None,
+        };
+        self.list(key).iter().filter_map(text).collect()
     }
 
     /// The entries of a table from names to values.

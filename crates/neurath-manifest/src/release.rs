@@ -152,7 +152,7 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Release> {
         node_span: record.span("node")?,
         components,
         confirm,
-        lints: settings(record, reader),
+        lints: settings(record),
         source: reader.source.clone(),
     })
 }

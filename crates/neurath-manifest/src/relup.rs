@@ -9,6 +9,7 @@ use crate::source::{Located, Source, Span};
 use crate::step::Step;
 use crate::toml_text::quoted;
 use semver::Version;
+use std::collections::HashSet;
 
 /// The scripts that lead to a release from earlier ones, and back.
 #[derive(Debug, Clone)]
@@ -100,6 +101,7 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Relup> {
 
 fn entries(record: &Record, list: &str, other_end: &str, reader: &mut Reader) -> Vec<RelupEntry> {
     let mut entries: Vec<RelupEntry> = Vec::new();
+    let mut bases = HashSet::new();
     for (table, _) in record.tables(list) {
         let mut script = Vec::new();
         for (step, span) in table.tables("script") {
@@ -110,7 +112,7 @@ fn entries(record: &Record, list: &str, other_end: &str, reader: &mut Reader) ->
         let (Some(base), Some(span)) = (table.version(other_end), table.span(other_end)) else {
             continue;
         };
-        if entries.iter().any(|entry| entry.base == base) {
+        if !bases.insert(base.clone()) {
             let message = format!("there are two `{list}` scripts for {base}");
             reader.report(
                 codes::DUPLICATE,

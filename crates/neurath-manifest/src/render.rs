@@ -3,6 +3,9 @@
 use crate::diagnostic::{Diagnostic, Place, Severity};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
+/// Lines with more bytes are named, and not shown.
+const SHOWN_LIMIT: usize = 16 << 10;
+
 pub(crate) fn render(diagnostic: &Diagnostic, colour: bool) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
@@ -31,18 +34,24 @@ pub(crate) fn render(diagnostic: &Diagnostic, colour: bool) -> String {
 
 fn add<'a>(group: Group<'a>, place: &'a Place, kind: AnnotationKind) -> Group<'a> {
     let source = &place.source;
-    match &place.span {
-        Some(span) if !source.text().is_empty() => {
-            let mut annotation = kind.span(source.clamp(span));
-            if !place.label.is_empty() {
-                annotation = annotation.label(place.label.as_str());
-            }
-            group.element(
-                Snippet::source(source.text())
-                    .path(source.file())
-                    .annotation(annotation),
-            )
-        }
-        _ => group.element(Origin::path(source.file())),
+    let Some(span) = place.span.as_ref().filter(|_| !source.text().is_empty()) else {
+        return group.element(Origin::path(source.file()));
+    };
+    // Only the lines that are shown: a large file with many problems would take long otherwise.
+    let (text, first, within) = source.lines(span);
+    if text.len() > SHOWN_LIMIT {
+        let (line, column) = source.line_column(span.start);
+        let origin = Origin::path(source.file()).line(line).char_column(column);
+        return group.element(origin);
     }
+    let mut annotation = kind.span(within);
+    if !place.label.is_empty() {
+        annotation = annotation.label(place.label.as_str());
+    }
+    group.element(
+        Snippet::source(text)
+            .line_start(first)
+            .path(source.file())
+            .annotation(annotation),
+    )
 }

@@ -5,6 +5,15 @@ use std::time::Duration;
 /// The longest name.
 pub const NAME_LIMIT: usize = 64;
 
+/// The longest version: with its name and an ending, it is the name of a file.
+pub const VERSION_LIMIT: usize = 128;
+
+/// The longest version requirement.
+pub const REQUIREMENT_LIMIT: usize = 512;
+
+/// The most digits that are read: more are no number that anybody meant.
+const DIGIT_LIMIT: usize = 20;
+
 /// Why a text is not a duration, a size or a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ScalarError {
@@ -42,9 +51,12 @@ fn split(text: &str) -> Result<(u64, &str), ScalarError> {
     if digits.is_empty() {
         return Err(ScalarError::Shape);
     }
+    if digits.len() > DIGIT_LIMIT {
+        return Err(ScalarError::Large);
+    }
     Ok((
         digits.parse().map_err(|_| ScalarError::Large)?,
-        unit.trim_start(),
+        unit.trim_start_matches(' '),
     ))
 }
 

@@ -46,9 +46,26 @@ impl Source {
             end -= 1;
         }
         let before = &self.text[..end];
-        let line = before.matches('\n').count() + 1;
         let start = before.rfind('\n').map_or(0, |at| at + 1);
-        (line, before[start..].chars().count() + 1)
+        (
+            line_of(&self.text, end),
+            before[start..].chars().count() + 1,
+        )
+    }
+
+    /// The whole lines of a span with the number of the first, and the span in them.
+    pub(crate) fn lines(&self, span: &Span) -> (&str, usize, Span) {
+        let span = self.clamp(span);
+        let start = self.text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = self.text[span.end..]
+            .find('\n')
+            .map_or(self.text.len(), |at| span.end + at);
+        let text = &self.text[start..end];
+        (
+            text,
+            line_of(&self.text, start),
+            span.start - start..span.end - start,
+        )
     }
 
     /// The span, cut to the text and to character boundaries.
@@ -63,6 +80,12 @@ impl Source {
         }
         start..end
     }
+}
+
+/// The number of the line that a byte is on, from one.
+fn line_of(text: &str, at: usize) -> usize {
+    let before = text.as_bytes()[..at].iter();
+    before.filter(|byte| **byte == b'\n').count() + 1
 }
 
 /// A value together with its place.

@@ -409,7 +409,7 @@ impl Step {
             },
             "point_of_no_return" => Self::PointOfNoReturn,
             "suspend" => Self::Suspend {
-                components: distinct(record, reader),
+                components: components(),
                 timeout: record.duration("timeout"),
             },
             "load" => Self::Load {
@@ -435,13 +435,13 @@ impl Step {
                 kind: PurgeKind::from_key(record.text("kind")),
             },
             "resume" => Self::Resume {
-                components: distinct(record, reader),
+                components: components(),
             },
             "stop" => Self::Stop {
-                components: distinct(record, reader),
+                components: components(),
             },
             "start" => Self::Start {
-                components: distinct(record, reader),
+                components: components(),
             },
             "move_state" => Self::MoveState {
                 name: component()?,
@@ -464,25 +464,6 @@ impl Step {
             _ => return None,
         })
     }
-}
-
-/// The names of a list; one that is there twice is reported.
-fn distinct(record: &Record, reader: &mut Reader) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for name in record.located_texts(record.verb) {
-        if names.contains(&name.value) {
-            let message = format!("`{}` is named twice in one `{}`", name.value, record.verb);
-            reader.report(
-                codes::DUPLICATE,
-                &name.span,
-                message,
-                "named before",
-                "remove one of the two",
-            );
-        }
-        names.push(name.value);
-    }
-    names
 }
 
 impl Hop {

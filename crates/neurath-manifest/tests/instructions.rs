@@ -87,7 +87,7 @@ fn an_appup_has_high_and_low_level_instructions() {
             ..
         }
     ));
-    assert!(matches!(found[11], Instruction::Low(Step::Load { .. })));
+    assert!(matches!(found[12], Instruction::Low(Step::Load { .. })));
 }
 
 #[test]
