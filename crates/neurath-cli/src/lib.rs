@@ -10,6 +10,7 @@ pub mod cli;
 mod commands;
 pub mod control;
 pub mod exit;
+pub mod fuzz;
 pub mod manifests;
 pub mod node_process;
 pub mod numbers;

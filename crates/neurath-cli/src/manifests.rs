@@ -53,38 +53,62 @@ impl Project {
     ///
     /// All that is wrong with any file, or a folder that cannot be read.
     pub fn read(folders: &Folders) -> anyhow::Result<Self> {
-        let mut project = Self::default();
-        let mut problems = Vec::new();
-        for (name, version, kind, path) in files(&folders.manifests)? {
-            let key = (name, version);
-            match kind {
-                Kind::Plain => read(
-                    &path,
-                    key,
-                    Component::parse,
-                    &mut project.components,
-                    &mut problems,
-                )?,
-                Kind::Appup => read(&path, key, Appup::parse, &mut project.appups, &mut problems)?,
-                Kind::Relup => problems.push(misplaced(&path, "a relup", &folders.releases)),
+        let mut sources = Vec::new();
+        for (folder, path) in [
+            (Folder::Manifests, &folders.manifests),
+            (Folder::Releases, &folders.releases),
+        ] {
+            for path in files(path)? {
+                if let Some((name, version, kind)) = place(&path) {
+                    let text = std::fs::read_to_string(&path)
+                        .with_context(|| format!("cannot read {}", path.display()))?;
+                    let path = path.display().to_string();
+                    sources.push(SourceFile {
+                        folder,
+                        kind,
+                        key: (name, version),
+                        path,
+                        text,
+                    });
+                }
             }
         }
-        for (name, version, kind, path) in files(&folders.releases)? {
-            let key = (name, version);
-            match kind {
-                Kind::Plain => read(
-                    &path,
-                    key,
-                    Release::parse,
-                    &mut project.releases,
-                    &mut problems,
-                )?,
-                Kind::Relup => read(&path, key, Relup::parse, &mut project.relups, &mut problems)?,
-                Kind::Appup => problems.push(misplaced(&path, "an appup", &folders.manifests)),
+        Ok(Self::of(sources).map_err(CommandError::Refused)?)
+    }
+
+    /// The project of these files.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with any file.
+    pub fn of(sources: impl IntoIterator<Item = SourceFile>) -> Result<Self, Diagnostics> {
+        let mut project = Self::default();
+        let mut problems = Vec::new();
+        for source in sources {
+            let found = &mut problems;
+            match (source.folder, source.kind) {
+                (Folder::Manifests, Kind::Plain) => {
+                    keep(source, Component::parse, &mut project.components, found);
+                }
+                (Folder::Manifests, Kind::Appup) => {
+                    keep(source, Appup::parse, &mut project.appups, found);
+                }
+                (Folder::Releases, Kind::Plain) => {
+                    keep(source, Release::parse, &mut project.releases, found);
+                }
+                (Folder::Releases, Kind::Relup) => {
+                    keep(source, Relup::parse, &mut project.relups, found);
+                }
+                (Folder::Manifests, Kind::Relup) => {
+                    found.push(misplaced(&source, "a relup", "releases"));
+                }
+                (Folder::Releases, Kind::Appup) => {
+                    found.push(misplaced(&source, "an appup", "manifests"));
+                }
             }
         }
         if !problems.is_empty() {
-            return Err(CommandError::Refused(problems.into()).into());
+            return Err(problems.into());
         }
         let catalogue = &mut project.catalogue;
         for ((name, version), file) in &project.components {
@@ -177,32 +201,63 @@ pub fn hash(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-fn misplaced(path: &Path, what: &str, folder: &Path) -> Diagnostic {
-    let message = format!(
-        "{}: {what} belongs under {}",
-        path.display(),
-        folder.display()
-    );
+fn misplaced(source: &SourceFile, what: &str, folder: &str) -> Diagnostic {
+    let message = format!("{}: {what} belongs with the {folder}", source.path);
     Diagnostic::error("misplaced-file", message).help("move the file there")
 }
 
-fn read<T>(
-    path: &Path,
-    key: Key,
+fn keep<T>(
+    source: SourceFile,
     parse: impl Fn(&str, &str) -> Result<T, Diagnostics>,
     into: &mut BTreeMap<Key, File<T>>,
     problems: &mut Vec<Diagnostic>,
-) -> anyhow::Result<()> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let path = path.display().to_string();
+) {
+    let SourceFile {
+        key, path, text, ..
+    } = source;
     match parse(&path, &text) {
         Ok(value) => {
             into.insert(key, File { path, text, value });
         }
         Err(found) => problems.extend(found),
     }
-    Ok(())
+}
+
+/// The text of one file of a project, and what its place says of it.
+#[derive(Debug, Clone)]
+pub struct SourceFile {
+    folder: Folder,
+    kind: Kind,
+    key: Key,
+    path: String,
+    text: String,
+}
+
+impl SourceFile {
+    /// A file `manifests/NAME/VERSION….toml` or `releases/NAME/VERSION….toml`; `None` at any
+    /// other place.
+    #[must_use]
+    pub fn at(path: &Path, text: String) -> Option<Self> {
+        let (name, version, kind) = place(path)?;
+        let folder = match path.parent()?.parent()?.file_name()?.to_str()? {
+            "manifests" => Folder::Manifests,
+            "releases" => Folder::Releases,
+            _ => return None,
+        };
+        Some(Self {
+            folder,
+            kind,
+            key: (name, version),
+            path: path.display().to_string(),
+            text,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Folder {
+    Manifests,
+    Releases,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,8 +280,15 @@ fn kind_of(file: &str) -> Option<(Version, Kind)> {
     Some((Version::parse(version).ok()?, kind))
 }
 
-/// The files `FOLDER/NAME/VERSION….toml`, sorted.
-fn files(folder: &Path) -> anyhow::Result<Vec<(String, Version, Kind, PathBuf)>> {
+/// Name, version and kind of `…/NAME/VERSION….toml`.
+fn place(path: &Path) -> Option<(String, Version, Kind)> {
+    let (version, kind) = kind_of(path.file_name()?.to_str()?)?;
+    let name = path.parent()?.file_name()?.to_str()?;
+    Some((name.to_owned(), version, kind))
+}
+
+/// The files `FOLDER/NAME/FILE`, sorted.
+fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let list = |folder: &Path| -> anyhow::Result<Vec<PathBuf>> {
         let unread = || {
             format!(
@@ -250,15 +312,7 @@ fn files(folder: &Path) -> anyhow::Result<Vec<(String, Version, Kind, PathBuf)>>
         if name.starts_with('.') || !inner.is_dir() {
             continue;
         }
-        for path in list(&inner)? {
-            let file = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            if let Some((version, kind)) = kind_of(file) {
-                found.push((name.to_owned(), version, kind, path));
-            }
-        }
+        found.extend(list(&inner)?);
     }
     Ok(found)
 }

@@ -4,12 +4,13 @@ mod bench_serve;
 mod bench_upgrade;
 mod crash;
 mod demo;
+mod fuzz;
 mod node;
 mod release;
 mod relup;
 mod state;
 
-use crate::cli::{Bench, Cli, Command, Crash};
+use crate::cli::{Bench, Cli, Command, Crash, Fuzz};
 use crate::output::Output;
 
 /// Carries out a command.
@@ -29,5 +30,6 @@ pub fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
             folders,
         }) => bench_upgrade::run(&keys, runs, &folders, output),
         Command::Crash(Crash::Regions(regions)) => crash::run(&regions, output),
+        Command::Fuzz(Fuzz::Manifests(manifests)) => fuzz::manifests(&manifests, output),
     }
 }
