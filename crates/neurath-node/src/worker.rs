@@ -1,6 +1,7 @@
-//! Throwaway threads: a call into a library that may take its time, or never return.
+//! Throwaway threads: calls into a library that may take their time, or never return.
 
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Why a piece of work gave no result.
@@ -17,32 +18,101 @@ pub enum WorkError {
     NoThread(String),
 }
 
-/// Runs `work` on a thread of its own and joins it: the thread's copies of the library's
-/// thread-local values are gone then.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A throwaway thread, which does one piece of work after the other.
 ///
-/// # Errors
-///
-/// [`WorkError::Overdue`] if it takes longer than `deadline`; the thread goes on by itself.
-pub fn run<R: Send + 'static>(
-    name: &str,
-    deadline: Duration,
-    work: impl FnOnce() -> R + Send + 'static,
-) -> Result<R, WorkError> {
-    let (send, receive) = mpsc::sync_channel(1);
-    let thread = std::thread::Builder::new()
-        .name(name.chars().take(15).collect())
-        .spawn(move || {
+/// It can be made ahead of its work, so that a call costs two wake-ups and not a thread. What
+/// the thread holds of the libraries that it has run, their thread-local values, is gone when
+/// the worker has been joined: do that before one of them is closed. Dropping joins, too.
+#[derive(Debug, Default)]
+pub struct Worker(Option<Running>);
+
+#[derive(Debug)]
+struct Running {
+    jobs: Sender<Job>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Makes the thread, if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkError::NoThread`].
+    pub fn ready(&mut self) -> Result<(), WorkError> {
+        self.running().map(drop)
+    }
+
+    fn running(&mut self) -> Result<&Running, WorkError> {
+        if self.0.is_none() {
+            let (jobs, receive) = mpsc::channel::<Job>();
+            let thread = std::thread::Builder::new()
+                .name("neurath-calls".into())
+                .spawn(move || {
+                    while let Ok(job) = receive.recv() {
+                        job();
+                    }
+                })
+                .map_err(|error| WorkError::NoThread(error.to_string()))?;
+            self.0 = Some(Running { jobs, thread });
+        }
+        self.0
+            .as_ref()
+            .ok_or_else(|| WorkError::NoThread("it has ended".into()))
+    }
+
+    /// Runs `work`, named `name`, on the thread.
+    ///
+    /// # Errors
+    ///
+    /// [`WorkError::Overdue`] if it takes longer than `deadline`; the thread goes on by itself,
+    /// and the next piece of work gets another one.
+    pub fn run<R: Send + 'static>(
+        &mut self,
+        name: &str,
+        deadline: Duration,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, WorkError> {
+        let (send, receive) = mpsc::sync_channel(1);
+        let name = std::ffi::CString::new(name).unwrap_or_default();
+        let job = Box::new(move || {
+            // So that a thread that never returns is known by what it does.
+            let _ = rustix::thread::set_name(&name);
             // Nobody waits any longer if this fails: then the result is dropped here.
             let _ = send.send(work());
-        })
-        .map_err(|error| WorkError::NoThread(error.to_string()))?;
-    match receive.recv_timeout(deadline) {
-        Ok(result) => {
-            let _ = thread.join();
-            Ok(result)
+        });
+        if self.running()?.jobs.send(job).is_err() {
+            self.join();
+            return Err(WorkError::Panicked);
         }
-        Err(RecvTimeoutError::Timeout) => Err(WorkError::Overdue(deadline)),
-        Err(RecvTimeoutError::Disconnected) => Err(WorkError::Panicked),
+        match receive.recv_timeout(deadline) {
+            Ok(result) => Ok(result),
+            Err(RecvTimeoutError::Timeout) => {
+                self.0 = None;
+                Err(WorkError::Overdue(deadline))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                self.join();
+                Err(WorkError::Panicked)
+            }
+        }
+    }
+
+    /// Ends the thread, if there is one. No piece of work runs: one that is overdue has taken
+    /// its thread with it.
+    pub fn join(&mut self) {
+        if let Some(Running { jobs, thread }) = self.0.take() {
+            drop(jobs);
+            // A panic has been told of as `Panicked`.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.join();
     }
 }
 
@@ -53,15 +123,31 @@ mod tests {
     #[test]
     fn a_result_a_panic_and_a_delay_are_told_apart() {
         let second = Duration::from_secs(1);
-        assert_eq!(run("test", second, || 7), Ok(7));
+        let mut worker = Worker::default();
+        assert_eq!(worker.run("test", second, || 7), Ok(7));
         assert_eq!(
-            run("test", second, || panic!("for the test")),
+            worker.run("test", second, || panic!("for the test")),
             Err::<(), _>(WorkError::Panicked)
         );
         let short = Duration::from_millis(20);
-        let slow = run("test", short, || {
+        let slow = worker.run("test", short, || {
             std::thread::sleep(Duration::from_millis(200))
         });
         assert_eq!(slow, Err(WorkError::Overdue(short)));
+        assert_eq!(worker.run("test", second, || 8), Ok(8));
+    }
+
+    #[test]
+    fn one_thread_does_all_work_until_it_is_joined() {
+        let second = Duration::from_secs(1);
+        let mut worker = Worker::default();
+        let id = |worker: &mut Worker| {
+            let id = || std::thread::current().id();
+            worker.run("test", second, id).unwrap()
+        };
+        let first = id(&mut worker);
+        assert_eq!(first, id(&mut worker));
+        worker.join();
+        assert_ne!(first, id(&mut worker));
     }
 }

@@ -21,8 +21,9 @@ use crate::protocol::{
     ComponentStatus, Outcome, Progress, Request, Response, Status, Upgraded, code,
 };
 use crate::shard::figures::Figures;
-use crate::shard::{Command, now_ms};
+use crate::shard::{Command, Seat, now_ms};
 use crate::upgrade::{Outside, UpgradeError};
+use crate::worker::Worker;
 pub(crate) use core::{Core, config_json};
 
 /// How often the node looks whether all is well.
@@ -161,7 +162,8 @@ impl Node {
             unreachable!("start made it")
         };
         let mailbox = standing.mailbox();
-        core.running = Some(standing.run().map_err(StartError::EventLoop)?);
+        let seat = Seat::new().map_err(StartError::EventLoop)?;
+        core.running = Some(standing.run(seat).map_err(StartError::EventLoop)?);
         let figures = core.figures.clone();
         let board = status(&core, &figures);
         let shared = Arc::new(Shared {
@@ -237,6 +239,7 @@ impl Node {
             .map_err(|not| NodeError::Stop(not.error.to_string()))?;
         let peers = taken.shard.names().to_vec();
         let mut trouble = Vec::new();
+        let mut worker = Worker::default();
         for mut instance in taken.shard.instances.drain(..) {
             let outside = Outside {
                 component: instance.component.clone(),
@@ -248,7 +251,7 @@ impl Node {
                 region: instance.region_figures(),
             };
             let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
-            let called = outside.call(Function::Terminate, &gate, STOP);
+            let called = outside.call(&mut worker, Function::Terminate, &gate, STOP);
             gate.close();
             if let Err(error) = called {
                 trouble.push(error.to_string());

@@ -20,6 +20,7 @@ use crate::release::ReleasePackage;
 use crate::shard::figures::Figures;
 use crate::shard::{Instance, Taken};
 use crate::upgrade::{Outside, UpgradeError};
+use crate::worker::Worker;
 
 /// How long a component's `create` or `init` may take when a node starts.
 const START: Duration = Duration::from_secs(60);
@@ -198,7 +199,7 @@ fn create_region(
         figures: Arc::new(Figures::new()),
         region: (0, 0),
     };
-    let created = outside.call(Function::Create, &gate, START);
+    let created = outside.call(&mut Worker::default(), Function::Create, &gate, START);
     gate.close();
     let (outcome, _) = created.map_err(UpgradeError::from)?;
     region.set_root(outcome.root);
@@ -237,6 +238,7 @@ fn bring_up(core: &mut Core) -> Result<(), StartError> {
     }
     let mut taken = Taken::new(instances, core.figures.clone()).map_err(StartError::EventLoop)?;
     let peers = taken.shard.names().to_vec();
+    let mut worker = Worker::default();
     for at in 0..taken.shard.instances.len() {
         let instance = &mut taken.shard.instances[at];
         let outside = Outside {
@@ -249,7 +251,7 @@ fn bring_up(core: &mut Core) -> Result<(), StartError> {
             region: instance.region_figures(),
         };
         let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
-        let called = outside.call(Function::Init, &gate, START);
+        let called = outside.call(&mut worker, Function::Init, &gate, START);
         gate.close();
         let (_, mut effects) = called.map_err(UpgradeError::from)?;
         instance

@@ -111,6 +111,62 @@ pub(crate) struct NotTaken {
     pub(crate) thread: Option<Box<ShardThread>>,
 }
 
+/// A thread that waits for a shard to run: made while the shard still runs elsewhere, so that
+/// nobody waits for a thread to be made.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    shard: Sender<Box<Shard>>,
+    ended: Receiver<Box<Shard>>,
+    thread: JoinHandle<()>,
+}
+
+impl Seat {
+    /// Makes the thread. It ends by itself if no shard comes.
+    ///
+    /// # Errors
+    ///
+    /// If no thread can be made.
+    pub(crate) fn new() -> io::Result<Seat> {
+        let (shard, receive) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("neurath-shard".into())
+            .spawn(move || {
+                if let Ok(shard) = receive.recv() {
+                    serve(shard, &end);
+                }
+            })?;
+        Ok(Seat {
+            shard,
+            ended,
+            thread,
+        })
+    }
+}
+
+/// The thread that a shard was taken from, on its way out. While it lives, it may hold
+/// thread-local values of the libraries that it has run: it is joined before one of them is
+/// closed, and when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Leaving(Option<JoinHandle<()>>);
+
+impl Leaving {
+    /// Waits for the thread's end, which is near: it has given the shard away.
+    pub(crate) fn join(&mut self) {
+        if let Some(thread) = self.0.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the event loop's thread panicked after it had handed over");
+        }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
 /// A shard that runs on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct ShardThread {
@@ -120,6 +176,8 @@ pub(crate) struct ShardThread {
     names: Vec<String>,
     thread: JoinHandle<()>,
     ended: Receiver<Box<Shard>>,
+    /// The thread it ran on before.
+    pub(crate) before: Leaving,
 }
 
 /// A shard that stands still, and what is needed to make it run again.
@@ -129,6 +187,8 @@ pub(crate) struct Taken {
     commands: Sender<Command>,
     waker: Arc<Waker>,
     activity: Arc<Activity>,
+    /// The thread it ran on before.
+    pub(crate) before: Leaving,
 }
 
 impl Taken {
@@ -142,6 +202,7 @@ impl Taken {
             commands,
             waker: Arc::new(waker),
             activity,
+            before: Leaving::default(),
         })
     }
 
@@ -153,30 +214,23 @@ impl Taken {
         }
     }
 
-    /// Lets it run on a fresh thread.
+    /// Lets it run on a thread that has run nothing yet.
     ///
     /// # Errors
     ///
-    /// If no thread can be made; the shard is lost then.
-    pub(crate) fn run(self) -> io::Result<ShardThread> {
-        let Taken {
-            shard,
-            commands,
-            waker,
-            activity,
-        } = self;
-        let names = shard.names().to_vec();
-        let (end, ended) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("neurath-shard".into())
-            .spawn(move || serve(shard, &end))?;
+    /// If that thread has ended; the shard is lost then.
+    pub(crate) fn run(self, seat: Seat) -> io::Result<ShardThread> {
+        let names = self.shard.names().to_vec();
+        let gone = |_| io::Error::other("the thread made for the event loop has ended");
+        seat.shard.send(self.shard).map_err(gone)?;
         Ok(ShardThread {
-            commands,
-            waker,
-            activity,
+            commands: self.commands,
+            waker: self.waker,
+            activity: self.activity,
             names,
-            thread,
-            ended,
+            thread: seat.thread,
+            ended: seat.ended,
+            before: self.before,
         })
     }
 }
@@ -196,8 +250,8 @@ impl Mailbox {
 }
 
 impl ShardThread {
-    /// Takes the shard at the next message boundary, and joins its thread: what the thread
-    /// held of the libraries is gone then.
+    /// Takes the shard at the next message boundary. Its thread is on its way out: what it
+    /// holds of the libraries is gone when [`Taken::before`] has been joined.
     ///
     /// # Errors
     ///
@@ -237,21 +291,12 @@ impl ShardThread {
                 });
             }
         };
-        let ShardThread {
-            commands,
-            waker,
-            activity,
-            thread,
-            ..
-        } = self;
-        if thread.join().is_err() {
-            tracing::error!("the event loop's thread panicked after it had handed over");
-        }
         Ok(Taken {
             shard,
-            commands,
-            waker,
-            activity,
+            commands: self.commands,
+            waker: self.waker,
+            activity: self.activity,
+            before: Leaving(Some(self.thread)),
         })
     }
 

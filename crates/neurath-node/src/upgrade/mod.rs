@@ -24,13 +24,14 @@ pub(crate) use outside::Outside;
 use crate::catalog::{Previous, RegionEntry, ReleaseId, State};
 use crate::directory::region_file_name;
 use crate::fault;
-use crate::journal::{Kind, Verdict};
+use crate::journal::{JournalError, Kind, Verdict};
 use crate::loader::{Function, Library};
 use crate::mapping::{Attached, Gate};
 use crate::node::{Core, config_json};
 use crate::protocol::{Progress, StepTime, Upgraded};
 use crate::release::ReleasePackage;
-use crate::shard::{Taken, now_ms};
+use crate::shard::{Seat, Taken, now_ms};
+use crate::worker::Worker;
 use part::{NewState, Part, plan_conversion};
 
 /// How long messages may wait if the appup does not say otherwise.
@@ -39,6 +40,9 @@ const PAUSE: Duration = Duration::from_secs(10);
 const SUSPEND: Duration = Duration::from_secs(5);
 /// How long an old version may take over its clean-up.
 const TERMINATE: Duration = Duration::from_secs(1);
+/// A pause shorter than this is recorded and told of when it is over: clients would wait for
+/// each line. A longer one is followed as it goes.
+const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where an upgrade leads.
 #[derive(Debug)]
@@ -75,6 +79,12 @@ pub(crate) struct Upgrade<'a> {
     pause: Duration,
     stop: Duration,
     times: Vec<StepTime>,
+    /// Steps that are not recorded and told of yet.
+    untold: Vec<(u32, StepTime, Verdict)>,
+    /// Runs what is called of libraries outside of the event loop.
+    worker: Worker,
+    /// The thread that the shard will run on.
+    seat: Option<Seat>,
     /// The old versions' libraries and regions, after the flip.
     replaced: Vec<(Arc<Library>, Option<Region>)>,
     flipped: bool,
@@ -97,6 +107,9 @@ impl<'a> Upgrade<'a> {
             pause: PAUSE,
             stop: Duration::ZERO,
             times: Vec::new(),
+            untold: Vec::new(),
+            worker: Worker::default(),
+            seat: None,
             replaced: Vec::new(),
             flipped: false,
         }
@@ -128,12 +141,10 @@ impl<'a> Upgrade<'a> {
         fault::point("upgrade.started");
         let steps: Vec<Step> = self.goal.steps.clone();
         let done = steps.iter().enumerate().try_for_each(|(index, step)| {
-            let (index, of) = (index as u32, steps.len() as u32);
             self.timed(
                 step.verb(),
                 step.components().join(", "),
-                index,
-                of,
+                index as u32,
                 |this| this.step(step),
             )
         });
@@ -183,7 +194,6 @@ impl<'a> Upgrade<'a> {
         verb: &str,
         what: String,
         index: u32,
-        of: u32,
         work: impl FnOnce(&mut Self) -> Result<(), UpgradeError>,
     ) -> Result<(), UpgradeError> {
         let began = Instant::now();
@@ -193,40 +203,54 @@ impl<'a> Upgrade<'a> {
         } else {
             format!("{verb} {what}")
         };
-        let micros = micros(began.elapsed());
+        let time = StepTime {
+            name,
+            micros: micros(began.elapsed()),
+        };
         let verdict = if result.is_ok() {
             Verdict::Done
         } else {
             Verdict::Failed
         };
-        self.times.push(StepTime {
-            name: name.clone(),
-            micros,
-        });
-        let record = Kind::Step {
-            index,
-            name: name.clone(),
-            micros,
-            verdict,
-        };
-        let written = self
-            .core
-            .journal
-            .append(&self.goal.operation, &self.goal.who, record);
-        (self.progress)(Progress {
-            step: name,
-            index,
-            of,
-            micros,
-        });
+        self.times.push(time.clone());
+        self.untold.push((index, time, verdict));
         fault::point("upgrade.step");
+        if result.is_ok() && self.stopped.is_some_and(|at| at.elapsed() < SHORT_PAUSE) {
+            return Ok(());
+        }
+        let written = self.tell();
         if self.flipped {
             if let Err(error) = written {
                 tracing::error!(%error, "a step could not be recorded");
             }
             return result;
         }
-        result.and(written.map(drop).map_err(UpgradeError::from))
+        result.and(written.map_err(UpgradeError::from))
+    }
+
+    /// Records the steps that wait for it, and tells of them.
+    fn tell(&mut self) -> Result<(), JournalError> {
+        let of = self.goal.steps.len() as u32;
+        let mut written = Ok(());
+        for (index, time, verdict) in self.untold.drain(..) {
+            let StepTime { name, micros } = time;
+            let record = Kind::Step {
+                index,
+                name: name.clone(),
+                micros,
+                verdict,
+            };
+            let (operation, who) = (&self.goal.operation, &self.goal.who);
+            let appended = self.core.journal.append(operation, who, record);
+            written = written.and(appended.map(drop));
+            (self.progress)(Progress {
+                step: name,
+                index,
+                of,
+                micros,
+            });
+        }
+        written
     }
 
     fn step(&mut self, step: &Step) -> Result<(), UpgradeError> {
@@ -234,7 +258,10 @@ impl<'a> Upgrade<'a> {
             Step::LoadObjectCode {
                 component, version, ..
             } => self.load_object_code(component, &version.to_string()),
-            Step::PointOfNoReturn => Ok(self.core.journal.sync()?),
+            Step::PointOfNoReturn => {
+                self.make_threads()?;
+                Ok(self.core.journal.sync()?)
+            }
             Step::Suspend {
                 components,
                 timeout,
@@ -371,6 +398,16 @@ impl<'a> Upgrade<'a> {
         seen.ok_or_else(|| UpgradeError::Suspend("the event loop does not answer".into()))
     }
 
+    /// Makes the threads that the pause will need.
+    fn make_threads(&mut self) -> Result<(), UpgradeError> {
+        let none = |error: String| UpgradeError::Suspend(format!("no thread for it: {error}"));
+        self.worker.ready().map_err(|e| none(e.to_string()))?;
+        if self.seat.is_none() && !self.core.hold {
+            self.seat = Some(Seat::new().map_err(|e| none(e.to_string()))?);
+        }
+        Ok(())
+    }
+
     /// Step 2: no message from here on; the old versions stop their work.
     fn suspend(
         &mut self,
@@ -409,7 +446,7 @@ impl<'a> Upgrade<'a> {
             let outside = outside(shard, at);
             let instance = &mut shard.instances[at];
             let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
-            let called = outside.call(Function::Quiesce, &gate, deadline);
+            let called = outside.call(&mut self.worker, Function::Quiesce, &gate, deadline);
             gate.close();
             match called {
                 Ok((_, mut effects)) => {
@@ -444,7 +481,8 @@ impl<'a> Upgrade<'a> {
                 "`{component}` has no code loaded yet"
             )));
         };
-        part.convert(&taken.shard.instances[part.at].region, extra, deadline)?;
+        let region = &taken.shard.instances[part.at].region;
+        part.convert(&mut self.worker, region, extra, deadline)?;
         fault::point("upgrade.converted");
         Ok(())
     }
@@ -481,6 +519,7 @@ impl<'a> Upgrade<'a> {
             return Err(UpgradeError::Script("a resume before any suspend".into()));
         };
         let part = &mut self.parts[at];
+        let worker = &mut self.worker;
         let shard = &mut taken.shard;
         let old = outside(shard, part.at);
         let peers = self.goal.package.components().keys().cloned().collect();
@@ -496,6 +535,7 @@ impl<'a> Upgrade<'a> {
         };
         // It works on what it sees through the dummy; whatever it says changes nothing.
         if let Err(error) = old.call(
+            worker,
             Function::Terminate,
             &Gate::to_dummy(),
             TERMINATE.min(deadline),
@@ -510,11 +550,13 @@ impl<'a> Upgrade<'a> {
         let handle = Handle::new();
         region.attach(&handle);
         let gate = Gate::open(&handle, region.mapping());
-        let checked = new.clone().call(Function::CheckState, &gate, deadline);
+        let checked = new
+            .clone()
+            .call(worker, Function::CheckState, &gate, deadline);
         if checked.is_ok() {
             region.abort();
         }
-        let started = checked.and_then(|_| new.call(Function::Init, &gate, deadline));
+        let started = checked.and_then(|_| new.call(worker, Function::Init, &gate, deadline));
         gate.close();
         // What `init` wrote stays in its open transaction until the flip.
         let (_, effects) = started?;
@@ -602,8 +644,9 @@ impl<'a> Upgrade<'a> {
             // The node is starting: it serves when all is in place.
             self.core.standing = Some(taken);
         } else {
-            let running = taken
-                .run()
+            let seat = self.seat.take().map_or_else(Seat::new, Ok);
+            let running = seat
+                .and_then(|seat| taken.run(seat))
                 .map_err(|error| UpgradeError::Suspend(error.to_string()))?;
             self.core.running = Some(running);
         }
@@ -615,8 +658,21 @@ impl<'a> Upgrade<'a> {
         Ok(())
     }
 
+    /// Waits for the threads that have run the libraries' code: a library that is closed before
+    /// would stay in memory.
+    fn join_threads(&mut self) {
+        self.worker.join();
+        if let Some(running) = &mut self.core.running {
+            running.before.join();
+        }
+        if let Some(standing) = &mut self.core.standing {
+            standing.before.join();
+        }
+    }
+
     /// Closes what is not needed any more; keeps what the way back needs.
     fn settle(&mut self) -> (Vec<String>, Vec<crate::protocol::Retained>) {
+        self.join_threads();
         let replaced: Vec<_> = self.replaced.drain(..).collect();
         // What serves now is not kept for the way back, and not closed. The parts hold the
         // last other references.
@@ -658,6 +714,9 @@ impl<'a> Upgrade<'a> {
             };
         }
         fault::point("upgrade.undoing");
+        if let Err(error) = self.tell() {
+            tracing::error!(%error, "a step could not be recorded");
+        }
         let mut trouble = Vec::new();
         if let Some(taken) = &mut self.taken {
             for part in &mut self.parts {
@@ -672,7 +731,7 @@ impl<'a> Upgrade<'a> {
                 instance.region.abort();
                 instance.region.attach(instance.attached.handle());
                 let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
-                let called = outside.call(Function::Init, &gate, PAUSE);
+                let called = outside.call(&mut self.worker, Function::Init, &gate, PAUSE);
                 gate.close();
                 match called {
                     Ok((_, mut effects)) => {
@@ -692,6 +751,7 @@ impl<'a> Upgrade<'a> {
         if let Err(error) = self.resume() {
             trouble.push(error.to_string());
         }
+        self.join_threads();
         let cause = if trouble.is_empty() {
             let text = cause.to_string();
             self.core

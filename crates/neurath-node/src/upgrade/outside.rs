@@ -8,7 +8,7 @@ use crate::mapping::Gate;
 use crate::shard::effects::{Asked, Effects, NoLine};
 use crate::shard::figures::Figures;
 use crate::shard::now_ms;
-use crate::worker::{self, WorkError};
+use crate::worker::{WorkError, Worker};
 
 /// What a call outside of the loop knows.
 #[derive(Clone, Debug)]
@@ -62,6 +62,7 @@ impl Outside {
     /// Calls a function through `gate`, which is closed if the call overruns.
     pub(crate) fn call(
         self,
+        worker: &mut Worker,
         function: Function,
         gate: &Gate,
         deadline: Duration,
@@ -70,7 +71,7 @@ impl Outside {
         let component = self.component.clone();
         let version = self.library.description().version.clone();
         let inside = gate.clone();
-        let worked = worker::run(what, deadline, move || {
+        let worked = worker.run(what, deadline, move || {
             let mut effects = Effects::default();
             let mut asked = Asked {
                 component: &self.component,

@@ -13,7 +13,7 @@ use crate::loader::{Batch, Library};
 use crate::mapping::Gate;
 use crate::shard::effects::Effects;
 use crate::shard::now_ms;
-use crate::worker;
+use crate::worker::Worker;
 
 /// Where a conversion is: a library, and its number there.
 pub(super) type Place = (Arc<Library>, usize);
@@ -108,6 +108,7 @@ impl Part {
     /// Runs `code_change` over the whole state, on a throwaway thread.
     pub(super) fn convert(
         &mut self,
+        worker: &mut Worker,
         old: &Region,
         extra: String,
         deadline: Duration,
@@ -123,7 +124,7 @@ impl Part {
         let (component, version) = (self.component.clone(), self.version.clone());
         let source = old.source();
         let conversions = self.conversions.clone();
-        let worked = worker::run("code_change", deadline, move || {
+        let worked = worker.run("code_change", deadline, move || {
             let convert = |index: usize, row: Row<'_>| {
                 let (library, number) = &conversions[index];
                 let Row {
