@@ -257,12 +257,18 @@ pub enum Relup {
 /// `neurath state …`
 #[derive(Debug, Subcommand)]
 pub enum State {
-    /// Check a region: its header and log, its tables, and all that is reached from its root.
+    /// Check a region: its header and log, its tables, all that is reached from its root, and
+    /// the checksums of its data.
     ///
     /// Exit code 20 if it is damaged, or if objects have leaked. The file does not change.
     Check {
         /// The region's file.
         file: PathBuf,
+        /// The deepest level that is checked: 0 the header and the log, 1 the tables, 2 what is
+        /// reached from the root, 3 the checksums of the data.
+        #[arg(long, default_value_t = 3, value_name = "N",
+            value_parser = clap::value_parser!(u8).range(0..=3))]
+        level: u8,
     },
     /// Show what a region holds, by the schema in it.
     Inspect {

@@ -38,6 +38,7 @@ fn report(report: &Report) -> Value {
                 Done::Partial => ("partial", None),
                 Done::Skipped(why) => ("skipped", Some(why)),
                 Done::Unavailable(why) => ("unavailable", Some(why)),
+                Done::NotAsked => ("not-asked", None),
             };
             let checked: Vec<Value> = level
                 .checked

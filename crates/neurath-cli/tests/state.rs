@@ -176,13 +176,29 @@ fn a_sound_region() {
     assert_eq!(said.len(), 1);
     assert_eq!(said[0]["report"]["clean"], json!(true));
     let level3 = &said[0]["report"]["levels"][3];
-    assert_eq!(level3["done"], json!("unavailable"));
-    assert!(
-        level3["reason"]
-            .as_str()
-            .expect("a reason")
-            .contains("not available in format 1")
-    );
+    assert_eq!(level3["done"], json!("complete"));
+
+    // A text that a component stored: only its checksum shows the flipped bit.
+    let good = std::fs::read(&path).expect("read");
+    let long = b"a name that is longer than others";
+    let at = good.windows(long.len()).position(|bytes| bytes == long);
+    let at = at.expect("the name is in the file");
+    // Its key's hash would show a change of the key: the value is that of another.
+    let value = good.windows(30).position(|bytes| bytes == [0xff; 30]);
+    for (at, deepest) in [(at, 2), (value.expect("a value"), 3)] {
+        let mut damaged = good.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&path, damaged).expect("written");
+        for level in 0..=3 {
+            let (code, said) = run(&["check", &file, "--level", &level.to_string()]);
+            assert_eq!(code, if level < deepest { 0 } else { 20 }, "{said:?}");
+            let done = &said[0]["report"]["levels"][3]["done"];
+            assert_eq!(*done == json!("not-asked"), level < 3);
+        }
+        assert_eq!(run(&["check", &file]).0, 20);
+    }
+    assert_eq!(run(&["check", &file, "--level", "4"]).0, 2);
+    std::fs::write(&path, good).expect("written");
 
     let (code, said) = run(&["inspect", &file]);
     assert_eq!((code, said[0].get("data")), (0, None));

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub fn run(command: &State, output: &Output) -> anyhow::Result<()> {
     match command {
-        State::Check { file } => check(file, output),
+        State::Check { file, level } => check(file, Level::ALL[usize::from(*level)], output),
         State::Inspect {
             file,
             data,
@@ -59,8 +59,8 @@ fn refused(error: InspectError, output: &Output) -> anyhow::Error {
     }
 }
 
-fn check(file: &Path, output: &Output) -> anyhow::Result<()> {
-    let report = inspect::check_file(file)?;
+fn check(file: &Path, level: Level, output: &Output) -> anyhow::Result<()> {
+    let report = inspect::check_file(file, level)?;
     output.json(&state_json::check(file, &report));
     output.text(&report_text(file, &report));
     if report.is_clean() {
@@ -91,6 +91,7 @@ fn report_text(file: &Path, report: &Report) -> String {
         };
         let result = match (level.done, of_level(Severity::Error)) {
             (Done::Unavailable(why) | Done::Skipped(why), 0) => why.to_owned(),
+            (Done::NotAsked, _) => "not asked for".into(),
             (Done::Complete, 0) if level.level == Level::L2 && !report.leaks.is_empty() => {
                 "leaks".into()
             }

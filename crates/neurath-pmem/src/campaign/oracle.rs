@@ -25,6 +25,14 @@ fn recover(media: Sim) -> Result<Region<Sim>, String> {
     Region::recover_media(media).map_err(|error| format!("no recovery: {error}"))
 }
 
+/// A checksum that is there holds.
+fn sums(region: &Region<Sim>) -> Result<(), String> {
+    match region.wrong_sum() {
+        None => Ok(()),
+        Some(number) => Err(format!("the checksum of segment {number} does not hold")),
+    }
+}
+
 /// Recovers what is on the medium, looks at it, uses it, and puts it back. On an error
 /// the medium is lost.
 pub(crate) fn check(
@@ -58,6 +66,7 @@ pub(crate) fn check(
     }
     let mark = media.events.len();
     let mut region = recover(media)?;
+    sums(&region)?;
     let found = contents(&mut region)?;
     if !models[allowed].contains(&found) {
         let at = models.iter().position(|model| *model == found);
@@ -91,6 +100,7 @@ pub(crate) fn check(
             region.media_mut().events.push(Event::Commit);
         }
     }
+    sums(&region)?;
     if contents(&mut region)? != model {
         return Err("the recovered region lost something in use".into());
     }

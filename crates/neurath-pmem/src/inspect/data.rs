@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use neurath_abi::Ref;
 
 use super::CheckOptions;
-use super::image::{Image, Tables};
+use super::image::{Bytes, Image, Tables};
 use super::levels;
 use super::report::Report;
 use super::trace::{FAN, Known, MapHeader, MapTypes, bytes_of, known, number, place};
@@ -105,12 +105,9 @@ pub struct Inspection {
     pub data: Option<Data>,
 }
 
-pub(super) fn inspect(
-    bytes: Vec<u8>,
-    limits: Option<DataLimits>,
-) -> Result<Inspection, FormatError> {
+pub(super) fn inspect(bytes: Bytes, limits: Option<DataLimits>) -> Result<Inspection, FormatError> {
     let mut report = Report::default();
-    let file_bytes = bytes.len() as u64;
+    let file_bytes = bytes.len();
     let Some(mut image) = levels::level0(bytes.clone(), CheckOptions::default(), &mut report)
     else {
         return Err(why_not(bytes));
@@ -159,7 +156,7 @@ pub(super) fn inspect(
 }
 
 /// The error behind a level 0 that found no region.
-fn why_not(bytes: Vec<u8>) -> FormatError {
+fn why_not(bytes: Bytes) -> FormatError {
     let mut report = Report::default();
     let image = levels::level0(bytes, CheckOptions::default(), &mut report);
     debug_assert!(image.is_none(), "it was none before");

@@ -2,7 +2,7 @@
 //! durable and put in place at once.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,8 @@ use rustix::fs::FlockOperation;
 
 use super::image::{Bytes, Image};
 use super::levels::{self, HEADER_USED, SUPERBLOCK_USED};
-use super::report::Report;
-use super::{CheckOptions, DataLimits, Inspection, checked};
+use super::report::{Level, Report};
+use super::{CheckOptions, DataLimits, Inspection, checked, sums};
 use crate::region::format::{
     HEADER_AT, HEADER_COPY_AT, HEAP_AT, Header, PAGE, RegionState, SUPERBLOCK_AT, Superblock,
 };
@@ -110,36 +110,29 @@ impl Lock {
 }
 
 /// Reads a region's file, which no node has open.
-///
-/// # Errors
-///
-/// If a node has it open, or it cannot be read.
-pub fn read(path: &Path) -> Result<(Vec<u8>, Lock), InspectError> {
+fn read(path: &Path) -> Result<(Bytes, Lock), InspectError> {
     let lock = Lock::take(path, false)?;
     let meta = lock.file.metadata().map_err(io("look at", path))?;
     if !meta.is_file() {
         let source = std::io::Error::other("it is not a regular file");
         return Err(io("read", path)(source));
     }
-    let mut bytes = Vec::new();
-    let room = usize::try_from(meta.len()).unwrap_or(usize::MAX);
-    bytes
-        .try_reserve_exact(room)
-        .map_err(|error| io("read", path)(std::io::Error::other(error)))?;
-    (&lock.file)
-        .read_to_end(&mut bytes)
-        .map_err(io("read", path))?;
+    let bytes = Bytes::read(&lock.file, meta.len()).map_err(io("read", path))?;
     Ok((bytes, lock))
 }
 
-/// Checks a region's file. The file does not change.
+/// Checks a region's file, up to a level. The file does not change.
 ///
 /// # Errors
 ///
 /// If it cannot be read.
-pub fn check_file(path: &Path) -> Result<Report, InspectError> {
+pub fn check_file(path: &Path, level: Level) -> Result<Report, InspectError> {
     let (bytes, _lock) = read(path)?;
-    Ok(checked(bytes, CheckOptions::here()).0)
+    let options = CheckOptions {
+        level,
+        ..CheckOptions::here()
+    };
+    Ok(checked(bytes, options).0)
 }
 
 /// Describes a region's file. The file does not change.
@@ -149,32 +142,28 @@ pub fn check_file(path: &Path) -> Result<Report, InspectError> {
 /// If it cannot be read, or is no region.
 pub fn inspect_file(path: &Path, data: Option<DataLimits>) -> Result<Inspection, InspectError> {
     let (bytes, _lock) = read(path)?;
-    super::inspect(bytes, data).map_err(|source| InspectError::Format {
+    super::data::inspect(bytes, data).map_err(|source| InspectError::Format {
         path: path.into(),
         source,
     })
 }
 
-/// The region as an orderly close would leave it: recovered, and no longer than it claims.
-fn settled(image: &Image) -> Vec<u8> {
-    let mut bytes = image.bytes.clone();
-    bytes.0.truncate(image.superblock.length as usize);
+/// The region as an orderly close would leave it: recovered, with all its checksums; what
+/// follows its length does not count.
+fn settled(mut image: Image) -> Bytes {
     if image.superblock.state != RegionState::Clean {
-        write_superblock(&mut bytes, image, RegionState::Clean);
+        sums::store_missing(&mut image);
+        let superblock = Superblock {
+            generation: image.superblock.generation + 1,
+            state: RegionState::Clean,
+            checkpoint: image.sequence,
+            ..image.superblock
+        };
+        let at = SUPERBLOCK_AT[1 - image.slot];
+        image.bytes.zero(at, PAGE);
+        image.bytes.store(at, &superblock.encode(&image.header));
     }
-    bytes.0
-}
-
-fn write_superblock(bytes: &mut Bytes, image: &Image, state: RegionState) {
-    let superblock = Superblock {
-        generation: image.superblock.generation + 1,
-        state,
-        checkpoint: image.sequence,
-        ..image.superblock.clone()
-    };
-    let at = SUPERBLOCK_AT[1 - image.slot];
-    bytes.zero(at, PAGE);
-    bytes.store(at, &superblock.encode(&image.header));
+    image.bytes
 }
 
 /// A file beside `target` that goes away again unless it is put in place.
@@ -249,7 +238,7 @@ fn sync_folder(path: &Path) -> Result<(), InspectError> {
 
 fn must_be_sound(
     path: &Path,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     options: CheckOptions,
 ) -> Result<(Image, Report), InspectError> {
     match checked(bytes, options) {
@@ -290,9 +279,11 @@ pub fn snapshot_file(region: &Path, target: &Path) -> Result<Snapshot, InspectEr
     }
     let (bytes, _lock) = read(region)?;
     let (image, report) = must_be_sound(region, bytes, CheckOptions::here())?;
-    let copy = settled(&image);
-    let bytes = copy.len() as u64;
-    let beside = Beside::write(target, &copy)?;
+    let (bytes, sequence) = (image.superblock.length, image.sequence);
+    let owner = owner(&image.header);
+    let copy = settled(image);
+    let beside = Beside::write(target, copy.first(bytes))?;
+    drop(copy);
     // What was written is read again: a copy that cannot be restored is worse than none.
     let (written, _copy_lock) = read(&beside.path)?;
     must_be_sound(target, written, CheckOptions::here())?;
@@ -300,8 +291,8 @@ pub fn snapshot_file(region: &Path, target: &Path) -> Result<Snapshot, InspectEr
     Ok(Snapshot {
         report,
         bytes,
-        owner: owner(&image.header),
-        sequence: image.sequence,
+        owner,
+        sequence,
     })
 }
 
@@ -337,7 +328,7 @@ pub fn restore_file(
     if region.symlink_metadata().is_ok() {
         _alone = Some(Lock::take(region, true)?);
         let old = std::fs::read(region).map_err(io("read", region))?;
-        let old = Bytes(old);
+        let old = Bytes::from(old);
         // What is damaged may be anybody's.
         let wanted = (old.len() >= HEAP_AT)
             .then(|| levels::headers(&old, &mut Report::default()))
@@ -353,9 +344,10 @@ pub fn restore_file(
         }
         kept = Some(free_name(region));
     }
-    let copy = settled(&image);
+    let (length, owner) = (image.superblock.length, owner(&image.header));
+    let copy = settled(image);
     if execute {
-        let beside = Beside::write(region, &copy)?;
+        let beside = Beside::write(region, copy.first(length))?;
         match &kept {
             Some(kept) => {
                 std::fs::hard_link(region, kept).map_err(io("keep", region))?;
@@ -366,8 +358,8 @@ pub fn restore_file(
     }
     Ok(Restore {
         report,
-        bytes: copy.len() as u64,
-        owner: owner(&image.header),
+        bytes: length,
+        owner,
         kept,
         executed: execute,
     })
@@ -428,15 +420,15 @@ pub fn repair_file(region: &Path, target: &Path, execute: bool) -> Result<Repair
 }
 
 /// Mends what can be mended.
-pub(super) fn repair(bytes: Vec<u8>, options: CheckOptions) -> (Repair, Vec<u8>) {
+pub(super) fn repair(bytes: impl Into<Bytes>, options: CheckOptions) -> (Repair, Vec<u8>) {
+    let mut bytes = bytes.into();
     let before = checked(bytes.clone(), options).0;
-    let mut bytes = Bytes(bytes);
     let mut actions = Vec::new();
     if bytes.len() >= HEAP_AT {
         mend_pages(&mut bytes, &mut actions);
     }
     // From here on it is as good as its tables are.
-    if let (report, Some(mut image)) = checked(bytes.0.clone(), options) {
+    if let (report, Some(mut image)) = checked(bytes.clone(), options) {
         let leaked = image.leaked.take().unwrap_or_default();
         if report.is_sound() && !leaked.is_empty() {
             free(&mut image, &leaked);
@@ -459,28 +451,35 @@ pub(super) fn repair(bytes: Vec<u8>, options: CheckOptions) -> (Repair, Vec<u8>)
                     ),
                 });
             }
-            bytes = Bytes(settled(&image));
+            let length = image.superblock.length;
+            bytes = settled(image).first(length).to_vec().into();
         }
     }
-    let after = checked(bytes.0.clone(), options).0;
+    let after = checked(bytes.clone(), options).0;
     let repair = Repair {
         before,
         actions,
         after,
         written: false,
     };
-    (repair, bytes.0)
+    (repair, bytes.into_vec())
 }
 
 fn free(image: &mut Image, leaked: &[(u64, u16)]) {
-    let Some(tables) = &image.tables else { return };
+    let Some(tables) = &mut image.tables else {
+        return;
+    };
     for &(number, index) in leaked {
-        if let Some(segment) = tables.get(number) {
+        if let Some(segment) = tables.get_mut(number) {
+            segment.live[usize::from(index) / 64] &= !(1 << (index % 64));
             let at = segment.bitmap_at + u64::from(index) / 64 * 8;
             let word = image.bytes.word(at) & !(1 << (index % 64));
             image.bytes.store_word(at, word);
+            // The checksum was that of what has leaked, too.
+            image.bytes.store_word(segment.sum_at(), 0);
         }
     }
+    sums::store_missing(image);
 }
 
 /// Mends the header's page, its copy and the superblocks' pages.

@@ -1,14 +1,107 @@
 //! A region's file in memory.
 
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::FileExt as _;
+
+use memmap2::{Advice, MmapMut};
+
 use crate::region::Media;
-use crate::region::format::{Header, SegmentEntry, Superblock};
+use crate::region::format::{self, Header, SegmentEntry, Superblock};
 use crate::schema::SchemaDesc;
+
+/// Memory with a file's bytes.
+#[derive(Debug)]
+pub(super) enum Buffer {
+    Small(Vec<u8>),
+    /// Much memory comes in large pages, where the system has them: touching it for the
+    /// first time takes longer than reading the file otherwise.
+    Large(MmapMut),
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Buffer::Small(bytes) => bytes,
+            Buffer::Large(bytes) => bytes,
+        }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Buffer::Small(bytes) => bytes,
+            Buffer::Large(bytes) => bytes,
+        }
+    }
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Buffer {
+        Buffer::Small(self.to_vec())
+    }
+}
+
+/// From so many bytes on, a buffer is large.
+const LARGE: usize = 4 << 20;
 
 /// The bytes of a file. They are [`Media`], so that a recovery can run on them.
 #[derive(Clone, Debug)]
-pub(super) struct Bytes(pub Vec<u8>);
+pub(super) struct Bytes(Buffer);
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Bytes {
+        Bytes(Buffer::Small(bytes))
+    }
+}
 
 impl Bytes {
+    /// Reads the first `len` bytes of a file, on all cores.
+    pub fn read(file: &File, len: u64) -> io::Result<Bytes> {
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        if len < LARGE {
+            let mut bytes = Vec::new();
+            bytes.try_reserve_exact(len).map_err(io::Error::other)?;
+            bytes.resize(len, 0);
+            file.read_exact_at(&mut bytes, 0)?;
+            return Ok(bytes.into());
+        }
+        let mut map = MmapMut::map_anon(len)?;
+        // Small pages serve as well.
+        let _ = map.advise(Advice::HugePage);
+        let parts = std::thread::available_parallelism().map_or(1, usize::from);
+        let part = len.div_ceil(parts).next_multiple_of(LARGE);
+        std::thread::scope(|scope| {
+            let work: Vec<_> = map
+                .chunks_mut(part)
+                .enumerate()
+                .map(|(n, bytes)| scope.spawn(move || file.read_exact_at(bytes, (n * part) as u64)))
+                .collect();
+            work.into_iter().try_for_each(|work| {
+                let ended = work.join();
+                ended.unwrap_or_else(|_| Err(io::Error::other("a thread that reads panicked")))
+            })
+        })?;
+        Ok(Bytes(Buffer::Large(map)))
+    }
+
+    /// All of them, without a copy where there are few.
+    pub fn into_vec(self) -> Vec<u8> {
+        match self.0 {
+            Buffer::Small(bytes) => bytes,
+            Buffer::Large(bytes) => bytes.to_vec(),
+        }
+    }
+
+    /// The first `len` of them.
+    pub fn first(&self, len: u64) -> &[u8] {
+        &self.0[..len as usize]
+    }
+
     /// The bytes of a range that may lie anywhere.
     pub fn get(&self, offset: u64, len: u64) -> Option<&[u8]> {
         let end = offset.checked_add(len)?;
@@ -93,6 +186,11 @@ impl Segment {
             .sum()
     }
 
+    /// Where its checksum stands in the file.
+    pub fn sum_at(&self) -> u64 {
+        format::sum_at(self.entry_at, 0)
+    }
+
     /// Where an object begins in the file.
     pub fn place(&self, index: u16) -> u64 {
         self.entry.offset + u64::from(index) * u64::from(self.entry.object_size)
@@ -109,6 +207,11 @@ pub(super) struct Tables {
 impl Tables {
     pub fn get(&self, number: u64) -> Option<&Segment> {
         self.segments.get(usize::try_from(number).ok()?)?.as_ref()
+    }
+
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut Segment> {
+        let number = usize::try_from(number).ok()?;
+        self.segments.get_mut(number)?.as_mut()
     }
 
     pub fn all(&self) -> impl Iterator<Item = (u64, &Segment)> {

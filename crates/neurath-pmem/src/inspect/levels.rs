@@ -142,8 +142,11 @@ pub(super) fn superblocks(
 }
 
 /// Header, schema, superblocks and log; what a recovery would do is done.
-pub(super) fn level0(bytes: Vec<u8>, options: CheckOptions, report: &mut Report) -> Option<Image> {
-    let mut bytes = Bytes(bytes);
+pub(super) fn level0(
+    mut bytes: Bytes,
+    options: CheckOptions,
+    report: &mut Report,
+) -> Option<Image> {
     report.done(L0, Done::Partial);
     let found = bytes.len();
     if found < HEAP_AT {
@@ -315,7 +318,9 @@ pub(super) fn level1(image: &Image, report: &mut Report) -> Option<Tables> {
                 continue;
             }
         };
-        let padding = (entry_at + 40, entry_at + 56);
+        // The checksum of the segment stands before it, where there is one.
+        let has = u64::from(image.header.has_sums());
+        let padding = (entry_at + 40 + 8 * has, entry_at + 56);
         let what = format!("what the entry of segment {number} leaves free");
         must_be_zero(bytes, padding.0, padding.1, &what, L1, report);
         let end = entry.offset + entry.length;

@@ -10,6 +10,7 @@ mod files;
 mod image;
 mod levels;
 mod report;
+mod sums;
 mod trace;
 
 #[cfg(test)]
@@ -17,26 +18,38 @@ mod tests;
 
 pub use data::{Data, DataLimits, Inspection, SlotView, TypeUse, schema_text, type_text};
 pub use files::{
-    InspectError, Lock, Repair, RepairAction, Restore, Snapshot, check_file, inspect_file, read,
+    InspectError, Lock, Repair, RepairAction, Restore, Snapshot, check_file, inspect_file,
     repair_file, restore_file, snapshot_file,
 };
 pub use report::{Code, Done, Finding, Leak, Level, LevelReport, Report, Severity};
 
-use image::Image;
+use image::{Bytes, Image, Tables};
 
 /// What a check needs to know beside the file.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct CheckOptions {
+    /// The deepest level that is checked.
+    pub level: Level,
     /// The kernel's boot id. With it, a region that was open when the machine went down is
     /// told from one whose process died.
     pub boot_id: Option<[u8; 16]>,
 }
 
+impl Default for CheckOptions {
+    fn default() -> CheckOptions {
+        CheckOptions {
+            level: Level::L3,
+            boot_id: None,
+        }
+    }
+}
+
 impl CheckOptions {
-    /// For files of this machine.
+    /// All levels, for files of this machine.
     pub fn here() -> CheckOptions {
         CheckOptions {
             boot_id: Some(crate::region::boot_id()),
+            ..CheckOptions::default()
         }
     }
 }
@@ -48,23 +61,61 @@ pub fn check(bytes: Vec<u8>, options: CheckOptions) -> Report {
 }
 
 /// As [`check`]; gives the recovered image as well, if there is one.
-fn checked(bytes: Vec<u8>, options: CheckOptions) -> (Report, Option<Image>) {
+fn checked(bytes: impl Into<Bytes>, options: CheckOptions) -> (Report, Option<Image>) {
     let mut report = Report::default();
-    let Some(mut image) = levels::level0(bytes, options, &mut report) else {
-        report.skip(Level::L1, "level 0 found no region to go on with");
-        report.skip(Level::L2, "level 0 found no region to go on with");
+    let Some(mut image) = levels::level0(bytes.into(), options, &mut report) else {
+        for level in [Level::L1, Level::L2, Level::L3] {
+            report.skip(level, "level 0 found no region to go on with");
+        }
+        report.not_asked(options.level);
         return (report, None);
     };
-    match levels::level1(&image, &mut report) {
-        Some(tables) => {
-            let leaked = trace::level2(&image, &tables, &mut report);
-            image.leaked = leaked;
-            image.tables = Some(tables);
-        }
-        None => report.skip(Level::L2, "level 1 found no tables to go on with"),
+    if options.level >= Level::L1 {
+        image.tables = levels::level1(&image, &mut report);
     }
+    match &image.tables {
+        Some(tables) => image.leaked = deep(&image, tables, options.level, &mut report),
+        None => {
+            for level in [Level::L2, Level::L3] {
+                report.skip(level, "level 1 found no tables to go on with");
+            }
+        }
+    }
+    report.not_asked(options.level);
     (report, Some(image))
 }
+
+/// Levels 2 and 3, side by side; gives what has leaked, if that can be told.
+fn deep(
+    image: &Image,
+    tables: &Tables,
+    level: Level,
+    report: &mut Report,
+) -> Option<Vec<(u64, u16)>> {
+    if level < Level::L2 {
+        return None;
+    }
+    let asked = level >= Level::L3;
+    if !asked || tables.segments.len() < FEW {
+        let leaked = trace::level2(image, tables, report);
+        if asked {
+            sums::level3(image, tables, &sums::verify(image, tables), report);
+        }
+        return leaked;
+    }
+    std::thread::scope(|scope| {
+        let found = scope.spawn(|| sums::verify(image, tables));
+        let leaked = trace::level2(image, tables, report);
+        match found.join() {
+            Ok(found) => sums::level3(image, tables, &found, report),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+        leaked
+    })
+}
+
+/// Fewer segments are looked at before a thread would have begun.
+const FEW: usize = 64;
 
 /// Describes a region's file.
 ///
@@ -75,5 +126,5 @@ pub fn inspect(
     bytes: Vec<u8>,
     data: Option<DataLimits>,
 ) -> Result<Inspection, crate::region::FormatError> {
-    data::inspect(bytes, data)
+    data::inspect(bytes.into(), data)
 }

@@ -9,7 +9,7 @@ pub enum Level {
     L1,
     /// All that is reached from the root.
     L2,
-    /// Checksums of the objects' bytes.
+    /// Checksums of the segments: their bitmaps and their objects' bytes.
     L3,
 }
 
@@ -131,6 +131,8 @@ codes! {
     SharedBlock = "shared-block",
     /// A collection of a kind that this program cannot follow.
     UnknownCollection = "unknown-collection",
+    /// A segment's checksum is not that of its bitmap and objects, or is not there.
+    SegmentSum = "segment-sum",
     /// The check was given up, as its work had no end in sight.
     TooMuchWork = "too-much-work",
 }
@@ -172,8 +174,10 @@ pub enum Done {
     Partial,
     /// It could not be begun.
     Skipped(&'static str),
-    /// The format has nothing to check there.
+    /// The region has nothing to check there.
     Unavailable(&'static str),
+    /// Nobody asked for it.
+    NotAsked,
 }
 
 /// What a level checked.
@@ -186,9 +190,6 @@ pub struct LevelReport {
     /// What was looked at, and how many of it.
     pub checked: Vec<(&'static str, u64)>,
 }
-
-/// Why level 3 never runs.
-const NO_LEVEL3: &str = "not available in format 1: objects' bytes have no checksums there";
 
 /// How many findings are kept; the others are counted.
 const FINDINGS_MAX: usize = 200;
@@ -214,10 +215,7 @@ impl Default for Report {
     fn default() -> Report {
         let levels = Level::ALL.map(|level| LevelReport {
             level,
-            done: match level {
-                Level::L3 => Done::Unavailable(NO_LEVEL3),
-                _ => Done::Skipped("not begun"),
-            },
+            done: Done::Skipped("not begun"),
             checked: Vec::new(),
         });
         Report {
@@ -232,14 +230,16 @@ impl Default for Report {
 }
 
 impl Report {
-    /// Whether levels 0 to 2 looked at something, all of it, and found no error.
+    /// Whether the levels that were asked for looked at something, all of it that there is
+    /// to look at, and found no error.
     pub fn is_sound(&self) -> bool {
         self.errors == 0
             && self.levels.iter().all(|level| match level.done {
                 Done::Complete => level.checked.iter().any(|(_, count)| *count > 0),
                 Done::Unavailable(_) => level.level == Level::L3,
-                Done::Partial => level.level == Level::L2,
+                Done::Partial => level.level >= Level::L2,
                 Done::Skipped(_) => false,
+                Done::NotAsked => level.level > Level::L0,
             })
     }
 
@@ -289,6 +289,13 @@ impl Report {
 
     pub(super) fn skip(&mut self, level: Level, why: &'static str) {
         self.level(level).done = Done::Skipped(why);
+    }
+
+    /// Forgets the levels that are deeper than what was asked for.
+    pub(super) fn not_asked(&mut self, asked: Level) {
+        for level in self.levels.iter_mut().filter(|one| one.level > asked) {
+            level.done = Done::NotAsked;
+        }
     }
 
     pub(super) fn done(&mut self, level: Level, done: Done) {

@@ -17,8 +17,8 @@ impl<M: Media> Inner<M> {
                 limit,
             });
         }
-        // The object, its bit, its segment and the segment's chunk.
-        self.check_record_len(3 + format::ENTRY_WORDS as u64)?;
+        // The object, its bit, its segment, the segment's checksum and chunk.
+        self.check_record_len(4 + format::ENTRY_WORDS as u64)?;
         let Inner {
             media,
             header,
@@ -38,7 +38,7 @@ impl<M: Media> Inner<M> {
 
     pub(super) fn free(&mut self, object: Ref, type_id: u64) -> Result<(), RegionError> {
         let (offset, _) = self.space.find(object, type_id, &self.media, &self.set)?;
-        self.check_record_len(1)?;
+        self.check_record_len(2)?;
         self.set.drop_fresh(offset);
         self.space.free(object, &self.media, &mut self.set);
         Ok(())
@@ -84,7 +84,8 @@ impl<M: Media> Inner<M> {
                 size,
             });
         }
-        self.check_record_len(len / 8)?;
+        let sum = u64::from(self.space.sum_holds(object));
+        self.check_record_len(len / 8 + sum)?;
         let mut changed = false;
         for (i, word) in bytes.chunks_exact(8).enumerate() {
             let mut le = [0; 8];
@@ -97,6 +98,7 @@ impl<M: Media> Inner<M> {
         }
         // What stays as it was can still be read where it is.
         if changed {
+            self.space.touch(object.segment() as u32, &mut self.set);
             self.mark_dirty(object, offset, len);
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! `docs/on-media-format.md` describes it down to the byte. Everything is
 //! little-endian. No function here trusts a number that it reads.
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 use super::error::FormatError;
 use crate::schema::Fingerprint;
@@ -72,7 +72,14 @@ pub struct Header {
     pub schema_len: u32,
     /// The schema's xxh3-64.
     pub schema_hash: u64,
+    /// What a program must know to open the region: some of [`FEATURES`].
+    pub features: u64,
 }
+
+/// The entries of the segment table have checksums of their segments.
+pub const SEGMENT_SUMS: u64 = 1;
+/// The features that this program knows.
+pub const FEATURES: u64 = SEGMENT_SUMS;
 
 const HEADER_LEN: usize = 512;
 const ENDIAN: u64 = 0x0102_0304_0506_0708;
@@ -118,7 +125,8 @@ impl Header {
         let mut out = [0; HEADER_LEN];
         put(&mut out, 0, &MAGIC);
         put(&mut out, 8, &FORMAT.to_le_bytes());
-        // 12: the minor format, 16: compatible features, 24: incompatible features.
+        // 12: the minor format, 16: compatible features.
+        put(&mut out, 24, &self.features.to_le_bytes());
         put(&mut out, 32, &ENDIAN.to_le_bytes());
         put(&mut out, 40, &(PAGE as u32).to_le_bytes());
         put(&mut out, 44, &(SEGMENT_LEN as u32).to_le_bytes());
@@ -160,8 +168,10 @@ impl Header {
             });
         }
         let features = get_u64(bytes, 24);
-        if features != 0 {
-            return Err(FormatError::Feature { bits: features });
+        if features & !FEATURES != 0 {
+            return Err(FormatError::Feature {
+                bits: features & !FEATURES,
+            });
         }
         let fixed = [
             ("the header's byte order", get_u64(bytes, 32), ENDIAN),
@@ -205,7 +215,13 @@ impl Header {
             fingerprint: get(bytes, 80),
             schema_len,
             schema_hash: get_u64(bytes, 104),
+            features,
         })
+    }
+
+    /// Whether segments have checksums. Regions that were made before there were any do not.
+    pub fn has_sums(&self) -> bool {
+        self.features & SEGMENT_SUMS != 0
     }
 
     /// The seed of the region's checksums, so that none is valid in another region.
@@ -361,6 +377,9 @@ pub struct SegmentEntry {
 
 /// As many words as an entry has.
 pub const ENTRY_WORDS: usize = (ENTRY_LEN / 8) as usize;
+/// The word of an entry that is the checksum of the segment's bitmap and live objects, or 0.
+/// It changes without the entry, whose own checksum leaves it out.
+const SUM_WORD: usize = 5;
 
 impl SegmentEntry {
     /// The entry's words, `number` being the segment's.
@@ -385,6 +404,7 @@ impl SegmentEntry {
         for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
             chunk.copy_from_slice(&word.to_le_bytes());
         }
+        bytes[SUM_WORD * 8..(SUM_WORD + 1) * 8].fill(0);
         // Never 0, so that an entry of zeros is an unused one and nothing else.
         xxh3_64_with_seed(&bytes, seed) | 1
     }
@@ -440,6 +460,50 @@ impl SegmentEntry {
 /// Where segment `number`'s entry lies in its chunk at `chunk`.
 pub fn entry_at(chunk: u64, number: u64) -> u64 {
     chunk + number % SEGMENTS_PER_CHUNK * ENTRY_LEN
+}
+
+/// Where the checksum of segment `number` lies in its chunk at `chunk`.
+pub fn sum_at(chunk: u64, number: u64) -> u64 {
+    entry_at(chunk, number) + SUM_WORD as u64 * 8
+}
+
+/// The checksum of segment `number`: over its bitmap, as far as it stands for objects, and
+/// the bytes of its live objects, one after the other. Never 0, which stands for none, nor
+/// one bit away from it.
+///
+/// # Panics
+///
+/// If there are fewer bytes than the entry says.
+pub fn segment_sum(
+    number: u64,
+    entry: &SegmentEntry,
+    bitmap: &[u8],
+    objects: &[u8],
+    seed: u64,
+) -> u64 {
+    let size = entry.object_size as usize;
+    let bitmap = &bitmap[..entry.capacity.div_ceil(64) as usize * 8];
+    let mut hasher = Xxh3::with_seed(seed ^ number);
+    hasher.update(bitmap);
+    // Neighbours are hashed at once.
+    let mut run = 0..0;
+    for (at, word) in bitmap.chunks_exact(8).enumerate() {
+        let (mut word, first) = (get_u64(word, 0), at * 64);
+        while word != 0 {
+            let skipped = word.trailing_zeros();
+            let count = (word >> skipped).trailing_ones();
+            let start = first + skipped as usize;
+            if start != run.end {
+                hasher.update(&objects[run.start * size..run.end * size]);
+                run.start = start;
+            }
+            run.end = start + count as usize;
+            // A shift by all 64 bits would be none.
+            word &= u64::MAX.checked_shl(skipped + count).unwrap_or(0);
+        }
+    }
+    hasher.update(&objects[run.start * size..run.end * size]);
+    hasher.digest() | 3
 }
 
 /// Where segment `number`'s bitmap lies in its chunk at `chunk`.

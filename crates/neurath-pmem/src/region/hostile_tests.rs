@@ -37,7 +37,7 @@ fn open_and_use(media: &mut Option<Sim>, random: &mut Random) -> bool {
     let before = taken.events.len();
     let loads = super::replay(&mut taken, &found.header, &found.superblock).and_then(|_| {
         let length = found.superblock.length;
-        super::Space::load(&taken, found.header.seed(), length)
+        super::Space::load(&taken, &found.header, length)
     });
     if loads.is_err() {
         taken.take_back(mark);

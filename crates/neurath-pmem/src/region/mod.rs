@@ -162,7 +162,7 @@ impl Region<MappedFile> {
     /// Reads the tables anew, as an opening does.
     pub(crate) fn reload(self) -> Result<Region, FormatError> {
         let inner = self.inner();
-        inner.space = Space::load(&inner.media, inner.header.seed(), inner.superblock.length)?;
+        inner.space = Space::load(&inner.media, &inner.header, inner.superblock.length)?;
         Ok(self)
     }
 }
@@ -177,6 +177,13 @@ impl<M: Media> Region<M> {
     #[cfg(any(test, feature = "campaign"))]
     pub(crate) fn media_mut(&mut self) -> &mut M {
         &mut self.inner().media
+    }
+
+    /// A segment whose checksum is there and does not hold.
+    #[cfg(any(test, feature = "campaign"))]
+    pub(crate) fn wrong_sum(&self) -> Option<u32> {
+        let inner = self.inner();
+        inner.space.wrong_sum(&inner.media)
     }
 
     /// The generation of the superblock that counts.
@@ -223,6 +230,7 @@ impl<M: Media> Region<M> {
         if inner.failed {
             return Ok(());
         }
+        inner.space.store_sums(&mut inner.media);
         inner.media.sync()?;
         inner.write_superblock(RegionState::Clean);
         inner.media.sync()

@@ -22,7 +22,7 @@ impl<M: Media> Region<M> {
         } = found;
         let sequence = replay(&mut media, &header, &superblock)?;
         let length = superblock.length;
-        let space = Space::load(&media, header.seed(), length)?;
+        let space = Space::load(&media, &header, length)?;
         let mut inner = Inner::new(media, header, superblock, slot, space, sequence);
         // What was replayed must not be replayed over what the new life writes.
         if !without(&inner.media, Without::Checkpoint) {

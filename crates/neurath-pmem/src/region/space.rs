@@ -9,7 +9,7 @@ use neurath_abi::{Ref, SegmentView};
 use super::ablation::{Without, without};
 use super::error::{FormatError, RegionError};
 use super::format::{
-    self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, ENTRY_LEN, ENTRY_WORDS, HEAP_AT,
+    self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, ENTRY_LEN, ENTRY_WORDS, HEAP_AT, Header,
     OBJECTS_MAX, PAGE, SEGMENT_LEN, SEGMENTS_PER_CHUNK, SegmentEntry,
 };
 use super::media::Media;
@@ -36,6 +36,18 @@ struct Segment {
     used: Box<[u64]>,
     /// How many can.
     free: u32,
+    sum: Sum,
+}
+
+/// What is known of a segment's checksum in the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Sum {
+    /// It is 0: the segment has changed since there was one.
+    None,
+    /// It holds.
+    Holds,
+    /// The open transaction changes the segment, and makes it 0.
+    Ends,
 }
 
 /// One undoable step of the open transaction.
@@ -65,6 +77,10 @@ pub(super) struct Space {
     quarantine: VecDeque<(u64, Ref)>,
     steps: Vec<Step>,
     freed: Vec<Ref>,
+    /// Segments whose checksums the open transaction ends.
+    ends: Vec<u32>,
+    /// Whether segments have checksums at all.
+    sums: bool,
     live_bytes: u64,
     live_objects: u64,
     seed: u64,
@@ -92,7 +108,11 @@ pub fn object_size(type_id: u64, size: u64) -> u64 {
 
 impl Space {
     /// Reads the segment table and the bitmaps.
-    pub(super) fn load(media: &dyn Media, seed: u64, length: u64) -> Result<Space, FormatError> {
+    pub(super) fn load(
+        media: &dyn Media,
+        header: &Header,
+        length: u64,
+    ) -> Result<Space, FormatError> {
         let mut space = Space {
             segments: vec![None],
             views: vec![NO_VIEW],
@@ -105,9 +125,11 @@ impl Space {
             quarantine: VecDeque::new(),
             steps: Vec::new(),
             freed: Vec::new(),
+            ends: Vec::new(),
+            sums: header.has_sums(),
             live_bytes: 0,
             live_objects: 0,
-            seed,
+            seed: header.seed(),
         };
         for number in 0..CHUNKS {
             let chunk = media.word(DIRECTORY_AT + number * 8);
@@ -136,7 +158,7 @@ impl Space {
                 *word = media.word(format::entry_at(chunk, number) + i as u64 * 8);
             }
             // Segments are numbered without gaps.
-            let Some(entry) = SegmentEntry::parse(&words, number, seed, length)? else {
+            let Some(entry) = SegmentEntry::parse(&words, number, space.seed, length)? else {
                 space.check_unused(media, number)?;
                 break;
             };
@@ -199,7 +221,13 @@ impl Space {
         self.heap_end = self.heap_end.max(entry.offset + entry.length);
         let free = entry.capacity - taken;
         self.views.push(view(media, &entry));
-        self.segments.push(Some(Segment { entry, used, free }));
+        let sum = self.sum_of(number, media);
+        self.segments.push(Some(Segment {
+            entry,
+            used,
+            free,
+            sum,
+        }));
         if free > 0 {
             self.partial
                 .entry((entry.type_id, entry.object_size))
@@ -210,6 +238,77 @@ impl Space {
             self.empty.insert((entry.length, number));
         }
         Ok(())
+    }
+
+    /// Whether segment `number`'s checksum in the file holds.
+    fn sum_of(&self, number: u32, media: &dyn Media) -> Sum {
+        let chunk = self.chunks[number as usize / SEGMENTS_PER_CHUNK as usize];
+        if self.sums && media.word(format::sum_at(chunk, number.into())) != 0 {
+            Sum::Holds
+        } else {
+            Sum::None
+        }
+    }
+
+    /// Whether a change of the object would end the checksum of its segment.
+    pub(super) fn sum_holds(&self, object: Ref) -> bool {
+        let segment = self.segments.get(object.segment() as usize);
+        matches!(segment, Some(Some(segment)) if segment.sum == Sum::Holds)
+    }
+
+    /// The open transaction changes segment `number`: the checksum ends with its commit.
+    #[inline]
+    pub(super) fn touch(&mut self, number: u32, set: &mut WriteSet) {
+        if let Some(Some(segment)) = self.segments.get_mut(number as usize)
+            && segment.sum == Sum::Holds
+        {
+            segment.sum = Sum::Ends;
+            self.ends.push(number);
+            let chunk = self.chunks[number as usize / SEGMENTS_PER_CHUNK as usize];
+            set.set_word(format::sum_at(chunk, number.into()), 0);
+        }
+    }
+
+    /// Gives all segments that have none their checksums. Nothing is under way, and nothing
+    /// changes before a superblock says that the region is closed: what a crash leaves of
+    /// them holds, as whatever a recovery sets anew ends the checksums with it.
+    pub(super) fn store_sums<M: Media>(&mut self, media: &mut M) {
+        if !self.sums {
+            return;
+        }
+        for number in 1..self.segments.len() as u32 {
+            let known = |segment: &Segment| segment.sum == Sum::Holds;
+            if self.segments[number as usize].as_ref().is_none_or(known) {
+                continue;
+            }
+            let chunk = self.chunks[number as usize / SEGMENTS_PER_CHUNK as usize];
+            let sum = self.sum_now(number, media);
+            media.store_word(format::sum_at(chunk, number.into()), sum);
+            if let Some(segment) = &mut self.segments[number as usize] {
+                segment.sum = Sum::Holds;
+            }
+        }
+    }
+
+    /// A segment whose checksum does not hold.
+    #[cfg(any(test, feature = "campaign"))]
+    pub(super) fn wrong_sum(&self, media: &dyn Media) -> Option<u32> {
+        self.entries().map(|(number, _)| number).find(|&number| {
+            let chunk = self.chunks[number as usize / SEGMENTS_PER_CHUNK as usize];
+            let said = media.word(format::sum_at(chunk, number.into()));
+            said != 0 && self.sums && said != self.sum_now(number, media)
+        })
+    }
+
+    /// The checksum of a segment as it is.
+    fn sum_now(&self, number: u32, media: &dyn Media) -> u64 {
+        let chunk = self.chunks[number as usize / SEGMENTS_PER_CHUNK as usize];
+        let Some(Segment { entry, .. }) = &self.segments[number as usize] else {
+            unreachable!("a segment of the table")
+        };
+        let bitmap = media.bytes(format::bitmap_at(chunk, number.into()), BITMAP_LEN);
+        let objects = media.bytes(entry.offset, entry.length);
+        format::segment_sum(number.into(), entry, bitmap, objects, self.seed)
     }
 
     pub(super) fn views(&self) -> &[SegmentView] {
@@ -311,6 +410,7 @@ impl Space {
         }
         let object = Ref::new(number, (word * 64) as u16 + bit as u16);
         self.steps.push(Step::Reserved(object));
+        self.touch(number, set);
         let (place, bit) = self.bit(object);
         set.set_word(
             place,
@@ -476,6 +576,7 @@ impl Space {
 
     /// Marks a live object as freed by the open transaction.
     pub(super) fn free(&mut self, object: Ref, media: &impl Media, set: &mut WriteSet) {
+        self.touch(object.segment() as u32, set);
         let (word, bit) = self.bit(object);
         set.set_word(
             word,
@@ -498,6 +599,11 @@ impl Space {
             }
         }
         self.steps = steps;
+        for number in self.ends.drain(..) {
+            if let Some(segment) = &mut self.segments[number as usize] {
+                segment.sum = Sum::None;
+            }
+        }
         let mut freed = std::mem::take(&mut self.freed);
         for object in freed.drain(..) {
             self.live_objects -= 1;
@@ -518,6 +624,11 @@ impl Space {
     /// The transaction never was.
     pub(super) fn aborted<M: Media>(&mut self, media: &M) {
         self.freed.clear();
+        for number in self.ends.drain(..) {
+            if let Some(Some(segment)) = self.segments.get_mut(number as usize) {
+                segment.sum = Sum::Holds;
+            }
+        }
         while let Some(step) = self.steps.pop() {
             match step {
                 Step::Reserved(object) => self.release(object),
@@ -533,7 +644,11 @@ impl Space {
                     if let Some(segment) = self.segments[number as usize].take() {
                         self.forget(number, &segment.entry);
                     }
-                    self.segments[number as usize] = Some(new_segment(before));
+                    let sum = self.sum_of(number, media);
+                    self.segments[number as usize] = Some(Segment {
+                        sum,
+                        ..new_segment(before)
+                    });
                     self.views[number as usize] = view(media, &before);
                     let class = (before.type_id, before.object_size);
                     self.partial.entry(class).or_default().push(number);
@@ -590,6 +705,7 @@ fn new_segment(entry: SegmentEntry) -> Segment {
         entry,
         used,
         free: entry.capacity,
+        sum: Sum::None,
     }
 }
 

@@ -41,7 +41,7 @@ impl<M: Media> Region<M> {
             length: media.len(),
             checkpoint: 0,
         };
-        let space = Space::load(&media, header.seed(), media.len())?;
+        let space = Space::load(&media, &header, media.len())?;
         let mut inner = Inner::new(media, header, superblock, 1, space, 0);
         inner.write_superblock(RegionState::Open);
         Ok(Region::from_inner(inner))
@@ -76,6 +76,7 @@ pub(crate) fn new_header(
         fingerprint: known.fingerprint,
         schema_len: schema.len() as u32,
         schema_hash: xxh3_64(schema),
+        features: format::FEATURES,
     };
     media.store(SCHEMA_AT, schema);
     media.store(HEADER_COPY_AT, &header.encode());
