@@ -1,7 +1,7 @@
 //! `#[derive(Pmem)]`: see the `neurath-pmem` crate.
 
 use proc_macro::TokenStream;
-use proc_macro2::{Span, TokenStream as Tokens};
+use proc_macro2::{Group, Span, TokenStream as Tokens, TokenTree};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Fields, Meta, Type, parse_macro_input};
@@ -11,7 +11,11 @@ use syn::{Data, DeriveInput, Error, Fields, Meta, Type, parse_macro_input};
 /// For structs with `#[repr(C)]` or `#[repr(transparent)]`, and enums with `#[repr(u8)]`,
 /// `u16`, `u32` or `u64`, also with fields. Every field must be `Pmem` itself; padding does
 /// not compile: so all variants of an enum must be of one size. The type must be `Copy`.
-#[proc_macro_derive(Pmem)]
+///
+/// A field may refer to its own type, as the nodes of a list do: `P<Self>` or `P<Name>`,
+/// also in an array. Where two types refer to each other, one of the fields needs
+/// `#[pmem(link)]`: it is described by the name of its target, which stands in the other.
+#[proc_macro_derive(Pmem, attributes(pmem))]
 pub fn derive_pmem(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     expand(&input)
@@ -67,10 +71,9 @@ fn expand_struct(input: &DeriveInput, fields: &Fields) -> Result<Tokens, Error> 
         let message = format!("`{word}` cannot live in a region: its fields are not aligned");
         return Err(Error::new(name.span(), message));
     }
-    for field in fields {
-        refuse_by_name(&field.ty)?;
-    }
-    let types: Vec<&Type> = fields.iter().map(|field| &field.ty).collect();
+    let described = described_fields(fields, name)?;
+    let types: Vec<&Type> = described.iter().map(|field| &field.ty).collect();
+    let schemas: Vec<&Tokens> = described.iter().map(|field| &field.schema).collect();
     let members: Vec<syn::Member> = fields.members().collect();
     let names: Vec<String> = members
         .iter()
@@ -80,6 +83,7 @@ fn expand_struct(input: &DeriveInput, fields: &Fields) -> Result<Tokens, Error> 
         })
         .collect();
     let text = name.to_string();
+    let no_drop = no_drop(name);
     let asserts = types.iter().map(|ty| {
         quote_spanned! { ty.span() => const _: () = is_pmem::<#ty>(); }
     });
@@ -87,6 +91,7 @@ fn expand_struct(input: &DeriveInput, fields: &Fields) -> Result<Tokens, Error> 
         const _: () = {
             const fn is_pmem<T: ::neurath_pmem::Pmem>() {}
             #(#asserts)*
+            #no_drop
             const _: () = assert!(
                 ::core::mem::size_of::<#name>() == 0 #(+ ::core::mem::size_of::<#types>())*,
                 concat!(
@@ -104,7 +109,7 @@ fn expand_struct(input: &DeriveInput, fields: &Fields) -> Result<Tokens, Error> 
                     kind: ::neurath_pmem::schema::Kind::Struct(&[#(::neurath_pmem::schema::Field {
                         name: #names,
                         offset: ::core::mem::offset_of!(#name, #members),
-                        schema: <#types as ::neurath_pmem::Pmem>::SCHEMA,
+                        schema: #schemas,
                     }),*]),
                 };
                 const ANY_BITS: bool = true #(&& <#types as ::neurath_pmem::Pmem>::ANY_BITS)*;
@@ -143,17 +148,15 @@ fn expand_enum(input: &DeriveInput, data: &syn::DataEnum) -> Result<Tokens, Erro
     };
     let tag = syn::Ident::new(&tag, Span::call_site());
     let text = name.to_string();
-    for field in data.variants.iter().flat_map(|variant| &variant.fields) {
-        refuse_by_name(&field.ty)?;
+    let no_drop = no_drop(name);
+    let mut variants = Vec::new();
+    for variant in &data.variants {
+        variants.push(EnumVariant::new(variant, name)?);
     }
-    let types = data
-        .variants
-        .iter()
-        .flat_map(|variant| variant.fields.iter().map(|field| &field.ty));
-    let asserts = types.map(|ty| {
+    let types = variants.iter().flat_map(|variant| &variant.fields);
+    let asserts = types.map(|DescribedField { ty, .. }| {
         quote_spanned! { ty.span() => const _: () = is_pmem::<#ty>(); }
     });
-    let variants: Vec<EnumVariant<'_>> = data.variants.iter().map(EnumVariant::new).collect();
     let idents = variants.iter().map(|variant| &variant.ident);
     let values = data.variants.iter().map(|variant| {
         variant
@@ -171,6 +174,7 @@ fn expand_enum(input: &DeriveInput, data: &syn::DataEnum) -> Result<Tokens, Erro
         const _: () = {
             const fn is_pmem<T: ::neurath_pmem::Pmem>() {}
             #(#asserts)*
+            #no_drop
             // The tags alone.
             #[allow(dead_code)]
             #[derive(Clone, Copy)]
@@ -222,20 +226,24 @@ struct EnumVariant<'a> {
     members: Vec<syn::Member>,
     /// And in the struct.
     places: Vec<syn::Ident>,
-    types: Vec<&'a Type>,
+    fields: Vec<DescribedField>,
 }
 
 impl<'a> EnumVariant<'a> {
-    fn new(variant: &'a syn::Variant) -> EnumVariant<'a> {
+    fn new(variant: &'a syn::Variant, name: &syn::Ident) -> Result<EnumVariant<'a>, Error> {
         let ident = &variant.ident;
         let place = |at| syn::Ident::new(&format!("field_{at}"), Span::call_site());
-        EnumVariant {
+        Ok(EnumVariant {
             ident,
             layout: syn::Ident::new(&format!("__Layout{ident}"), Span::call_site()),
             members: variant.fields.members().collect(),
             places: (0..variant.fields.len()).map(place).collect(),
-            types: variant.fields.iter().map(|field| &field.ty).collect(),
-        }
+            fields: described_fields(&variant.fields, name)?,
+        })
+    }
+
+    fn types(&self) -> impl Iterator<Item = &Type> {
+        self.fields.iter().map(|field| &field.ty)
     }
 
     fn layout(&self, text: &str, name: &syn::Ident, tag: &syn::Ident) -> Tokens {
@@ -243,9 +251,9 @@ impl<'a> EnumVariant<'a> {
             ident,
             layout,
             places,
-            types,
             ..
         } = self;
+        let types: Vec<&Type> = self.types().collect();
         let ident = ident.to_string();
         quote! {
             #[allow(dead_code)]
@@ -269,8 +277,9 @@ impl<'a> EnumVariant<'a> {
             layout,
             members,
             places,
-            types,
+            fields,
         } = self;
+        let schemas = fields.iter().map(|field| &field.schema);
         let text = ident.to_string();
         let names = members.iter().map(|member| match member {
             syn::Member::Named(ident) => ident.to_string(),
@@ -283,7 +292,7 @@ impl<'a> EnumVariant<'a> {
                 fields: &[#(::neurath_pmem::schema::Field {
                     name: #names,
                     offset: ::core::mem::offset_of!(#layout, #places),
-                    schema: <#types as ::neurath_pmem::Pmem>::SCHEMA,
+                    schema: #schemas,
                 }),*],
             }
         }
@@ -294,9 +303,9 @@ impl<'a> EnumVariant<'a> {
             ident,
             layout,
             places,
-            types,
             ..
         } = self;
+        let types = self.types();
         quote! {
             (tag as u64 == __Tag::#ident as u64 #(&& {
                 let at = ::core::mem::offset_of!(#layout, #places);
@@ -322,11 +331,125 @@ impl<'a> EnumVariant<'a> {
     }
 }
 
+/// Refuses a destructor by name: that the type is not `Copy` would not say it.
+fn no_drop(name: &syn::Ident) -> Tokens {
+    let text = name.to_string();
+    quote_spanned! { name.span() =>
+        const _: () = assert!(
+            !::core::mem::needs_drop::<#name>(),
+            concat!(
+                "`", #text, "` has a destructor (`Drop`), which nobody would run for a value in a \
+                 region: remove it",
+            ),
+        );
+    }
+}
+
+/// A field's type, `Self` replaced by its name, and how it is described.
+struct DescribedField {
+    ty: Type,
+    schema: Tokens,
+}
+
+fn described_fields(fields: &Fields, name: &syn::Ident) -> Result<Vec<DescribedField>, Error> {
+    let mut described = Vec::new();
+    for field in fields {
+        refuse_by_name(&field.ty)?;
+        let link = is_link(field)?;
+        let ty = syn::parse2(with_name(quote::ToTokens::to_token_stream(&field.ty), name))?;
+        let schema = match link_schema(&ty, |target| link || target.is_ident(name)) {
+            Some(schema) => schema,
+            None if link => {
+                let message = "`#[pmem(link)]` is for references: `P<T>`, or an array of them";
+                return Err(Error::new(field.ty.span(), message));
+            }
+            None => quote! { <#ty as ::neurath_pmem::Pmem>::SCHEMA },
+        };
+        described.push(DescribedField { ty, schema });
+    }
+    Ok(described)
+}
+
+/// Whether a field has `#[pmem(link)]`.
+fn is_link(field: &syn::Field) -> Result<bool, Error> {
+    let mut link = false;
+    for attribute in field
+        .attrs
+        .iter()
+        .filter(|attr| attr.path().is_ident("pmem"))
+    {
+        attribute.parse_nested_meta(|meta| {
+            link = meta.path.is_ident("link");
+            match link {
+                true => Ok(()),
+                false => Err(meta.error("there is only `#[pmem(link)]`")),
+            }
+        })?;
+    }
+    Ok(link)
+}
+
+/// `Self` means the type only inside of it: elsewhere it needs its name.
+fn with_name(tokens: Tokens, name: &syn::Ident) -> Tokens {
+    let named = tokens.into_iter().map(|token| match token {
+        TokenTree::Ident(ident) if ident == "Self" => {
+            TokenTree::Ident(syn::Ident::new(&name.to_string(), ident.span()))
+        }
+        TokenTree::Group(group) => {
+            let mut named = Group::new(group.delimiter(), with_name(group.stream(), name));
+            named.set_span(group.span());
+            TokenTree::Group(named)
+        }
+        other => other,
+    });
+    named.collect()
+}
+
+/// The description of a reference, or of an array of references, by its target's name alone,
+/// if `wanted` says so: a type that is described inside of itself would have no end.
+fn link_schema(ty: &Type, wanted: impl Fn(&syn::Path) -> bool) -> Option<Tokens> {
+    if let Type::Array(array) = ty {
+        let element = link_schema(&array.elem, wanted)?;
+        let len = &array.len;
+        return Some(quote! {
+            &::neurath_pmem::schema::TypeSchema {
+                name: "array",
+                size: ::core::mem::size_of::<#ty>(),
+                align: ::core::mem::align_of::<#ty>(),
+                kind: ::neurath_pmem::schema::Kind::Array { element: #element, len: #len },
+            }
+        });
+    }
+    let Type::Path(path) = ty else { return None };
+    let last = path.path.segments.last().filter(|last| last.ident == "P")?;
+    let syn::PathArguments::AngleBracketed(arguments) = &last.arguments else {
+        return None;
+    };
+    let Some(syn::GenericArgument::Type(Type::Path(target))) = arguments.args.first() else {
+        return None;
+    };
+    let target = &target.path;
+    let text = target.segments.last()?.ident.to_string();
+    wanted(target).then(|| {
+        quote! {
+            &::neurath_pmem::schema::TypeSchema {
+                name: "P",
+                size: 8,
+                align: 8,
+                kind: ::neurath_pmem::schema::Kind::Link(#text),
+            }
+        }
+    })
+}
+
 /// Refuses types by what they are called, with a reason: the compiler's own message,
-/// that a trait is not implemented, would not give it.
+/// that a trait is not implemented, would not give it. Looks into arrays.
 fn refuse_by_name(ty: &Type) -> Result<(), Error> {
     let refuse = |why: &str| Err(Error::new(ty.span(), why));
     match ty {
+        Type::Array(array) => refuse_by_name(&array.elem),
+        Type::Paren(inner) => refuse_by_name(&inner.elem),
+        Type::Group(inner) => refuse_by_name(&inner.elem),
         Type::Reference(_) => refuse(
             "a reference is an address of this process: use `P<T>`, which is a place in the region",
         ),
@@ -336,30 +459,68 @@ fn refuse_by_name(ty: &Type) -> Result<(), Error> {
         Type::BareFn(_) => refuse(
             "a function's address is another one in every library: store what tells which to call",
         ),
+        Type::TraitObject(_) => refuse(
+            "it leads to code of this library, which a region outlives: use an enum of what it can be",
+        ),
+        Type::Tuple(_) => {
+            refuse("a tuple's layout is the compiler's: use a struct with `#[repr(C)]`")
+        }
+        Type::Slice(_) => refuse("its length is not known: use `Vector`, or an array"),
         Type::Path(path) => {
-            let Some(last) = path.path.segments.last() else {
-                return Ok(());
+            let name = |segment: Option<&syn::PathSegment>| {
+                segment.map_or_else(String::new, |segment| segment.ident.to_string())
             };
-            match last.ident.to_string().as_str() {
-                "usize" | "isize" => {
-                    refuse("its size depends on the machine: use `u64` or `i64`, `u32` or `i32`")
-                }
-                "Box" | "Rc" | "Arc" => {
-                    refuse("it points into this process's heap: use `P<T>`, and `Tx::alloc`")
-                }
-                "String" => refuse("it points into this process's heap: use `Bytes`"),
-                "Vec" | "VecDeque" => refuse("it points into this process's heap: use `Vector`"),
-                "HashMap" | "HashSet" => refuse("it points into this process's heap: use `Map`"),
-                "BTreeMap" | "BTreeSet" => {
-                    refuse("it points into this process's heap: use `OrderedMap`")
-                }
-                "Option" => refuse(
-                    "its layout is the compiler's: use a value that stands for nothing, such as 0",
-                ),
-                "char" => refuse("it is a number with a meaning: use `u32`"),
-                _ => Ok(()),
-            }
+            let segments = &path.path.segments;
+            // Names that a program may well give to types of its own are refused only where
+            // nothing else can be meant.
+            let first = name(segments.first());
+            let standard = matches!(first.as_str(), "std" | "core" | "alloc");
+            why_not(&name(segments.last()), standard).map_or(Ok(()), refuse)
         }
         _ => Ok(()),
     }
+}
+
+/// What to use in place of a well-known type.
+fn why_not(name: &str, standard: bool) -> Option<&'static str> {
+    let why = match name {
+        "usize" | "isize" => "its size depends on the machine: use `u64` or `i64`, `u32` or `i32`",
+        "Box" | "Rc" | "Arc" => "it points into this process's heap: use `P<T>`, and `Tx::alloc`",
+        "String" | "CString" | "PathBuf" | "OsString" => {
+            "it points into this process's heap: use `Bytes`"
+        }
+        "str" => "its length is not known: use `Bytes`",
+        "Vec" | "VecDeque" | "BinaryHeap" => "it points into this process's heap: use `Vector`",
+        "HashMap" | "HashSet" => "it points into this process's heap: use `Map`",
+        "BTreeMap" | "BTreeSet" => "it points into this process's heap: use `OrderedMap`",
+        "Option" | "Result" => {
+            "its layout is the compiler's: use a value that stands for nothing, such as 0, or an \
+             enum with `#[repr(u8)]` and a field of zeros"
+        }
+        "char" => "it is a number with a meaning: use `u32`",
+        "RefCell" | "UnsafeCell" | "OnceCell" | "LazyCell" => {
+            "what is in a region changes through `Tx` alone: use the value itself"
+        }
+        "Cell" if standard => {
+            "what is in a region changes through `Tx` alone: use the value itself"
+        }
+        "Mutex" | "RwLock" | "OnceLock" | "LazyLock" | "Condvar" => {
+            "a lock means nothing to the next process, and a region has one writer: use the value itself"
+        }
+        "AtomicBool" | "AtomicU8" | "AtomicU16" | "AtomicU32" | "AtomicU64" | "AtomicUsize"
+        | "AtomicI8" | "AtomicI16" | "AtomicI32" | "AtomicI64" | "AtomicIsize" | "AtomicPtr" => {
+            "a region has one writer, and what is in it changes through `Tx` alone: use the number"
+        }
+        "Instant" if standard => {
+            "its zero is another one after the machine has restarted: use milliseconds since 1970, `u64`"
+        }
+        "SystemTime" | "Duration" if standard => {
+            "its layout is the compiler's: use a number of milliseconds, `u64`"
+        }
+        "NonZero" | "NonZeroU8" | "NonZeroU16" | "NonZeroU32" | "NonZeroU64" => {
+            "it has a hole that the compiler may use: use the number"
+        }
+        _ => return None,
+    };
+    Some(why)
 }

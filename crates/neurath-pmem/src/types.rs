@@ -15,6 +15,13 @@ use crate::tx::{Tx, TxError};
 /// without pointers, references or anything else that means something in one
 /// process only; `SCHEMA` describes its layout exactly; and bytes that `valid`
 /// accepts are a value of the type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot live in a region",
+    label = "this type has no description for a region",
+    note = "give it `#[derive(Clone, Copy, Pmem)]` and `#[repr(C)]`, if all its fields may live there",
+    note = "what stands for `Vec`, `String` and the maps there are `Vector`, `Bytes`, `Map` and \
+            `OrderedMap`; for a reference or a box, `P<T>`"
+)]
 pub unsafe trait Pmem: Copy + 'static {
     /// The type's description.
     const SCHEMA: &'static TypeSchema;

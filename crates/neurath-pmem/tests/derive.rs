@@ -185,6 +185,78 @@ fn a_read_checks_what_is_there() {
     );
 }
 
+mod list {
+    use neurath_pmem::{P, Pmem};
+
+    #[derive(Clone, Copy, Pmem)]
+    #[repr(C)]
+    pub struct Entry {
+        pub next: P<Self>,
+        pub sides: [P<Entry>; 2],
+        pub owner: P<Owner>,
+    }
+
+    #[derive(Clone, Copy, Pmem)]
+    #[repr(C)]
+    pub struct Owner {
+        #[pmem(link)]
+        pub first: P<Entry>,
+    }
+}
+
+/// References among types that refer to each other are followed: all is reached, and nothing
+/// else.
+#[test]
+fn types_that_refer_to_each_other_are_traced() {
+    use list::{Entry, Owner};
+    use neurath_pmem::{P, inspect};
+    const SCHEMA: [u8; encoded_len(Entry::SCHEMA)] = encode(Entry::SCHEMA);
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("region");
+    let options = RegionOptions {
+        component: "test".into(),
+        instance: 0,
+        initial: 0,
+        limit: 16 << 20,
+    };
+    let mut region = Region::create(&path, &options, &SCHEMA).expect("made");
+    let leaf = Entry {
+        next: P::NULL,
+        sides: [P::NULL; 2],
+        owner: P::NULL,
+    };
+    let made = region.transact(|tx| {
+        let behind = tx.alloc(&leaf)?;
+        let owner = tx.alloc(&Owner { first: behind })?;
+        let side = tx.alloc(&leaf)?;
+        let sides = [P::NULL, side];
+        let next = tx.alloc(&Entry { owner, ..leaf })?;
+        let root = tx.alloc(&Entry {
+            next,
+            sides,
+            ..leaf
+        })?;
+        Ok::<_, Failure>((root, side))
+    });
+    let (root, side) = made.expect("made");
+    region.set_root(root.to_ref());
+    region.commit().expect("committed");
+    assert_eq!(region.stats().live_objects, 5);
+    drop(region);
+    let report = inspect::check_file(&path, inspect::Level::L2).expect("read");
+    assert!(report.is_sound() && report.leaks.is_empty(), "{report:?}");
+    let mut region = Region::open(&path, "test", 0, None, 16 << 20).expect("opened");
+    region
+        .transact(|tx| {
+            tx.update(root, |root| root.sides = [P::NULL; 2])?;
+            Ok::<_, Failure>(())
+        })
+        .expect("changed");
+    drop(region);
+    let report = inspect::check_file(&path, inspect::Level::L2).expect("read");
+    assert_eq!(report.leaks.len(), 1, "{side:?}: {report:?}");
+}
+
 #[test]
 fn elements_without_bytes_are_values() {
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Pmem)]

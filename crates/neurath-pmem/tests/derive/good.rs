@@ -54,7 +54,53 @@ struct Map3([u8; 12]);
 #[repr(transparent)]
 struct Number3([u32; 2]);
 
+// A type that refers to itself, in every way.
+#[derive(Clone, Copy, Pmem)]
+#[repr(C)]
+struct Node {
+    next: P<Self>,
+    others: [P<Node>; 3],
+    side: Side,
+}
+
+#[derive(Clone, Copy, Pmem)]
+#[repr(u64)]
+enum Side {
+    Left(P<Side>),
+    Right { others: [P<Self>; 1] },
+}
+
+// Two that refer to each other.
+#[derive(Clone, Copy, Pmem)]
+#[repr(C)]
+struct Parent {
+    child: P<Child>,
+}
+
+#[derive(Clone, Copy, Pmem)]
+#[repr(C)]
+struct Child {
+    #[pmem(link)]
+    parent: P<Parent>,
+}
+
+// A name of one's own is one's own.
+#[derive(Clone, Copy, Pmem)]
+#[repr(C)]
+struct Cell {
+    count: u64,
+}
+
+#[derive(Clone, Copy, Pmem)]
+#[repr(C)]
+struct Grid {
+    cells: [Cell; 4],
+}
+
 fn main() {
+    let _ = Grid::TYPE_ID;
+    let _ = (Node::TYPE_ID, Side::Left(P::NULL), Side::Right { others: [P::NULL] });
+    let _ = (Parent::TYPE_ID, Child::TYPE_ID);
     let _ = (Shape::Nothing([0; 28]), Shape::FINGERPRINT);
     let name = Bytes::EMPTY;
     let _ = Shape::Named { name, colours: [Colour::Red; 2] };
