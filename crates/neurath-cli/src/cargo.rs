@@ -137,13 +137,23 @@ pub fn build_libraries(
     Ok(built)
 }
 
-/// Compiles a program of a package, and says where it is.
+/// Compiles a program of a package, with these features, and says where it is.
 ///
 /// # Errors
 ///
 /// If it does not compile, or there is none of this name.
-pub fn build_program(folder: &Path, package: &str, program: &str) -> anyhow::Result<PathBuf> {
-    let stdout = build(folder, &["--package", package, "--bin", program])?;
+pub fn build_program(
+    folder: &Path,
+    package: &str,
+    program: &str,
+    features: &[&str],
+) -> anyhow::Result<PathBuf> {
+    let features = features.join(",");
+    let mut arguments = vec!["--package", package, "--bin", program];
+    if !features.is_empty() {
+        arguments.extend(["--features", &features]);
+    }
+    let stdout = build(folder, &arguments)?;
     let found = artefacts(&stdout)
         .filter(|artefact| artefact.target.name == program)
         .find_map(|artefact| artefact.executable);

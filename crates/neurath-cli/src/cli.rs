@@ -361,6 +361,29 @@ pub enum Bench {
         #[command(flatten)]
         folders: Folders,
     },
+    /// What regions cost, beside PMDK, redb and LMDB; in the project's own folder only.
+    ///
+    /// `--json` gives a list of `work`, `ours_ns`, `peer`, `peer_ns` and `ratio`, the peer's time
+    /// over ours. For space there are `ours_bytes` and `peer_bytes` instead. A peer that is not
+    /// installed is listed, with what is missing as `skipped`.
+    Regions(BenchRegions),
+}
+
+/// `neurath bench regions`
+#[derive(Debug, Clone, Args)]
+pub struct BenchRegions {
+    /// How often each is measured.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+    /// The folder in which the files are made; it needs 6 GiB.
+    #[arg(long, default_value = "/dev/shm", value_name = "DIR")]
+    pub dir: PathBuf,
+    /// A sixteenth of everything: for a look.
+    #[arg(long)]
+    pub quick: bool,
+    /// Only `small` transactions, `space`, `maps` or `large` regions.
+    #[arg(long, value_name = "PART", value_parser = ["small", "space", "maps", "large"])]
+    pub only: Option<String>,
 }
 
 /// `neurath crash …`

@@ -50,6 +50,12 @@ impl Process {
         locked(&self.child).id()
     }
 
+    /// What it writes, if its standard output is piped; once.
+    #[must_use]
+    pub fn stdout(&self) -> Option<std::process::ChildStdout> {
+        locked(&self.child).stdout.take()
+    }
+
     /// How it ended, if it did.
     ///
     /// # Errors
@@ -120,7 +126,18 @@ impl TemporaryFolder {
     ///
     /// If it cannot be made.
     pub fn new() -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("neurath-").tempdir()?;
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// A new folder in another one.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    pub fn within(parent: &Path) -> io::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("neurath-")
+            .tempdir_in(parent)?;
         locked(&FOLDERS).push(folder.path().to_owned());
         Ok(Self(folder))
     }
