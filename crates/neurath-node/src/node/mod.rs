@@ -25,6 +25,7 @@ use crate::shard::{Command, Seat, now_ms};
 use crate::upgrade::{Outside, UpgradeError};
 use crate::worker::Worker;
 pub(crate) use core::{Core, config_json};
+pub(crate) use start::create_region;
 
 /// How often the node looks whether all is well.
 const WATCH: Duration = Duration::from_millis(100);

@@ -42,7 +42,7 @@ impl std::fmt::Display for Refusal {
 impl From<UpgradeError> for Refusal {
     fn from(error: UpgradeError) -> Refusal {
         let code = match &error {
-            UpgradeError::Lost { .. } => code::OPERATOR,
+            UpgradeError::Lost { .. } | UpgradeError::Later(_) => code::OPERATOR,
             _ => code::UPGRADE_FAILED,
         };
         Refusal::new(code, error.to_string())
@@ -182,7 +182,30 @@ pub(super) fn apply(
         who: who.to_owned(),
         way: Way::Forward,
     };
-    Ok(Upgrade::new(core, &goal, progress).run()?)
+    match Upgrade::new(core, &goal, progress).run() {
+        // An upgrade is done when all of its script is.
+        Err(UpgradeError::Later(cause)) => Err(go_back(core, &cause, who, progress)),
+        done => Ok(done?),
+    }
+}
+
+/// Goes back from a release that serves, since its script has failed.
+fn go_back(
+    core: &mut Core,
+    cause: &UpgradeError,
+    who: &str,
+    progress: &mut dyn FnMut(Progress),
+) -> Refusal {
+    match rollback(core, false, who, progress) {
+        Ok(back) => Refusal::new(
+            code::UPGRADE_FAILED,
+            format!("{cause}; the node went back to {}", back.to),
+        ),
+        Err(refusal) => Refusal::new(
+            code::OPERATOR,
+            format!("{cause}; and the node could not go back: {refusal}"),
+        ),
+    }
 }
 
 /// Goes back to the release before.
@@ -248,12 +271,24 @@ fn steps_back(core: &Core, to: &Arc<ReleasePackage>) -> Vec<Step> {
         })
         .collect();
     let names: Vec<String> = changed.iter().map(|(name, ..)| name.clone()).collect();
+    let runs = |of: &ReleasePackage, name: &str| {
+        let component = of.release().component(name);
+        component.is_some_and(|component| component.start.runs())
+    };
+    let only_in = |of: &ReleasePackage, other: &ReleasePackage| -> Vec<(String, Version)> {
+        let components = of.release().components.iter();
+        components
+            .filter(|one| runs(of, &one.name) && !runs(other, &one.name))
+            .map(|one| (one.name.clone(), one.version.clone()))
+            .collect()
+    };
+    let (come, go) = (only_in(to, &core.package), only_in(&core.package, to));
     let mut steps = Vec::new();
-    for (component, version, _) in &changed {
-        let (component, version) = (component.clone(), version.clone());
+    let back = changed.iter().map(|(name, version, _)| (name, version));
+    for (component, version) in back.chain(come.iter().map(|(name, version)| (name, version))) {
         steps.push(Step::LoadObjectCode {
-            component,
-            version,
+            component: component.clone(),
+            version: version.clone(),
             pre_purge: None,
         });
     }
@@ -262,9 +297,18 @@ fn steps_back(core: &Core, to: &Arc<ReleasePackage>) -> Vec<Step> {
         components: names.clone(),
         timeout: None,
     });
+    for (component, version) in go {
+        let components = vec![component.clone()];
+        steps.push(Step::Stop { components });
+        steps.push(Step::Remove { component, version });
+    }
     for (component, version, _) in &changed {
         let (component, version) = (component.clone(), version.clone());
         steps.push(Step::Load { component, version });
+    }
+    if !come.is_empty() {
+        let components = come.into_iter().map(|(name, _)| name).collect();
+        steps.push(Step::Start { components });
     }
     steps.push(Step::Resume { components: names });
     for (component, _, version) in changed {

@@ -124,7 +124,12 @@ fn first_release(
         }
     }
     let mut regions = Vec::new();
-    for (generation, component) in package.release().components.iter().enumerate() {
+    let runs = package
+        .release()
+        .components
+        .iter()
+        .filter(|c| c.start.runs());
+    for (generation, component) in runs.enumerate() {
         let (name, generation) = (component.name.clone(), generation as u64 + 1);
         let version = component.version.to_string();
         let bytes = package.library_bytes(&name).map_err(UpgradeError::from)?;
@@ -166,27 +171,25 @@ fn first_release(
 }
 
 /// Makes one region, and lets the component make its state in it.
-fn create_region(
+pub(crate) fn create_region(
     directory: &NodeDirectory,
     package: &ReleasePackage,
     component: &str,
     file: &str,
     library: Arc<Library>,
-) -> Result<(), StartError> {
+) -> Result<(), UpgradeError> {
     let manifest = package.component(component).ok_or_else(|| {
         UpgradeError::Script(format!("the release has no manifest of {component}"))
     })?;
     let config = config_json(package, component)?;
     if manifest.region.durability == neurath_manifest::Durability::Power {
         let path = directory.region_file(file)?;
-        return Err(
-            UpgradeError::from(neurath_pmem::region::OpenError::Durability { path }).into(),
-        );
+        return Err(neurath_pmem::region::OpenError::Durability { path }.into());
     }
     let options = crate::upgrade::region_options(manifest);
     let schema = library.description().schema.clone();
     let path = directory.region_file(file)?;
-    let mut region = Region::create(&path, &options, &schema).map_err(UpgradeError::from)?;
+    let mut region = Region::create(&path, &options, &schema)?;
     let handle = Handle::new();
     region.attach(&handle);
     let gate = Gate::open(&handle, region.mapping());
@@ -201,7 +204,7 @@ fn create_region(
     };
     let created = outside.call(&mut Worker::default(), Function::Create, &gate, START);
     gate.close();
-    let (outcome, _) = created.map_err(UpgradeError::from)?;
+    let (outcome, _) = created?;
     region.set_root(outcome.root);
     region
         .commit()
@@ -213,7 +216,12 @@ fn create_region(
 fn bring_up(core: &mut Core) -> Result<(), StartError> {
     let package = core.package.clone();
     let mut instances = Vec::new();
-    for component in &package.release().components {
+    let runs = package
+        .release()
+        .components
+        .iter()
+        .filter(|c| c.start.runs());
+    for component in runs {
         let name = &component.name;
         let entry = core
             .catalog

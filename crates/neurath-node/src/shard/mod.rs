@@ -9,6 +9,7 @@ pub(crate) mod connection;
 pub(crate) mod effects;
 pub(crate) mod figures;
 mod instance;
+mod placing;
 mod thread;
 mod timers;
 
@@ -126,7 +127,8 @@ impl Line for Connections {
 pub(crate) struct Shard {
     poll: Poll,
     commands: Receiver<Command>,
-    listeners: Vec<Listener>,
+    /// By place; none where one has gone.
+    listeners: Vec<Option<Listener>>,
     connections: Connections,
     pub(crate) instances: Vec<Instance>,
     /// The instances' components, by place.
@@ -202,6 +204,7 @@ impl Shard {
         let owned = |listener: &&Listener| listener.owner == owner;
         self.listeners
             .iter()
+            .flatten()
             .filter(owned)
             .map(|listener| listener.address.clone())
             .collect()
@@ -211,6 +214,7 @@ impl Shard {
     pub(crate) fn bound(&self) -> Vec<String> {
         self.listeners
             .iter()
+            .flatten()
             .map(|listener| listener.bound.clone())
             .collect()
     }
@@ -280,7 +284,7 @@ impl Shard {
 
     fn accept(&mut self, number: usize) {
         for _ in 0..ACCEPTED {
-            let Some(listener) = self.listeners.get(number) else {
+            let Some(Some(listener)) = self.listeners.get(number) else {
                 return;
             };
             let owner = listener.owner;
@@ -330,7 +334,7 @@ impl Shard {
     }
 
     fn poll_again(&mut self, number: usize) {
-        if let Some(listener) = self.listeners.get_mut(number) {
+        if let Some(Some(listener)) = self.listeners.get_mut(number) {
             let token = PollToken(FIRST_LISTENER + number);
             let registry = self.poll.registry();
             let again = registry.reregister(&mut listener.socket, token, Interest::READABLE);
@@ -589,7 +593,9 @@ impl Shard {
                 port.compare_exchange(0, bound.port().into(), Ordering::Relaxed, Ordering::Relaxed);
         }
         let mut socket = TcpListener::from_std(listener);
-        let token = PollToken(FIRST_LISTENER + self.listeners.len());
+        let free = self.listeners.iter().position(Option::is_none);
+        let place = free.unwrap_or(self.listeners.len());
+        let token = PollToken(FIRST_LISTENER + place);
         if token.0 >= FIRST_CONNECTION {
             tracing::error!(address, "too many listeners");
             return;
@@ -599,12 +605,18 @@ impl Shard {
             .registry()
             .register(&mut socket, token, Interest::READABLE)
         {
-            Ok(()) => self.listeners.push(Listener {
-                owner,
-                address,
-                bound: named,
-                socket,
-            }),
+            Ok(()) => {
+                let listener = Listener {
+                    owner,
+                    address,
+                    bound: named,
+                    socket,
+                };
+                match self.listeners.get_mut(place) {
+                    Some(free) => *free = Some(listener),
+                    None => self.listeners.push(Some(listener)),
+                }
+            }
             Err(error) => tracing::error!(address, %error, "cannot watch a listener"),
         }
     }

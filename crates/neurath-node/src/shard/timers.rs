@@ -19,6 +19,16 @@ impl Timers {
         self.due.insert((at, instance, id));
     }
 
+    /// Forgets the timers of an instance that leaves; those behind it move up by one place.
+    pub(crate) fn remove(&mut self, gone: usize) {
+        let place = |at: usize| (at != gone).then(|| if at > gone { at - 1 } else { at });
+        let due = std::mem::take(&mut self.due).into_iter();
+        let moved = due.filter_map(|(when, at, id)| Some((when, place(at)?, id)));
+        self.due = moved.collect();
+        let by_id = self.due.iter().map(|&(when, at, id)| ((at, id), when));
+        self.by_id = by_id.collect();
+    }
+
     /// When the next one goes off.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.due.first().map(|(at, ..)| *at)
@@ -49,5 +59,18 @@ mod tests {
         assert_eq!(timers.take_due(now), Some((0, 1)));
         assert_eq!(timers.take_due(now), None);
         assert_eq!(timers.next(), Some(now + Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn who_leaves_takes_its_timers_along() {
+        let mut timers = Timers::default();
+        let now = Instant::now();
+        for instance in 0..3 {
+            timers.set(instance, 7, now);
+        }
+        timers.remove(1);
+        assert_eq!(timers.take_due(now), Some((0, 7)));
+        assert_eq!(timers.take_due(now), Some((1, 7)));
+        assert_eq!(timers.take_due(now), None);
     }
 }

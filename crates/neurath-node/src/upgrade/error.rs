@@ -5,6 +5,7 @@ use std::time::Duration;
 use neurath_pmem::migrate::{MigrateError, PlanError};
 use neurath_pmem::region::OpenError;
 
+use super::command::CommandError;
 use super::outside::OutsideError;
 use crate::catalog::CatalogError;
 use crate::directory::DirectoryError;
@@ -99,6 +100,9 @@ pub enum UpgradeError {
     /// A region could not be opened.
     #[error(transparent)]
     Region(#[from] OpenError),
+    /// A command of the script failed.
+    #[error("apply: {0}")]
+    Command(#[from] CommandError),
     /// What the script asks for is not possible.
     #[error("the script cannot be carried out: {0}")]
     Script(String),
@@ -111,6 +115,9 @@ pub enum UpgradeError {
     /// A name or the directory is not as it must be.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// A step failed that comes after the switch: the new release serves already.
+    #[error("{0}; the new release serves already")]
+    Later(Box<UpgradeError>),
     /// The old release could not go on either.
     #[error("{cause}; and the old release could not go on: {text}; restart the node")]
     Lost {

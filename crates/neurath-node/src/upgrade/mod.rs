@@ -5,34 +5,36 @@
 //! version's library stays open and its region untouched. From the flip on, the new release
 //! is the current one, whatever happens.
 
+mod command;
+mod course;
 mod error;
 mod outside;
 mod part;
 pub(crate) mod steps;
+mod switch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use neurath_manifest::{PurgeKind, Step};
-use neurath_pmem::Handle;
+use neurath_manifest::{ApplyTarget, PurgeKind, Step};
 use neurath_pmem::region::{Region, RegionOptions};
 use neurath_pmem::schema::hex;
 
 pub use error::{CallFailed, UpgradeError};
 pub(crate) use outside::Outside;
 
-use crate::catalog::{Previous, RegionEntry, ReleaseId, State};
+use crate::catalog::{RegionEntry, ReleaseId};
 use crate::directory::region_file_name;
 use crate::fault;
 use crate::journal::{JournalError, Kind, Verdict};
 use crate::loader::{Function, Library};
-use crate::mapping::{Attached, Gate};
+use crate::mapping::Gate;
 use crate::node::{Core, config_json};
 use crate::protocol::{Progress, StepTime, Upgraded};
 use crate::release::ReleasePackage;
-use crate::shard::{Seat, Taken, now_ms};
+use crate::shard::{Seat, Taken};
 use crate::worker::Worker;
-use part::{NewState, Part, plan_conversion};
+use part::{Course, NewState, Part, plan_conversion};
 
 /// How long messages may wait if the appup does not say otherwise.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -140,30 +142,35 @@ impl<'a> Upgrade<'a> {
         )?;
         fault::point("upgrade.started");
         let steps: Vec<Step> = self.goal.steps.clone();
+        let last = steps.iter().rposition(changes_what_runs);
         let done = steps.iter().enumerate().try_for_each(|(index, step)| {
             self.timed(
                 step.verb(),
                 step.components().join(", "),
                 index as u32,
-                |this| this.step(step),
+                |this| {
+                    this.step(step)?;
+                    if Some(index) == last {
+                        this.switch()?;
+                    }
+                    Ok(())
+                },
             )
         });
-        if let Err(cause) = done {
-            return Err(self.undo(cause));
-        }
+        let serves = self.core.running.is_some() || self.core.standing.is_some();
+        let failed_later = match done {
+            Err(cause) if self.flipped && serves => Some(cause),
+            Err(cause) => return Err(self.undo(cause)),
+            Ok(()) => None,
+        };
         if !self.flipped {
-            let cause = UpgradeError::Script("it resumes nothing".into());
+            let cause = UpgradeError::Script("it changes nothing that runs".into());
             return Err(self.undo(cause));
         }
         // Unmapping what is not used any more takes its time, and nobody waits for it.
         if let Err(error) = self.core.catalog.settle() {
             let text = error.to_string();
-            self.core.end(
-                &self.goal.operation,
-                &self.goal.who,
-                Verdict::OperatorNeeded,
-                text.clone(),
-            );
+            self.end(Verdict::OperatorNeeded, text.clone());
             return Err(UpgradeError::Lost {
                 cause: Box::new(error.into()),
                 text,
@@ -171,12 +178,11 @@ impl<'a> Upgrade<'a> {
         }
         let (unloaded, retained) = self.settle();
         fault::point("upgrade.settled");
-        self.core.end(
-            &self.goal.operation,
-            &self.goal.who,
-            Verdict::Done,
-            format!("{to} serves"),
-        );
+        if let Some(cause) = failed_later {
+            self.end(Verdict::Failed, cause.to_string());
+            return Err(UpgradeError::Later(Box::new(cause)));
+        }
+        self.end(Verdict::Done, format!("{to} serves"));
         fault::point("upgrade.ended");
         Ok(Upgraded {
             from,
@@ -187,6 +193,12 @@ impl<'a> Upgrade<'a> {
             unloaded,
             retained,
         })
+    }
+
+    /// Records the end of the operation.
+    fn end(&mut self, verdict: Verdict, text: String) {
+        let (operation, who) = (&self.goal.operation, &self.goal.who);
+        self.core.end(operation, who, verdict, text);
     }
 
     fn timed(
@@ -276,11 +288,27 @@ impl<'a> Upgrade<'a> {
                 self.code_change(component, extra.unwrap_or_else(|| "{}".into()))
             }
             Step::Load { component, .. } => {
-                self.part(component)?.loaded = true;
+                self.part(component)?.course = Course::Switched;
                 Ok(())
             }
-            Step::Resume { .. } if self.flipped => Ok(()),
-            Step::Resume { .. } => self.switch(),
+            Step::Stop { components } => self.stop(components),
+            Step::Start { components } => {
+                for component in components {
+                    self.part(component)?.course = Course::Started;
+                }
+                Ok(())
+            }
+            Step::Remove { component, .. } => self.remove(component),
+            Step::Apply(ApplyTarget::Command(words)) => {
+                let deadline = if self.stopped.is_some() {
+                    self.left()?
+                } else {
+                    PAUSE
+                };
+                Ok(command::run(words, self.core.directory.path(), deadline)?)
+            }
+            // They go on together, when the last of the script's changes is made.
+            Step::Resume { .. } => Ok(()),
             // The old code goes when the release is confirmed: until then it is the way back.
             Step::Purge {
                 kind: PurgeKind::Soft | PurgeKind::Brutal,
@@ -330,20 +358,20 @@ impl<'a> Upgrade<'a> {
             ))
         })?;
         let Some((at, old, schema, source)) = seen else {
-            return Err(UpgradeError::Script(format!(
-                "no instance of `{component}` runs"
-            )));
+            let part = self.newcomer(component, version, library)?;
+            self.parts.push(part);
+            return Ok(());
         };
         let planned = plan_conversion(component, &schema, &old, &library)?;
         let mut part = Part {
             component: component.to_owned(),
             version: version.to_owned(),
-            at,
+            at: Some(at),
             config: config_json(&goal.package, component)?,
             entry: None,
             state: NewState::Kept,
             conversions: Vec::new(),
-            loaded: false,
+            course: Course::Ready,
             terminated: false,
             started: None,
             library,
@@ -408,13 +436,13 @@ impl<'a> Upgrade<'a> {
         Ok(())
     }
 
-    /// Step 2: no message from here on; the old versions stop their work.
-    fn suspend(
-        &mut self,
-        components: &[String],
-        timeout: Option<Duration>,
-    ) -> Result<(), UpgradeError> {
-        self.pause = timeout.unwrap_or(PAUSE);
+    /// From here on, messages wait.
+    fn stand_still(&mut self, timeout: Option<Duration>) -> Result<(), UpgradeError> {
+        self.pause = match (self.stopped, timeout) {
+            (Some(_), Some(longer)) => self.pause.max(longer),
+            (Some(_), None) => self.pause,
+            (None, timeout) => timeout.unwrap_or(PAUSE),
+        };
         if self.taken.is_none() {
             let running = self.core.running.take();
             let running = running.ok_or_else(|| UpgradeError::Suspend("nothing runs".into()))?;
@@ -430,6 +458,16 @@ impl<'a> Upgrade<'a> {
         }
         self.stopped.get_or_insert_with(Instant::now);
         fault::point("upgrade.suspended");
+        Ok(())
+    }
+
+    /// Step 2: no message from here on; the old versions stop their work.
+    fn suspend(
+        &mut self,
+        components: &[String],
+        timeout: Option<Duration>,
+    ) -> Result<(), UpgradeError> {
+        self.stand_still(timeout)?;
         for component in components {
             let deadline = self.left()?;
             let Some(taken) = &mut self.taken else {
@@ -481,180 +519,13 @@ impl<'a> Upgrade<'a> {
                 "`{component}` has no code loaded yet"
             )));
         };
-        let region = &taken.shard.instances[part.at].region;
+        let Some(at) = part.at else {
+            let what = format!("a code_change of `{component}`, which does not run yet");
+            return Err(UpgradeError::Script(what));
+        };
+        let region = &taken.shard.instances[at].region;
         part.convert(&mut self.worker, region, extra, deadline)?;
         fault::point("upgrade.converted");
-        Ok(())
-    }
-
-    /// Steps 4 to 6, the flip, and the first message to the new code.
-    fn switch(&mut self) -> Result<(), UpgradeError> {
-        for at in 0..self.parts.len() {
-            let part = &self.parts[at];
-            if matches!(part.state, NewState::Prepared(_)) {
-                let what = format!(
-                    "the state of `{}` changes, and the script has no code_change for it",
-                    part.component
-                );
-                return Err(UpgradeError::Script(what));
-            }
-            if part.loaded {
-                let deadline = self.left()?;
-                self.replace(at, deadline)?;
-            }
-        }
-        let budget = self.left();
-        fault::point("upgrade.initialised");
-        budget?;
-        self.flip()?;
-        self.flipped = true;
-        fault::point("upgrade.flipped");
-        self.hand_over();
-        self.resume()
-    }
-
-    /// A dummy for the old version, which terminates; then the new one starts.
-    fn replace(&mut self, at: usize, deadline: Duration) -> Result<(), UpgradeError> {
-        let Some(taken) = &mut self.taken else {
-            return Err(UpgradeError::Script("a resume before any suspend".into()));
-        };
-        let part = &mut self.parts[at];
-        let worker = &mut self.worker;
-        let shard = &mut taken.shard;
-        let old = outside(shard, part.at);
-        let peers = self.goal.package.components().keys().cloned().collect();
-        let instance = &mut shard.instances[part.at];
-        // The old version's handle leads to a dummy from here on.
-        instance.region.detach();
-        part.terminated = true;
-        let new = Outside {
-            library: part.library.clone(),
-            config: part.config.clone(),
-            peers,
-            ..old.clone()
-        };
-        // It works on what it sees through the dummy; whatever it says changes nothing.
-        if let Err(error) = old.call(
-            worker,
-            Function::Terminate,
-            &Gate::to_dummy(),
-            TERMINATE.min(deadline),
-        ) {
-            tracing::warn!(%error, "the old version did not terminate well");
-        }
-        fault::point("upgrade.terminated");
-        let region = match &mut part.state {
-            NewState::Made(region) => region,
-            _ => &mut instance.region,
-        };
-        let handle = Handle::new();
-        region.attach(&handle);
-        let gate = Gate::open(&handle, region.mapping());
-        let checked = new
-            .clone()
-            .call(worker, Function::CheckState, &gate, deadline);
-        if checked.is_ok() {
-            region.abort();
-        }
-        let started = checked.and_then(|_| new.call(worker, Function::Init, &gate, deadline));
-        gate.close();
-        // What `init` wrote stays in its open transaction until the flip.
-        let (_, effects) = started?;
-        part.started = Some((effects, gate));
-        Ok(())
-    }
-
-    /// THE commit.
-    fn flip(&mut self) -> Result<(), UpgradeError> {
-        let now = self.core.catalog.state().clone();
-        let package = &self.goal.package;
-        let mut regions = now.regions.clone();
-        for part in &self.parts {
-            for entry in regions
-                .iter_mut()
-                .filter(|entry| entry.component == part.component)
-            {
-                match &part.entry {
-                    Some(new) => *entry = new.clone(),
-                    None => entry.version.clone_from(&part.version),
-                }
-            }
-        }
-        let to = self.core.id_of(package);
-        let forward = self.goal.way == Way::Forward;
-        let previous = Previous {
-            release: self.core.current(),
-            regions: now.regions,
-            plan_id: self.goal.plan_id.clone(),
-        };
-        let state = State {
-            current: Some(to),
-            permanent: now.permanent,
-            regions,
-            previous: forward.then_some(previous),
-            unconfirmed_since_ms: forward.then(now_ms),
-            next_generation: self.core.next_generation,
-            sequence: now.sequence + 1,
-        };
-        // Regions of durability `process` survive the death of the process, and so does the
-        // flip; the medium is waited for when messages are served again.
-        self.core.catalog.flip(state)?;
-        self.core.package = package.clone();
-        Ok(())
-    }
-
-    /// Puts the new code and state into the instances' places.
-    fn hand_over(&mut self) {
-        let Some(taken) = &mut self.taken else {
-            unreachable!("still standing")
-        };
-        for part in &mut self.parts {
-            let Some((mut effects, gate)) = part.started.take() else {
-                continue;
-            };
-            drop(gate);
-            let instance = &mut taken.shard.instances[part.at];
-            let before = match std::mem::replace(&mut part.state, NewState::Kept) {
-                NewState::Made(region) => Some(std::mem::replace(&mut instance.region, *region)),
-                _ => None,
-            };
-            // What `init` has written. It belongs to the release that is current now; without
-            // it the state is as `code_change` left it, which a restart would start from too.
-            if let Err(error) = instance.region.commit() {
-                tracing::error!(component = part.component, %error, "what init wrote is lost");
-            }
-            instance.attached = Attached::new();
-            instance.region.attach(instance.attached.handle());
-            instance.config.clone_from(&part.config);
-            if let Some(entry) = &part.entry {
-                instance.generation = entry.generation;
-            }
-            let old = std::mem::replace(&mut instance.library, part.library.clone());
-            self.replaced.push((old, before));
-            taken.shard.carry_out(part.at, &mut effects);
-        }
-    }
-
-    /// Lets the shard run, on a thread that has seen nothing of the old code.
-    fn resume(&mut self) -> Result<(), UpgradeError> {
-        let Some(taken) = self.taken.take() else {
-            return Ok(());
-        };
-        if self.core.hold {
-            // The node is starting: it serves when all is in place.
-            self.core.standing = Some(taken);
-        } else {
-            let seat = self.seat.take().map_or_else(Seat::new, Ok);
-            let running = seat
-                .and_then(|seat| taken.run(seat))
-                .map_err(|error| UpgradeError::Suspend(error.to_string()))?;
-            self.core.running = Some(running);
-        }
-        self.stop = self
-            .stopped
-            .take()
-            .map_or(Duration::ZERO, |since| since.elapsed());
-        fault::point("upgrade.resumed");
         Ok(())
     }
 
@@ -680,12 +551,15 @@ impl<'a> Upgrade<'a> {
         self.core
             .warm
             .retain(|warm| !in_use.iter().any(|used| Arc::ptr_eq(used, warm)));
-        drop(in_use);
         let mut old = Vec::new();
         for (library, region) in replaced {
             drop(region);
-            old.push(library);
+            // A component that only started again has the same one.
+            if !in_use.iter().any(|used| Arc::ptr_eq(used, &library)) {
+                old.push(library);
+            }
         }
+        drop(in_use);
         if self.goal.way == Way::Forward {
             self.core.warm.append(&mut old);
             return (Vec::new(), self.core.retained());
@@ -700,14 +574,8 @@ impl<'a> Upgrade<'a> {
     /// Forgets all that was made, and lets the old release go on.
     fn undo(mut self, cause: UpgradeError) -> UpgradeError {
         if self.flipped {
-            // Only `resume` can fail after the flip.
             let text = "the new release is the current one, and cannot run".to_owned();
-            self.core.end(
-                &self.goal.operation,
-                &self.goal.who,
-                Verdict::OperatorNeeded,
-                text.clone(),
-            );
+            self.end(Verdict::OperatorNeeded, text.clone());
             return UpgradeError::Lost {
                 cause: Box::new(cause),
                 text,
@@ -725,9 +593,10 @@ impl<'a> Upgrade<'a> {
                     continue;
                 }
                 // The old version gets its handle back, and starts again on its state.
+                let Some(place) = part.at else { continue };
                 let shard = &mut taken.shard;
-                let outside = outside(shard, part.at);
-                let instance = &mut shard.instances[part.at];
+                let outside = outside(shard, place);
+                let instance = &mut shard.instances[place];
                 instance.region.abort();
                 instance.region.attach(instance.attached.handle());
                 let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
@@ -738,7 +607,7 @@ impl<'a> Upgrade<'a> {
                         if let Err(error) = instance.region.commit() {
                             trouble.push(error.to_string());
                         }
-                        shard.carry_out(part.at, &mut effects);
+                        shard.carry_out(place, &mut effects);
                     }
                     Err(error) => {
                         instance.region.abort();
@@ -753,18 +622,11 @@ impl<'a> Upgrade<'a> {
         }
         self.join_threads();
         let cause = if trouble.is_empty() {
-            let text = cause.to_string();
-            self.core
-                .end(&self.goal.operation, &self.goal.who, Verdict::Undone, text);
+            self.end(Verdict::Undone, cause.to_string());
             cause
         } else {
             let text = trouble.join("; ");
-            self.core.end(
-                &self.goal.operation,
-                &self.goal.who,
-                Verdict::OperatorNeeded,
-                text.clone(),
-            );
+            self.end(Verdict::OperatorNeeded, text.clone());
             UpgradeError::Lost {
                 cause: Box::new(cause),
                 text,
@@ -775,6 +637,20 @@ impl<'a> Upgrade<'a> {
         self.core.remove_orphans();
         cause
     }
+}
+
+/// Whether a step belongs to what happens at the switch, all at once.
+fn changes_what_runs(step: &Step) -> bool {
+    matches!(
+        step,
+        Step::Suspend { .. }
+            | Step::Load { .. }
+            | Step::CodeChange { .. }
+            | Step::Stop { .. }
+            | Step::Remove { .. }
+            | Step::Start { .. }
+            | Step::Resume { .. }
+    )
 }
 
 /// What a call for an instance needs to know.

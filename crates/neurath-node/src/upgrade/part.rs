@@ -24,8 +24,8 @@ pub(super) struct Part {
     pub(super) component: String,
     /// The version it leads to.
     pub(super) version: String,
-    /// The instance's place on the shard.
-    pub(super) at: usize,
+    /// The place on the shard of the instance that runs; none if it is to come.
+    pub(super) at: Option<usize>,
     pub(super) library: Arc<Library>,
     /// The instance's configuration in the new release, JSON.
     pub(super) config: String,
@@ -35,18 +35,33 @@ pub(super) struct Part {
     pub(super) state: NewState,
     /// Where each conversion of the plan is.
     pub(super) conversions: Vec<Place>,
-    /// Whether the script has switched to the new code.
-    pub(super) loaded: bool,
+    /// What the script makes of the instance.
+    pub(super) course: Course,
     /// Whether the old version was terminated.
     pub(super) terminated: bool,
     /// What the new version's `init` has asked for, and the gate it used.
     pub(super) started: Option<(Effects, Gate)>,
 }
 
+/// What the script has made of an instance so far. It is done at the switch, all at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Course {
+    /// Nothing yet: its new code is only made ready.
+    Ready,
+    /// Its code is switched, and it goes on, or comes when it is started.
+    Switched,
+    /// It is stopped, and neither started again nor removed yet.
+    Stopped,
+    /// It is started: it comes, or it goes on after a stop.
+    Started,
+    /// It goes.
+    Removed,
+}
+
 /// What becomes of the instance's state.
 #[derive(Debug)]
 pub(super) enum NewState {
-    /// It is kept: the schema is the same.
+    /// It is kept: the schema is the same, or the instance goes.
     Kept,
     /// Its new generation's file is ready to be filled.
     Prepared(Building),

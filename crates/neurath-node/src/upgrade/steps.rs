@@ -1,7 +1,7 @@
 //! Which steps this node carries out. The planner knows more: a plan with another step is
 //! refused before anything happens.
 
-use neurath_manifest::{PurgeKind, Step, Strategy};
+use neurath_manifest::{ApplyTarget, PurgeKind, Step, Strategy};
 
 /// What of a step this node cannot do; `None` if it carries the step out.
 pub(crate) fn missing(step: &Step) -> Option<String> {
@@ -22,13 +22,14 @@ pub(crate) fn missing(step: &Step) -> Option<String> {
         | Step::Load { .. }
         | Step::CodeChange { .. }
         | Step::Purge { .. }
-        | Step::Resume { .. } => None,
-        Step::Remove { .. }
+        | Step::Resume { .. }
+        | Step::Remove { .. }
         | Step::Stop { .. }
         | Step::Start { .. }
-        | Step::MoveState { .. }
+        | Step::Apply(ApplyTarget::Command(_)) => None,
+        Step::Apply(ApplyTarget::Hook { .. }) => Some("`hook`".into()),
+        Step::MoveState { .. }
         | Step::SyncNodes { .. }
-        | Step::Apply(_)
         | Step::RestartNewNode
         | Step::RestartNode
         | Step::ResetNode { .. } => Some(format!("`{}`", step.verb())),
@@ -79,6 +80,10 @@ mod tests {
              { load = \"a\", version = \"1.1.0\" },
              { code_change = \"a\", from = \"1.0.0\", to = \"1.1.0\" },
              { resume = [\"a\"] },
+             { stop = [\"b\"] },
+             { remove = \"b\", version = \"1.0.0\" },
+             { start = [\"c\"] },
+             { apply = { command = [\"true\"] } },
              { purge = \"a\", version = \"1.0.0\" },",
         );
         assert_eq!(refusal(&steps), None);
@@ -87,9 +92,6 @@ mod tests {
     #[test]
     fn what_it_does_not_do_is_named() {
         for (step, name) in [
-            ("{ stop = [\"a\"] }", "`stop`"),
-            ("{ start = [\"a\"] }", "`start`"),
-            ("{ remove = \"a\", version = \"1.0.0\" }", "`remove`"),
             (
                 "{ move_state = \"m\", from = [\"a\"], to = [\"b\"] }",
                 "`move_state`",
@@ -98,7 +100,7 @@ mod tests {
                 "{ sync_nodes = \"s\", nodes = [\"n\"], deadline = \"1s\" }",
                 "`sync_nodes`",
             ),
-            ("{ apply = { command = [\"true\"] } }", "`apply`"),
+            ("{ apply = { component = \"a\", hook = \"h\" } }", "`hook`"),
             ("{ restart_new_node = true }", "`restart_new_node`"),
             ("{ restart_node = true }", "`restart_node`"),
             ("{ reset_node = [\"a\"] }", "`reset_node`"),

@@ -1,0 +1,83 @@
+//! Instances that come to a shard and leave it, while it stands still.
+
+use std::sync::atomic::Ordering;
+
+use super::{CALLER, Instance, Shard};
+
+impl Shard {
+    /// Gives an instance a place; tells which.
+    pub(crate) fn add(&mut self, instance: Instance) -> usize {
+        self.names.push(instance.component.clone());
+        self.instances.push(instance);
+        self.instances.len() - 1
+    }
+
+    /// Takes an instance from its place. Its listeners and connections are closed, its timers are
+    /// forgotten, and whoever waits for an answer of it is told that it is gone.
+    pub(crate) fn remove(&mut self, at: usize) -> Instance {
+        let instance = self.instances.remove(at);
+        self.names.remove(at);
+        let gone = format!("-ERR the component {} is gone\r\n", instance.component);
+        let mut kept = std::mem::take(&mut self.mailbox);
+        kept.retain(|envelope| {
+            let stays = envelope.to != at;
+            if !stays && envelope.token.target & CALLER == 0 {
+                self.reply(envelope.token, gone.as_bytes());
+            } else if !stays && let Some(caller) = self.callers.remove(&envelope.token.target) {
+                // A caller that went away needs no answer.
+                let _ = caller.send(Err(format!("{} is gone", instance.component)));
+            }
+            stays
+        });
+        for envelope in &mut kept {
+            shift(&mut envelope.to, at);
+        }
+        self.mailbox = kept;
+        self.timers.remove(at);
+        self.remove_listeners(at);
+        self.remove_connections(at);
+        instance
+    }
+
+    fn remove_listeners(&mut self, at: usize) {
+        // The others keep their places, by which the poll set knows them.
+        for listener in &mut self.listeners {
+            let Some(there) = listener else { continue };
+            if there.owner == at {
+                if let Err(error) = self.poll.registry().deregister(&mut there.socket) {
+                    tracing::debug!(%error, "cannot stop watching a listener");
+                }
+                *listener = None;
+            } else {
+                shift(&mut there.owner, at);
+            }
+        }
+    }
+
+    fn remove_connections(&mut self, at: usize) {
+        for slot in 0..self.connections.slots.len() {
+            let Some(connection) = &mut self.connections.slots[slot] else {
+                continue;
+            };
+            if connection.owner != at {
+                shift(&mut connection.owner, at);
+                continue;
+            }
+            // What it was answered already goes out, if the socket takes it.
+            connection.flush();
+            if let Err(error) = self.poll.registry().deregister(&mut connection.stream) {
+                tracing::debug!(%error, "cannot stop watching a connection");
+            }
+            self.connections.slots[slot] = None;
+            self.connections.free.push(slot);
+            self.figures.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The place of an instance, once the one at `removed` has gone.
+fn shift(place: &mut usize, removed: usize) {
+    if *place > removed {
+        *place -= 1;
+    }
+}

@@ -1,0 +1,251 @@
+//! The switch: what the script has prepared becomes what runs, all of it at once.
+
+use std::time::Duration;
+
+use neurath_pmem::Handle;
+
+use super::part::{Course, NewState, Part};
+use super::{Outside, TERMINATE, Upgrade, UpgradeError, Way, outside};
+use crate::catalog::{Previous, RegionEntry, State};
+use crate::fault;
+use crate::loader::Function;
+use crate::mapping::{Attached, Gate};
+use crate::shard::{Instance, Seat, now_ms};
+
+impl Upgrade<'_> {
+    /// Steps 4 to 6 of every component, the flip, and the first message to the new code.
+    pub(super) fn switch(&mut self) -> Result<(), UpgradeError> {
+        // Nothing may have been suspended: components only come.
+        self.stand_still(None)?;
+        for at in 0..self.parts.len() {
+            let part = &self.parts[at];
+            let component = &part.component;
+            if matches!(part.state, NewState::Prepared(_)) {
+                let what = format!(
+                    "the state of `{component}` changes, and the script has no code_change for it"
+                );
+                return Err(UpgradeError::Script(what));
+            }
+            let goes_on = match part.course {
+                Course::Ready => continue,
+                Course::Switched => part.at.is_some(),
+                Course::Started => true,
+                Course::Removed => false,
+                Course::Stopped => {
+                    let what =
+                        format!("`{component}` is stopped, and neither started again nor removed");
+                    return Err(UpgradeError::Script(what));
+                }
+            };
+            self.end_old(at)?;
+            if goes_on {
+                self.start_new(at)?;
+            }
+        }
+        let budget = self.left();
+        fault::point("upgrade.initialised");
+        budget?;
+        self.flip()?;
+        self.flipped = true;
+        fault::point("upgrade.flipped");
+        self.hand_over();
+        self.resume()
+    }
+
+    /// Steps 4 and 5: a dummy for the old version, which terminates.
+    fn end_old(&mut self, at: usize) -> Result<(), UpgradeError> {
+        let deadline = self.left()?;
+        let part = &mut self.parts[at];
+        let (Some(place), Some(taken)) = (part.at, &mut self.taken) else {
+            return Ok(());
+        };
+        let shard = &mut taken.shard;
+        let old = outside(shard, place);
+        // The old version's handle leads to a dummy from here on.
+        shard.instances[place].region.detach();
+        part.terminated = true;
+        // It works on what it sees through the dummy; whatever it says changes nothing.
+        let gate = Gate::to_dummy();
+        let deadline = TERMINATE.min(deadline);
+        let called = old.call(&mut self.worker, Function::Terminate, &gate, deadline);
+        if let Err(error) = called {
+            tracing::warn!(%error, "the old version did not terminate well");
+        }
+        fault::point("upgrade.terminated");
+        Ok(())
+    }
+
+    /// Step 6: the new version gets its handle, looks at the state, and starts.
+    fn start_new(&mut self, at: usize) -> Result<(), UpgradeError> {
+        let deadline = self.left()?;
+        let Some(taken) = &mut self.taken else {
+            return Err(UpgradeError::Script("a start before any suspend".into()));
+        };
+        let part = &mut self.parts[at];
+        let shard = &mut taken.shard;
+        let listening = part.at.map(|place| shard.listening(place));
+        let running = part.at.map(|place| &mut shard.instances[place].region);
+        let region = match (&mut part.state, running) {
+            (NewState::Made(region), _) => region,
+            (_, Some(region)) => region,
+            (_, None) => {
+                let what = format!("`{}` starts, and has no state", part.component);
+                return Err(UpgradeError::Script(what));
+            }
+        };
+        let stats = region.stats();
+        let new = Outside {
+            component: part.component.clone(),
+            library: part.library.clone(),
+            config: part.config.clone(),
+            peers: self.goal.package.components().keys().cloned().collect(),
+            listening: listening.unwrap_or_default(),
+            figures: self.core.figures.clone(),
+            region: (stats.file_bytes, stats.live_bytes),
+        };
+        let worker = &mut self.worker;
+        let handle = Handle::new();
+        region.attach(&handle);
+        let gate = Gate::open(&handle, region.mapping());
+        let checked = new
+            .clone()
+            .call(worker, Function::CheckState, &gate, deadline);
+        if checked.is_ok() {
+            region.abort();
+        }
+        let started = checked.and_then(|_| new.call(worker, Function::Init, &gate, deadline));
+        gate.close();
+        // What `init` wrote stays in its open transaction until the flip.
+        let (_, effects) = started?;
+        part.started = Some((effects, gate));
+        Ok(())
+    }
+
+    /// THE commit.
+    fn flip(&mut self) -> Result<(), UpgradeError> {
+        let now = self.core.catalog.state().clone();
+        let package = &self.goal.package;
+        let mut regions = now.regions.clone();
+        for part in &self.parts {
+            let mine = |entry: &RegionEntry| entry.component == part.component;
+            if part.course == Course::Removed {
+                regions.retain(|entry| !mine(entry));
+            } else if part.at.is_none() {
+                regions.extend(part.entry.clone());
+            }
+            for entry in regions.iter_mut().filter(|entry| mine(entry)) {
+                match &part.entry {
+                    Some(new) => *entry = new.clone(),
+                    None => entry.version.clone_from(&part.version),
+                }
+            }
+        }
+        let to = self.core.id_of(package);
+        let forward = self.goal.way == Way::Forward;
+        let previous = Previous {
+            release: self.core.current(),
+            regions: now.regions,
+            plan_id: self.goal.plan_id.clone(),
+        };
+        let state = State {
+            current: Some(to),
+            permanent: now.permanent,
+            regions,
+            previous: forward.then_some(previous),
+            unconfirmed_since_ms: forward.then(now_ms),
+            next_generation: self.core.next_generation,
+            sequence: now.sequence + 1,
+        };
+        // Regions of durability `process` survive the death of the process, and so does the
+        // flip; the medium is waited for when messages are served again.
+        self.core.catalog.flip(state)?;
+        self.core.package = package.clone();
+        Ok(())
+    }
+
+    /// Puts the new code and state into the instances' places. Who is new comes last, and who
+    /// goes leaves when all others have theirs.
+    fn hand_over(&mut self) {
+        let Some(taken) = &mut self.taken else {
+            unreachable!("still standing")
+        };
+        let shard = &mut taken.shard;
+        for part in &mut self.parts {
+            let Some((mut effects, gate)) = part.started.take() else {
+                continue;
+            };
+            drop(gate);
+            let state = std::mem::replace(&mut part.state, NewState::Kept);
+            let place = match (part.at, state) {
+                (Some(place), state) => {
+                    let instance = &mut shard.instances[place];
+                    let before = match state {
+                        NewState::Made(region) => {
+                            Some(std::mem::replace(&mut instance.region, *region))
+                        }
+                        _ => None,
+                    };
+                    let old = std::mem::replace(&mut instance.library, part.library.clone());
+                    self.replaced.push((old, before));
+                    place
+                }
+                (None, NewState::Made(region)) => {
+                    let (name, library) = (part.component.clone(), part.library.clone());
+                    let generation = part.entry.as_ref().map_or(0, |entry| entry.generation);
+                    let config = part.config.clone();
+                    shard.add(Instance::new(name, 0, library, *region, generation, config))
+                }
+                (None, _) => unreachable!("`start_new` refuses to start without a state"),
+            };
+            let instance = &mut shard.instances[place];
+            // What `init` has written. It belongs to the release that is current now; without
+            // it the state is as `code_change` left it, which a restart would start from too.
+            if let Err(error) = instance.region.commit() {
+                tracing::error!(component = part.component, %error, "what init wrote is lost");
+            }
+            instance.attached = Attached::new();
+            instance.region.attach(instance.attached.handle());
+            instance.config.clone_from(&part.config);
+            if let Some(entry) = &part.entry {
+                instance.generation = entry.generation;
+            }
+            shard.carry_out(place, &mut effects);
+        }
+        let gone = |part: &Part| {
+            (part.course == Course::Removed)
+                .then_some(part.at)
+                .flatten()
+        };
+        let mut gone: Vec<usize> = self.parts.iter().filter_map(gone).collect();
+        // From the end, so that places stay what they are until their turn.
+        gone.sort_unstable_by(|a, b| b.cmp(a));
+        for place in gone {
+            let instance = shard.remove(place);
+            self.replaced
+                .push((instance.library, Some(instance.region)));
+        }
+    }
+
+    /// Lets the shard run, on a thread that has seen nothing of the old code.
+    pub(super) fn resume(&mut self) -> Result<(), UpgradeError> {
+        let Some(taken) = self.taken.take() else {
+            return Ok(());
+        };
+        if self.core.hold {
+            // The node is starting: it serves when all is in place.
+            self.core.standing = Some(taken);
+        } else {
+            let seat = self.seat.take().map_or_else(Seat::new, Ok);
+            let running = seat
+                .and_then(|seat| taken.run(seat))
+                .map_err(|error| UpgradeError::Suspend(error.to_string()))?;
+            self.core.running = Some(running);
+        }
+        self.stop = self
+            .stopped
+            .take()
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        fault::point("upgrade.resumed");
+        Ok(())
+    }
+}
