@@ -7,11 +7,9 @@ use crate::manifests::{Key, Project};
 use crate::output::Output;
 use anyhow::{Context as _, bail};
 use neurath_manifest::{Release, Severity};
-use neurath_node::loader::{Description, Library};
+use neurath_node::facts;
+use neurath_node::loader::{self, Description};
 use neurath_node::release::{ComponentSources, ReleasePackage, Sources};
-use neurath_plan::ComponentFacts;
-use neurath_pmem::migrate::{Conversion, MigrationPlan};
-use neurath_pmem::schema::{SchemaDesc, hex};
 use semver::Version;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -53,11 +51,9 @@ pub fn build(
         }
     };
     let files = compile(&project, &wanted, output)?;
-    let mut described = BTreeMap::new();
     for (key, file) in &files {
-        described.insert(key.clone(), describe(key, file)?);
-    }
-    for (key, facts) in facts(&described)? {
+        let facts = facts::of(&describe(key, file)?)
+            .with_context(|| format!("the schema of {} {}", key.0, key.1))?;
         project.catalogue.add_facts((&key.0, &key.1), facts);
     }
     let mut built = Vec::new();
@@ -117,12 +113,11 @@ fn compile(
     Ok(files)
 }
 
-/// Loads a library, and reads what it says of itself.
+/// Reads what a library says of itself; it is not loaded.
 fn describe((name, version): &Key, file: &Path) -> anyhow::Result<Description> {
-    let library =
-        Library::open(file).with_context(|| format!("the library of {name} {version}"))?;
-    let found = library.description().clone();
-    library.close();
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let found = loader::describe(file, &bytes)
+        .with_context(|| format!("the library of {name} {version}"))?;
     if found.name != *name || found.version != version.to_string() {
         bail!(
             "{} says that it is {} {}, and its manifest is that of {name} {version}: name the right \
@@ -133,49 +128,6 @@ fn describe((name, version): &Key, file: &Path) -> anyhow::Result<Description> {
         );
     }
     Ok(found)
-}
-
-/// What the planner is told of the libraries' states. The newer library of a pair has the
-/// conversions of both ways.
-fn facts(described: &BTreeMap<Key, Description>) -> anyhow::Result<BTreeMap<Key, ComponentFacts>> {
-    let mut schemas = BTreeMap::new();
-    for (key, one) in described {
-        let schema = SchemaDesc::decode(&one.schema)
-            .with_context(|| format!("the schema of {} {}", key.0, key.1))?;
-        schemas.insert(key, schema);
-    }
-    let mut facts = BTreeMap::new();
-    for (key, one) in described {
-        let conversions: Vec<Conversion> = one
-            .migrations
-            .iter()
-            .map(|info| Conversion {
-                from: info.from,
-                to: info.to,
-            })
-            .collect();
-        let own = &schemas[key];
-        let mut migrations = Vec::new();
-        let older = described
-            .keys()
-            .filter(|older| older.0 == key.0 && older.1 < key.1);
-        for old in older.map(|older| &schemas[older]) {
-            for (from, to) in [(old, own), (own, old)] {
-                if MigrationPlan::new(from, to, &conversions).is_ok() {
-                    migrations.push((hex(from.fingerprint), hex(to.fingerprint)));
-                }
-            }
-        }
-        let state_fingerprint = hex(own.fingerprint);
-        facts.insert(
-            key.clone(),
-            ComponentFacts {
-                state_fingerprint,
-                migrations,
-            },
-        );
-    }
-    Ok(facts)
 }
 
 fn sources(

@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod client;
 pub mod control;
 pub mod directory;
+pub mod facts;
 pub mod fault;
 pub mod journal;
 pub mod libraries;

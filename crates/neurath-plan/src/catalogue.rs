@@ -1,18 +1,10 @@
 //! What is planned from.
 
 use crate::codes;
+use crate::schema::ComponentFacts;
 use neurath_manifest::{Appup, Component, Diagnostic, Release, Source};
 use semver::Version;
 use std::collections::BTreeMap;
-
-/// What a built library says of its state.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ComponentFacts {
-    /// The fingerprint of the state's schema.
-    pub state_fingerprint: String,
-    /// The pairs of fingerprints, from and to, that the library's `code_change` functions cover, in both directions.
-    pub migrations: Vec<(String, String)>,
-}
 
 /// An input with the hash of its file.
 #[derive(Debug, Clone)]
@@ -21,7 +13,7 @@ pub(crate) struct Input<T> {
     pub(crate) hash: String,
 }
 
-type Table<T> = BTreeMap<(String, Version), T>;
+type Table<T> = BTreeMap<String, BTreeMap<Version, T>>;
 
 /// All inputs of planning, by name and version. The caller reads the files, and gives the hash of each.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +22,7 @@ pub struct Catalogue {
     components: Table<Input<Component>>,
     appups: Table<Input<Appup>>,
     facts: Table<ComponentFacts>,
+    abis: Table<u32>,
     pub(crate) problems: Vec<Diagnostic>,
 }
 
@@ -48,7 +41,7 @@ impl Catalogue {
             &release.source,
         );
         let source = release.source.clone();
-        let old = self.releases.insert(key(place), input(release, hash));
+        let old = insert(&mut self.releases, place, input(release, hash));
         self.check_duplicate("releases", place, &source, old.map(|old| old.value.source));
     }
 
@@ -61,7 +54,7 @@ impl Catalogue {
             &component.source,
         );
         let source = component.source.clone();
-        let old = self.components.insert(key(place), input(component, hash));
+        let old = insert(&mut self.components, place, input(component, hash));
         self.check_duplicate(
             "component manifests",
             place,
@@ -79,13 +72,23 @@ impl Catalogue {
             &appup.source,
         );
         let source = appup.source.clone();
-        let old = self.appups.insert(key(place), input(appup, hash));
+        let old = insert(&mut self.appups, place, input(appup, hash));
         self.check_duplicate("appups", place, &source, old.map(|old| old.value.source));
     }
 
     /// Adds what a built library says of its state. Without facts, nothing is proved about state.
     pub fn add_facts(&mut self, place: (&str, &Version), facts: ComponentFacts) {
-        self.facts.insert(key(place), facts);
+        insert(&mut self.facts, place, facts);
+    }
+
+    /// Adds the number of the ABI that a library was built for.
+    pub fn add_abi(&mut self, place: (&str, &Version), abi: u32) {
+        insert(&mut self.abis, place, abi);
+    }
+
+    /// The ABI that this component version was built for, if it is known.
+    pub fn abi(&self, name: &str, version: &Version) -> Option<u32> {
+        self.abis.get(name)?.get(version).copied()
     }
 
     /// The release of this name and version.
@@ -95,13 +98,22 @@ impl Catalogue {
 
     /// All releases, sorted by name and version.
     pub fn releases(&self) -> impl Iterator<Item = &Release> {
-        self.releases.values().map(|input| &input.value)
+        let all = self.releases.values().flat_map(BTreeMap::values);
+        all.map(|input| &input.value)
     }
 
     /// The manifest of this component version.
     pub fn component(&self, name: &str, version: &Version) -> Option<&Component> {
         self.component_input(name, version)
             .map(|input| &input.value)
+    }
+
+    /// The versions of a component that have a manifest, the lowest first.
+    pub fn versions(&self, name: &str) -> impl Iterator<Item = &Version> {
+        self.components
+            .get(name)
+            .into_iter()
+            .flat_map(BTreeMap::keys)
     }
 
     /// The appup that leads to this component version.
@@ -111,11 +123,11 @@ impl Catalogue {
 
     /// What is known of this component version's state.
     pub fn facts(&self, name: &str, version: &Version) -> Option<&ComponentFacts> {
-        self.facts.get(&key((name, version)))
+        self.facts.get(name)?.get(version)
     }
 
     pub(crate) fn release_input(&self, name: &str, version: &Version) -> Option<&Input<Release>> {
-        self.releases.get(&key((name, version)))
+        self.releases.get(name)?.get(version)
     }
 
     pub(crate) fn component_input(
@@ -123,11 +135,11 @@ impl Catalogue {
         name: &str,
         version: &Version,
     ) -> Option<&Input<Component>> {
-        self.components.get(&key((name, version)))
+        self.components.get(name)?.get(version)
     }
 
     pub(crate) fn appup_input(&self, name: &str, version: &Version) -> Option<&Input<Appup>> {
-        self.appups.get(&key((name, version)))
+        self.appups.get(name)?.get(version)
     }
 
     fn check_place(
@@ -168,8 +180,12 @@ impl Catalogue {
     }
 }
 
-fn key(place: (&str, &Version)) -> (String, Version) {
-    (place.0.to_string(), place.1.clone())
+fn insert<T>(table: &mut Table<T>, place: (&str, &Version), value: T) -> Option<T> {
+    let versions = match table.get_mut(place.0) {
+        Some(versions) => versions,
+        None => table.entry(place.0.to_string()).or_default(),
+    };
+    versions.insert(place.1.clone(), value)
 }
 
 fn input<T>(value: T, hash: &str) -> Input<T> {

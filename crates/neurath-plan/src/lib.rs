@@ -5,25 +5,26 @@
 //!
 //! # The order of a plan
 //!
-//! Let *P* be the changed components with dependencies first, and *D* its reverse, dependants first. The graph has an
-//! edge for every `depends_on` of a component manifest, in its old and its new version, and for every `depends_on` of an
-//! instruction. Unchanged components are part of it, so that what depends through them is ordered, too. Ties are settled
-//! by the listing order of the target release; components that instructions tie into a circle stay together,
-//! in the order that the manifests want.
+//! Let *P* be what changes with dependencies first, and *D* its reverse, dependants first. The graph has an edge for every
+//! `depends_on` of a component manifest, in its old and its new version, and for every `depends_on` of an instruction.
+//! Unchanged components are part of it, so that what depends through them is ordered, too. What edges tie together is a
+//! group; groups come at their first member. Ties are settled by the order of the merged scripts, which is the listing
+//! order of the newer release both ways, so that down mirrors up.
 //!
 //! | step | up | down |
 //! |---|---|---|
-//! | `load_object_code` of every new version | P | D |
+//! | `restart_new_node`, if the node's version or its ABI changes | first | |
+//! | `load_object_code` of every new version, and of those between | P | D |
 //! | `point_of_no_return` | | |
-//! | `suspend` of all changed components, in one step unless their timeouts differ | D | D |
-//! | for each changed component | P: `load`, then `code_change` if advanced | D: `code_change` if advanced, then `load` |
-//! | `resume` of all of them, in one step | P | P |
+//! | `suspend` or `stop`, in one step where they stand together and their timeouts are equal | D | D |
+//! | each group: `load` and `remove` | P | D |
+//! | each group: `code_change` | D, after `load` | D, before `load` if `dynamic`, after it if `static` |
+//! | `resume` and `start`: the commit | P | P |
 //! | `purge` of every old version | P | D |
+//! | `restart_node` | last | last |
 //!
-//! On the way down `code_change` stands before `load`, as it does in OTP, because the newer library has the way back.
-//!
-//! Low-level steps in an appup stay where they are written, before or after that block. A `load_object_code` goes before
-//! the point of no return, and is merged with an equal one. What would have to be carried across such a step is refused.
+//! Low-level steps in an appup stay where they are written, between groups or after all. What would have to be carried
+//! across one of its own script is refused.
 //!
 //! The same input gives the same plan, byte for byte. This crate is pure: it touches no file, clock or thread.
 
@@ -34,17 +35,27 @@ mod changes;
 pub mod codes;
 mod graph;
 mod instructions;
+mod lints;
+pub mod model;
 mod plan;
 mod planner;
 mod proof;
 mod relup;
+mod routes;
 mod rules;
+pub mod schema;
+mod sides;
 mod simulate;
+mod stub;
 mod translate;
 
-pub use catalogue::{Catalogue, ComponentFacts};
+pub use catalogue::Catalogue;
 pub use plan::{Direction, Plan, PlanError, Route};
-pub use planner::plan;
+pub use planner::{Lints, Planned, plan, plan_with};
+pub use proof::{Comparison, Gap, compare};
 pub use relup::{check_relup, generate_relup};
+pub use schema::ComponentFacts;
+pub use simulate::prove;
+pub use stub::code_change as code_change_stub;
 
 pub use neurath_manifest::{Hop, PurgeKind, Step, Strategy};

@@ -1,106 +1,187 @@
-//! The planner: rules, changes, instructions, proof, translation, simulation, in this order.
+//! The planner: rules, ways, instructions, proof, translation, simulation, lints, in this order.
 
 use crate::catalogue::{Catalogue, Input};
-use crate::changes::{self, Change};
 use crate::codes;
 use crate::graph::Dependencies;
-use crate::instructions::{self, Placed};
+use crate::instructions::{self, Action, Item, Member, Scripts, Way, What};
 use crate::plan::{Direction, Plan, Route};
-use crate::{proof, rules, simulate, translate};
-use neurath_manifest::{AppupEntry, Diagnostic, Diagnostics, Release, Source};
+use crate::sides::Sides;
+use crate::translate::Origin;
+use crate::{lints, proof, rules, simulate, translate};
+use neurath_manifest::{Diagnostic, Diagnostics, Release, Severity, Step};
 use semver::Version;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-/// Plans the way from one release to another, up or down, or says all that stands in its way.
+/// What is done about lints that are denied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lints {
+    /// There is no plan until they are mended or allowed.
+    #[default]
+    Enforce,
+    /// They are reported as warnings: for a way back, which must not depend on them.
+    Report,
+}
+
+/// A plan, and what should be looked at before it is applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// Warnings, in the order of finding.
+    pub findings: Vec<Diagnostic>,
+}
+
+/// Plans the way from one release to another, up or down, or says all that stands in its way. Warnings are dropped: see
+/// [`plan_with`].
 ///
 /// A component that changes to a newer version follows the `[[up]]` entry of that version's appup, one that changes to an
 /// older version the `[[down]]` entry of the version that it leaves. The order is in the crate's documentation.
+///
+/// # Errors
+///
+/// All that stands in the way, lints that are denied among it.
 pub fn plan(
     catalogue: &Catalogue,
     from: (&str, &Version),
     to: (&str, &Version),
 ) -> Result<Plan, Diagnostics> {
+    plan_with(catalogue, from, to, Lints::Enforce).map(|planned| planned.plan)
+}
+
+/// The same, with what should be looked at.
+///
+/// # Errors
+///
+/// As for [`plan`]; with [`Lints::Report`] a lint is never among it.
+pub fn plan_with(
+    catalogue: &Catalogue,
+    from: (&str, &Version),
+    to: (&str, &Version),
+    lints: Lints,
+) -> Result<Planned, Diagnostics> {
     let mut problems = catalogue.problems.clone();
-    let (old, new) = (
-        release(catalogue, from, &mut problems),
-        release(catalogue, to, &mut problems),
+    let (old, new) = releases(catalogue, from, to, &mut problems)?;
+    let sides = Sides::new(&old.value, &new.value);
+    check_releases(catalogue, &sides, &mut problems);
+    let ways = instructions::ways(catalogue, &sides, &mut problems);
+    let mut graph = by_manifests(catalogue, &sides);
+    let mut scripts = instructions::collect(&sides, &ways, &ranks(&graph, &sides), &mut problems);
+    restart_dependants(&graph, &sides, &mut scripts);
+    let reset = reset_by(&scripts);
+    proof::check(
+        catalogue,
+        &sides,
+        &ways,
+        &scripts,
+        &|name| reset.contains(name),
+        &mut problems,
     );
-    let (Some(old), Some(new)) = (old, new) else {
+    lints::check_settings(catalogue, &sides, &ways, &mut problems);
+    if !problems.is_empty() {
         return Err(problems.into());
+    }
+    let groups = groups(&mut graph, &sides, &scripts);
+    let new_node = new_node(catalogue, &sides);
+    let script = translate::translate(&sides, &scripts, &groups, new_node, &mut problems);
+    if problems.is_empty() {
+        simulate::simulate(catalogue, sides.from, sides.to, &script, &mut problems);
+    }
+    let restarted = |name: &str| {
+        scripts
+            .member(name)
+            .is_some_and(|member| member.action == Action::Restart)
     };
-    let (from, to) = (&old.value, &new.value);
-    if from.name != to.name {
+    let mut findings = lints::of_appups(catalogue, &sides, &ways, &restarted);
+    findings.extend(lints::of_script(catalogue, &sides, &script));
+    let findings = lints::with_levels(catalogue, &sides, findings);
+    let findings = settle(findings, lints, &mut problems);
+    if !problems.is_empty() {
+        return Err(problems.into());
+    }
+    let plan = finished(catalogue, &sides, [old, new], &ways, script);
+    Ok(Planned { plan, findings })
+}
+
+/// What is denied stands in the way, or is a warning where lints are only reported.
+fn settle(
+    findings: Vec<Diagnostic>,
+    lints: Lints,
+    problems: &mut Vec<Diagnostic>,
+) -> Vec<Diagnostic> {
+    let (denied, mut warned): (Vec<_>, Vec<_>) = findings
+        .into_iter()
+        .partition(|one| one.severity == Severity::Error);
+    match lints {
+        Lints::Enforce => problems.extend(denied),
+        Lints::Report => warned.extend(denied.into_iter().map(Diagnostic::warning)),
+    }
+    warned
+}
+
+fn finished(
+    catalogue: &Catalogue,
+    sides: &Sides<'_>,
+    releases: [&Input<Release>; 2],
+    ways: &[Way<'_>],
+    script: Vec<Origin>,
+) -> Plan {
+    let routes = ways.iter().map(|(change, legs)| Route {
+        component: change.component.to_string(),
+        versions: std::iter::once(change.from)
+            .chain(legs.iter().map(|leg| leg.to))
+            .cloned()
+            .collect(),
+    });
+    Plan {
+        name: sides.to.name.clone(),
+        from: sides.from.version.clone(),
+        to: sides.to.version.clone(),
+        direction: sides.direction(),
+        routes: routes.collect(),
+        steps: script.into_iter().map(|origin| origin.step).collect(),
+        inputs: inputs(catalogue, releases, ways),
+    }
+}
+
+/// Both releases, of one name.
+fn releases<'a>(
+    catalogue: &'a Catalogue,
+    from: (&str, &Version),
+    to: (&str, &Version),
+    problems: &mut Vec<Diagnostic>,
+) -> Result<(&'a Input<Release>, &'a Input<Release>), Diagnostics> {
+    let old = release(catalogue, from, problems);
+    let new = release(catalogue, to, problems);
+    let (Some(old), Some(new)) = (old, new) else {
+        return Err(std::mem::take(problems).into());
+    };
+    if old.value.name != new.value.name {
         let message = format!(
             "there is no way from {} to {}: they are different releases",
-            from.name, to.name
+            old.value.name, new.value.name
         );
         problems.push(
             Diagnostic::error(codes::OTHER_RELEASE, message)
-                .in_file(&to.source)
+                .in_file(&new.value.source)
                 .help("name two versions of one release"),
         );
-        return Err(problems.into());
+        return Err(std::mem::take(problems).into());
     }
-    let direction = Direction::between(&from.version, &to.version);
-    check_releases(catalogue, from, to, &mut problems);
-    let changes = changes::between(from, to);
-    let entries = changes
-        .iter()
-        .map(|change| changes::entry(catalogue, change, to, &mut problems))
-        .collect::<Vec<_>>();
-    let scripts: Vec<_> = changes
-        .iter()
-        .zip(entries)
-        .filter_map(|(change, entry)| Some((change, entry?)))
-        .collect();
-
-    let order = order(catalogue, from, to, &scripts);
-    let placed = in_order(&scripts, &order, direction);
-    instructions::check(&placed, &changes, to, &mut problems);
-    for (change, (entry, source)) in &scripts {
-        instructions::check_complete(change, (source, &entry.span), &placed, &mut problems);
-        proof::check(catalogue, change, &placed, &mut problems);
-    }
-    if !problems.is_empty() {
-        return Err(problems.into());
-    }
-    let script = translate::translate(&placed, &changes, &order, direction, &mut problems);
-    if problems.is_empty() {
-        simulate::simulate(catalogue, from, to, &script, &mut problems);
-    }
-    if !problems.is_empty() {
-        return Err(problems.into());
-    }
-    Ok(Plan {
-        name: to.name.clone(),
-        from: from.version.clone(),
-        to: to.version.clone(),
-        direction,
-        routes: changes
-            .iter()
-            .map(|change| Route {
-                component: change.component.to_string(),
-                versions: vec![change.from.clone(), change.to.clone()],
-            })
-            .collect(),
-        steps: script.into_iter().map(|origin| origin.step).collect(),
-        inputs: inputs(catalogue, [old, new], &changes),
-    })
+    Ok((old, new))
 }
 
 /// The rules for both releases. The one that is left need not be whole, or there would be no way out of it.
 pub(crate) fn check_releases(
     catalogue: &Catalogue,
-    from: &Release,
-    to: &Release,
+    sides: &Sides<'_>,
     problems: &mut Vec<Diagnostic>,
 ) {
-    rules::manifests(catalogue, from, problems);
-    if from.version != to.version {
-        rules::manifests(catalogue, to, problems);
+    rules::manifests(catalogue, sides.from, problems);
+    if sides.from.version != sides.to.version {
+        rules::manifests(catalogue, sides.to, problems);
     }
-    rules::dependencies(catalogue, to, problems);
-    rules::supported(from, to, problems);
+    rules::dependencies(catalogue, sides, problems);
 }
 
 fn release<'a>(
@@ -130,82 +211,151 @@ fn release<'a>(
     found
 }
 
-type Script<'a> = (&'a Change<'a>, (&'a AppupEntry, &'a Source));
-
-/// All components of both releases, dependencies first.
-fn order(
-    catalogue: &Catalogue,
-    from: &Release,
-    to: &Release,
-    scripts: &[Script<'_>],
-) -> Vec<String> {
-    let parts = || to.components.iter().chain(&from.components);
-    let mut graph = Dependencies::new(parts().map(|part| part.name.as_str()));
-    for part in parts() {
-        for dependency in catalogue
-            .component(&part.name, &part.version)
-            .iter()
-            .flat_map(|component| &component.depends_on)
-        {
-            graph.add(&part.name, &dependency.component);
-        }
-    }
-    // What manifests say holds also where instructions say the opposite.
-    graph.settle();
-    for (number, (_, (entry, source))) in scripts.iter().enumerate() {
-        for placed in placed(number, entry, source) {
-            if let Some(member) = placed.member() {
-                for dependency in member
-                    .depends_on
-                    .iter()
-                    .filter(|name| *name != member.component)
-                {
-                    graph.add(member.component, dependency);
-                }
+/// The graph of what the manifests of both releases say.
+fn by_manifests<'a>(catalogue: &'a Catalogue, sides: &Sides<'a>) -> Dependencies<'a> {
+    let mut graph = Dependencies::new(sides.listing());
+    for name in sides.listing() {
+        for part in [sides.old(name), sides.new_one(name)].into_iter().flatten() {
+            let component = catalogue.component(&part.name, &part.version);
+            for dependency in component.iter().flat_map(|component| &component.depends_on) {
+                graph.add(&part.name, &dependency.component);
             }
         }
     }
-    graph.dependencies_first()
+    graph
 }
 
-/// The instructions of all scripts, those of dependencies first on the way up, and last on the way down.
-fn in_order<'a>(scripts: &[Script<'a>], order: &[String], direction: Direction) -> Vec<Placed<'a>> {
-    let rank: BTreeMap<&str, usize> = order
+/// Where the script of each component stands: those of dependencies first on the way up, and last on the way down.
+fn ranks<'a>(graph: &Dependencies<'a>, sides: &Sides<'a>) -> HashMap<&'a str, usize> {
+    let order = graph.dependencies_first();
+    let last = order.len();
+    let ranked = order.into_iter().enumerate().map(|(rank, name)| {
+        let rank = match sides.direction() {
+            Direction::Up => rank,
+            Direction::Down => last - rank,
+        };
+        (name, rank)
+    });
+    ranked.collect()
+}
+
+/// What depends on a component that is restarted is stopped before it, and started again after it.
+fn restart_dependants<'a>(graph: &Dependencies<'a>, sides: &Sides<'a>, scripts: &mut Scripts<'a>) {
+    let mut queue: VecDeque<(&'a str, usize)> = scripts
+        .items
         .iter()
-        .enumerate()
-        .map(|(rank, name)| (name.as_str(), rank))
+        .filter_map(|item| match item.what {
+            What::Member(number) => {
+                let member = &scripts.members[number];
+                (member.action == Action::Restart).then_some((member.component, item.script))
+            }
+            _ => None,
+        })
         .collect();
-    let mut sorted: Vec<&Script<'a>> = scripts.iter().collect();
-    sorted.sort_by_key(|(change, _)| rank.get(change.component));
-    if direction == Direction::Down {
-        sorted.reverse();
+    let mut added = Vec::new();
+    while let Some((name, script)) = queue.pop_front() {
+        for dependant in graph.dependants(name) {
+            let (Some(old), Some(new)) = (sides.old(dependant), sides.new_one(dependant)) else {
+                continue;
+            };
+            let runs = old.start.runs() && new.start.runs();
+            if !runs || old.version != new.version || scripts.by_name.contains_key(dependant) {
+                continue;
+            }
+            scripts.by_name.insert(dependant, scripts.members.len());
+            added.push(Item {
+                script,
+                what: What::Member(scripts.members.len()),
+                place: None,
+            });
+            scripts.members.push(Member {
+                from: Some(&old.version),
+                to: Some(&new.version),
+                ..Member::new(dependant, Action::Restart)
+            });
+            queue.push_back((dependant, script));
+        }
     }
-    sorted
-        .into_iter()
-        .enumerate()
-        .flat_map(|(number, (_, (entry, source)))| placed(number, entry, source))
-        .collect()
+    scripts.items.extend(added);
+    scripts.items.sort_by_key(|item| item.script);
 }
 
-fn placed<'a>(
-    script: usize,
-    entry: &'a AppupEntry,
-    source: &'a Source,
-) -> impl Iterator<Item = Placed<'a>> {
-    let instructions = entry.instructions.iter();
-    instructions.map(move |one| Placed {
-        script,
-        instruction: &one.value,
-        source,
-        span: &one.span,
-    })
+/// The components whose regions are thrown away.
+fn reset_by<'a>(scripts: &Scripts<'a>) -> HashSet<&'a str> {
+    let steps = scripts.items.iter().filter_map(|item| match item.what {
+        What::State(Step::ResetNode { components, .. }) => Some(components),
+        _ => None,
+    });
+    steps.flatten().map(String::as_str).collect()
+}
+
+/// The groups that change together, each dependencies first, in the order of the way up.
+fn groups<'a>(
+    graph: &mut Dependencies<'a>,
+    sides: &Sides<'a>,
+    scripts: &Scripts<'a>,
+) -> Vec<Vec<&'a str>> {
+    for member in &scripts.members {
+        for dependency in &member.depends_on {
+            graph.add_wish(member.component, dependency);
+        }
+    }
+    for item in &scripts.items {
+        match item.what {
+            // Who takes comes after who gives; and all of them stand still together.
+            What::State(Step::MoveState { from, to, .. }) => {
+                for giver in from {
+                    for taker in to {
+                        graph.add_wish(taker, giver);
+                    }
+                }
+            }
+            What::State(step) => {
+                for pair in step.components().windows(2) {
+                    if let [one, other] = pair {
+                        graph.add_wish(other, one);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut order: Vec<(usize, usize)> = Vec::new();
+    for item in &scripts.items {
+        if let What::Member(number) = item.what {
+            order.push((item.script, number));
+        }
+    }
+    if sides.direction() == Direction::Down {
+        order.sort_by_key(|(script, _)| Reverse(*script));
+    }
+    let mut position = vec![None; sides.listing().count()];
+    for (at, (_, number)) in order.into_iter().enumerate() {
+        if let Some(node) = graph.number(scripts.members[number].component) {
+            position[node] = Some(at);
+        }
+    }
+    graph.groups(&position)
+}
+
+/// Whether the releases need different nodes: by their versions, or by the ABI of their libraries.
+fn new_node(catalogue: &Catalogue, sides: &Sides<'_>) -> bool {
+    let abis = |release: &Release| -> BTreeSet<u32> {
+        let facts = release
+            .components
+            .iter()
+            .filter_map(|part| catalogue.abi(&part.name, &part.version));
+        facts.collect()
+    };
+    let (old, new) = (abis(sides.from), abis(sides.to));
+    sides.from.node != sides.to.node || (!old.is_empty() && !new.is_empty() && !new.is_subset(&old))
 }
 
 /// The files that had a part in the plan, sorted by name, each once; and the schemas, where they are known.
 fn inputs(
     catalogue: &Catalogue,
     releases: [&Input<Release>; 2],
-    changes: &[Change<'_>],
+    ways: &[Way<'_>],
 ) -> Vec<(String, String)> {
     let mut inputs = BTreeMap::new();
     for release in releases {
@@ -222,16 +372,19 @@ fn inputs(
             }
         }
     }
-    for change in changes {
-        if let Some(appup) = catalogue.appup_input(change.component, change.newer()) {
-            inputs.insert(appup.value.source.file().to_string(), appup.hash.clone());
-        }
-        for version in [change.from, change.to] {
-            if let Some(facts) = catalogue.facts(change.component, version) {
-                inputs.insert(
-                    format!("schema of {} {version}", change.component),
-                    facts.state_fingerprint.clone(),
-                );
+    for (change, legs) in ways {
+        let name = change.component;
+        let mut schema = |version: &Version| {
+            if let Some(facts) = catalogue.facts(name, version) {
+                let what = format!("schema of {name} {version}");
+                inputs.insert(what, facts.state.fingerprint.clone());
+            }
+        };
+        schema(change.from);
+        legs.iter().for_each(|leg| schema(leg.to));
+        for leg in legs {
+            if let Some(appup) = catalogue.appup_input(name, leg.from.max(leg.to)) {
+                inputs.insert(appup.value.source.file().to_string(), appup.hash.clone());
             }
         }
     }

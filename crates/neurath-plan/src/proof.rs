@@ -1,62 +1,418 @@
-//! The schema proof: state that changed has a migration for exactly this pair of schemas.
+//! The schema proof: every difference between two states is covered by a `code_change` for exactly that pair of types,
+//! and nothing else changes. The walk is that of the node's conversion, value by value, from the root.
 
 use crate::catalogue::Catalogue;
 use crate::changes::Change;
 use crate::codes;
-use crate::instructions::Placed;
+use crate::instructions::{Call, Member, Scripts, Way};
+use crate::schema::{CodeChange, FieldDesc, TypeDesc, TypeKind};
+use crate::sides::Sides;
+use crate::stub;
 use neurath_manifest::Diagnostic;
+use semver::Version;
+use std::collections::HashMap;
+
+/// A difference between two states that no `code_change` covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Where it is, from the root: `Store.entries[MapNode].value`.
+    pub path: String,
+    /// What is different there.
+    pub difference: String,
+    /// The old type that a `code_change` would have to take.
+    pub old: TypeDesc,
+    /// The new type that it would have to give.
+    pub new: TypeDesc,
+}
+
+/// What a conversion from one state to another amounts to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// What is not covered.
+    pub gaps: Vec<Gap>,
+    /// What a conversion has nowhere to put: fields and variants.
+    pub lost: Vec<String>,
+    /// Numbers that become smaller ones.
+    pub narrowed: Vec<String>,
+}
+
+/// Compares two states, and looks for the conversions among these.
+pub fn compare(old: &TypeDesc, new: &TypeDesc, conversions: &[CodeChange]) -> Comparison {
+    let mut walk = Walk {
+        conversions,
+        objects: HashMap::new(),
+        found: Comparison::default(),
+    };
+    walk.object(old, new, &old.name);
+    walk.found
+}
+
+struct Walk<'a> {
+    conversions: &'a [CodeChange],
+    /// The objects that were looked at: what each type becomes.
+    objects: HashMap<&'a str, &'a str>,
+    found: Comparison,
+}
+
+/// A pair of types.
+type Pair<'a> = (&'a TypeDesc, &'a TypeDesc);
+
+impl<'a> Walk<'a> {
+    /// Compares objects of one type, and all that they lead to.
+    fn object(&mut self, old: &'a TypeDesc, new: &'a TypeDesc, path: &str) {
+        if let Some(known) = self.objects.insert(&old.fingerprint, &new.fingerprint) {
+            if known != new.fingerprint {
+                let what = format!("{} would have to become two types", old.name);
+                self.gap(path, what, (old, new));
+            }
+            return;
+        }
+        self.value((old, new), (old, new), path);
+    }
+
+    fn value(&mut self, (old, new): Pair<'a>, owner: Pair<'a>, path: &str) {
+        if old.fingerprint == new.fingerprint {
+            return self.below(old, new, path);
+        }
+        let covered = self
+            .conversions
+            .iter()
+            .any(|one| one.from == old.fingerprint && one.to == new.fingerprint);
+        if covered {
+            self.losses(old, new, path);
+            return self.below(old, new, path);
+        }
+        match (&old.kind, &new.kind) {
+            (TypeKind::Reference(_) | TypeKind::Link(_), TypeKind::Reference(_))
+            | (TypeKind::Link(_), TypeKind::Link(_)) => self.below(old, new, path),
+            (
+                TypeKind::Collection {
+                    fields: a,
+                    objects: c,
+                },
+                TypeKind::Collection {
+                    fields: b,
+                    objects: d,
+                },
+            ) if old.name == new.name && a == b && c.len() == d.len() => {
+                self.below(old, new, path);
+            }
+            (TypeKind::Array { element: a, len: n }, TypeKind::Array { element: b, len: m })
+                if n == m =>
+            {
+                self.value((a, b), owner, path);
+            }
+            (TypeKind::Struct(a), TypeKind::Struct(b)) if old.name == new.name => {
+                self.fields((a, b), (old, new), owner, path);
+            }
+            _ => {
+                let what = format!(
+                    "{} of {} bytes became {} of {}",
+                    old.name, old.size, new.name, new.size
+                );
+                let pair = match (&old.kind, &new.kind) {
+                    (
+                        TypeKind::Struct(_) | TypeKind::Enum(_),
+                        TypeKind::Struct(_) | TypeKind::Enum(_),
+                    ) => (old, new),
+                    _ => owner,
+                };
+                self.gap(path, what, pair);
+            }
+        }
+    }
+
+    fn fields(
+        &mut self,
+        (a, b): (&'a [FieldDesc], &'a [FieldDesc]),
+        pair: Pair<'a>,
+        owner: Pair<'a>,
+        path: &str,
+    ) {
+        // Nobody writes a conversion of a collection's own nodes.
+        let owner = if stub::is_internal(&pair.0.name) {
+            owner
+        } else {
+            pair
+        };
+        let mut differences = Vec::new();
+        for gone in a.iter().filter(|a| b.iter().all(|b| a.name != b.name)) {
+            differences.push(format!("`{}` was removed", gone.name));
+        }
+        for b in b {
+            match a.iter().find(|a| a.name == b.name) {
+                None => differences.push(format!("`{}` was added", b.name)),
+                Some(a) => {
+                    let owner = if stub::is_internal(&pair.0.name) {
+                        (&a.ty, &b.ty)
+                    } else {
+                        owner
+                    };
+                    self.value((&a.ty, &b.ty), owner, &format!("{path}.{}", b.name));
+                }
+            }
+        }
+        if !differences.is_empty() {
+            self.gap(path, differences.join(", "), owner);
+        }
+    }
+
+    fn gap(&mut self, path: &str, difference: String, (old, new): Pair<'a>) {
+        self.found.gaps.push(Gap {
+            path: path.to_string(),
+            difference,
+            old: old.clone(),
+            new: new.clone(),
+        });
+    }
+
+    /// Pairs the objects that two values lead to.
+    fn below(&mut self, old: &'a TypeDesc, new: &'a TypeDesc, path: &str) {
+        match (&old.kind, &new.kind) {
+            (TypeKind::Struct(a), TypeKind::Struct(b)) => self.each(a, b, path),
+            (TypeKind::Array { element: a, .. }, TypeKind::Array { element: b, .. }) => {
+                self.below(a, b, path);
+            }
+            (TypeKind::Reference(a), TypeKind::Reference(b)) => {
+                self.object(a, b, &format!("{path}[{}]", a.name));
+            }
+            (TypeKind::Collection { objects: a, .. }, TypeKind::Collection { objects: b, .. }) => {
+                for (a, b) in a.iter().zip(b) {
+                    self.object(a, b, &format!("{path}[{}]", a.name));
+                }
+            }
+            (TypeKind::Enum(a), TypeKind::Enum(b)) => {
+                for a in a {
+                    if let Some(b) = b.iter().find(|b| a.name == b.name) {
+                        self.each(&a.fields, &b.fields, path);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn each(&mut self, a: &'a [FieldDesc], b: &'a [FieldDesc], path: &str) {
+        for a in a {
+            if let Some(b) = b.iter().find(|b| a.name == b.name) {
+                self.below(&a.ty, &b.ty, &format!("{path}.{}", a.name));
+            }
+        }
+    }
+
+    /// What a conversion of one type into another has nowhere to put.
+    fn losses(&mut self, old: &TypeDesc, new: &TypeDesc, path: &str) {
+        match (&old.kind, &new.kind) {
+            (TypeKind::Struct(a), TypeKind::Struct(b)) => {
+                for a in a {
+                    let inner = format!("{path}.{}", a.name);
+                    match b.iter().find(|b| b.name == a.name) {
+                        None => self.found.lost.push(inner),
+                        Some(b) if a.ty.fingerprint != b.ty.fingerprint => {
+                            self.losses(&a.ty, &b.ty, &inner);
+                        }
+                        Some(_) => {}
+                    }
+                }
+            }
+            (TypeKind::Enum(a), TypeKind::Enum(b)) => {
+                for a in a {
+                    if b.iter().all(|b| b.name != a.name) {
+                        self.found.lost.push(format!("{path}::{}", a.name));
+                    }
+                }
+            }
+            (TypeKind::Array { element: a, len: n }, TypeKind::Array { element: b, len: m }) => {
+                if m < n {
+                    self.found.lost.push(format!("{path}[{m}..{n}]"));
+                }
+                self.losses(a, b, path);
+            }
+            (TypeKind::Primitive, TypeKind::Primitive) if new.size < old.size => {
+                let narrowed = format!("{path} from {} to {}", old.name, new.name);
+                self.found.narrowed.push(narrowed);
+            }
+            _ => {}
+        }
+    }
+}
 
 /// Whether the state's schema differs; `None` when it is not known of both versions.
-pub(crate) fn state_changes(catalogue: &Catalogue, change: &Change<'_>) -> Option<bool> {
-    let old = catalogue.facts(change.component, change.from)?;
-    let new = catalogue.facts(change.component, change.to)?;
-    Some(old.state_fingerprint != new.state_fingerprint)
+pub(crate) fn state_changes(
+    catalogue: &Catalogue,
+    component: &str,
+    from: &Version,
+    to: &Version,
+) -> Option<bool> {
+    let old = catalogue.facts(component, from)?;
+    let new = catalogue.facts(component, to)?;
+    Some(old.state.fingerprint != new.state.fingerprint)
 }
 
-/// Whether the newer library has a migration for exactly this pair.
-pub(crate) fn covered(catalogue: &Catalogue, change: &Change<'_>) -> bool {
-    let fingerprint = |version| {
-        catalogue
-            .facts(change.component, version)
-            .map(|facts| &facts.state_fingerprint)
+/// Where the conversions of a call are: the newer library, or that of another component.
+fn conversions<'a>(
+    catalogue: &'a Catalogue,
+    sides: &Sides<'_>,
+    component: &str,
+    newer: &Version,
+    via: Option<&str>,
+) -> Option<&'a [CodeChange]> {
+    let facts = match via {
+        Some(via) => {
+            let release = sides.newer();
+            let part = if std::ptr::eq(release, sides.to) {
+                sides.new_one(via)
+            } else {
+                sides.old(via)
+            };
+            catalogue.facts(via, &part?.version)
+        }
+        None => catalogue.facts(component, newer),
     };
-    let (Some(old), Some(new)) = (fingerprint(change.from), fingerprint(change.to)) else {
-        return true;
-    };
-    let newer = catalogue.facts(change.component, change.newer());
-    newer.is_some_and(|facts| {
-        facts
-            .migrations
-            .iter()
-            .any(|(from, to)| from == old && to == new)
-    })
+    facts.map(|facts| facts.code_changes.as_slice())
 }
 
-/// Checks an instruction of an appup against what the built libraries say.
+/// What a call of `code_change` amounts to; `None` if the libraries are not known.
+pub(crate) fn comparison(
+    catalogue: &Catalogue,
+    sides: &Sides<'_>,
+    component: &str,
+    (from, to): (&Version, &Version),
+    via: Option<&str>,
+) -> Option<Comparison> {
+    let old = &catalogue.facts(component, from)?.state;
+    let new = &catalogue.facts(component, to)?.state;
+    let known = conversions(catalogue, sides, component, from.max(to), via)?;
+    Some(compare(old, new, known))
+}
+
+/// Checks every change against what the built libraries say.
 pub(crate) fn check(
     catalogue: &Catalogue,
-    change: &Change<'_>,
-    placed: &[Placed<'_>],
+    sides: &Sides<'_>,
+    ways: &[Way<'_>],
+    scripts: &Scripts<'_>,
+    reset: &dyn Fn(&str) -> bool,
     problems: &mut Vec<Diagnostic>,
 ) {
-    if state_changes(catalogue, change) != Some(true) {
-        return;
-    }
-    for one in placed {
-        let Some(member) = one
-            .member()
-            .filter(|member| member.component == change.component)
-        else {
+    for (change, legs) in ways {
+        let name = change.component;
+        let Some(member) = scripts.member(name) else {
             continue;
         };
-        if member.advanced.is_none() {
+        if reset(name) || !(sides.ran(name) && sides.will_run(name)) {
+            continue;
+        }
+        for leg in legs {
+            let call = member
+                .calls
+                .iter()
+                .find(|call| call.from == leg.from && call.to == leg.to);
+            let changes = state_changes(catalogue, name, leg.from, leg.to) == Some(true);
+            match call {
+                Some(call) => called(catalogue, sides, change, call, member, problems),
+                None if changes => {
+                    let step = Change {
+                        from: leg.from,
+                        to: leg.to,
+                        ..*change
+                    };
+                    problems.push(not_asked_for(&step, |code, message| {
+                        member.error(code, message, "keeps the state as it is")
+                    }));
+                }
+                None => {}
+            }
+        }
+        // What lies between versions without a manifest's facts may still differ as a whole.
+        let whole = state_changes(catalogue, name, change.from, change.to) == Some(true);
+        if whole && legs.len() > 1 && member.calls.is_empty() {
             problems.push(not_asked_for(change, |code, message| {
-                one.error(code, message, "keeps the state as it is")
+                member.error(code, message, "keeps the state as it is")
             }));
-        } else if !covered(catalogue, change) {
-            problems.push(not_covered(catalogue, change, |code, message| {
-                one.error(code, message, "asks for code_change")
-            }));
+        }
+    }
+}
+
+/// One call: it covers every difference, and what it gives is what the library declares.
+fn called(
+    catalogue: &Catalogue,
+    sides: &Sides<'_>,
+    change: &Change<'_>,
+    call: &Call<'_>,
+    member: &Member<'_>,
+    problems: &mut Vec<Diagnostic>,
+) {
+    let name = change.component;
+    let step = Change {
+        from: call.from,
+        to: call.to,
+        ..*change
+    };
+    if let Some(via) = call.via
+        && sides.old(via).is_none()
+        && sides.new_one(via).is_none()
+    {
+        let message = format!("`via` names {via}, which is not in the newer release");
+        problems.push(
+            member
+                .error(codes::NO_SUCH_VIA, message, "no such component")
+                .help(format!("add {via} to the release, with `start = \"load\"`: its library is opened, and nothing of it runs")),
+        );
+        return;
+    }
+    if call.via.is_none() {
+        wrong_results(catalogue, &step, member, problems);
+    }
+    let Some(found) = comparison(catalogue, sides, name, (call.from, call.to), call.via) else {
+        return;
+    };
+    if !found.gaps.is_empty() {
+        problems.push(not_covered(
+            catalogue,
+            &step,
+            &found.gaps,
+            |code, message| member.error(code, message, "asks for code_change"),
+        ));
+    }
+}
+
+/// Every function of the newer library leads to a type of its own state, or back from one.
+fn wrong_results(
+    catalogue: &Catalogue,
+    change: &Change<'_>,
+    member: &Member<'_>,
+    problems: &mut Vec<Diagnostic>,
+) {
+    let (name, newer) = (change.component, change.newer());
+    let Some(facts) = catalogue.facts(name, newer) else {
+        return;
+    };
+    let own: std::collections::HashSet<&str> = facts
+        .state
+        .all()
+        .into_iter()
+        .map(|ty| ty.fingerprint.as_str())
+        .collect();
+    for one in &facts.code_changes {
+        let (end, word, attribute) = if one.backward {
+            (&one.from, "takes", "to")
+        } else {
+            (&one.to, "gives", "from")
+        };
+        if !own.contains(end.as_str()) {
+            let message = format!(
+                "the code_change of {name} {newer} {attribute} {} {word} a type ({end}) that its own state has not",
+                one.version
+            );
+            problems.push(
+                member
+                    .error(codes::WRONG_RESULT, message, "asks for code_change")
+                    .help(format!(
+                        "bring the function up to date with the state of {name} {newer}, {}",
+                        facts.state.fingerprint
+                    )),
+            );
         }
     }
 }
@@ -75,42 +431,29 @@ pub(crate) fn not_asked_for(
         .help(format!("write {{ update = \"{name}\", change = {{ advanced = {{}} }} }}, and the code_change in {name} {}", change.newer()))
 }
 
-/// The state changed, and no migration of the newer library covers it.
+/// The state changed, and no migration covers it: here is the one to write.
 pub(crate) fn not_covered(
     catalogue: &Catalogue,
     change: &Change<'_>,
+    gaps: &[Gap],
     error: impl FnOnce(&'static str, String) -> Diagnostic,
 ) -> Diagnostic {
     let (name, newer) = (change.component, change.newer());
     let fingerprint = |version| {
         catalogue
             .facts(name, version)
-            .map_or("", |facts| facts.state_fingerprint.as_str())
+            .map_or("", |facts| facts.state.fingerprint.as_str())
     };
     let (old, new) = (fingerprint(change.from), fingerprint(change.to));
-    let message = format!(
+    let mut message = format!(
         "{name} {newer} has no code_change from the state of {} ({old}) to that of {} ({new})",
         change.from, change.to
     );
-    let migrations = catalogue
-        .facts(name, newer)
-        .map_or(&[][..], |facts| facts.migrations.as_slice());
-    let near = migrations
-        .iter()
-        .find(|(from, to)| from == old || to == new);
-    let (attribute, other) = if newer == change.to {
-        ("from", change.from)
-    } else {
-        ("to", change.to)
-    };
-    let help = match near {
-        Some((from, to)) => format!(
-            "its code_change from {from} to {to} is for another schema: bring it up to date"
-        ),
-        None => format!(
-            "write a `#[code_change({attribute} = \"{}.{}\")]` in {name} {newer}",
-            other.major, other.minor
-        ),
-    };
-    error(codes::NO_MIGRATION, message).help(help)
+    for gap in gaps {
+        message.push_str(&format!("; {}: {}", gap.path, gap.difference));
+    }
+    let code = stub::code_change(change.from, change.to, gaps);
+    error(codes::NO_MIGRATION, message).help(format!(
+        "paste this into {name} {newer}, complete it, and add the function to `code_change = […]` of its `component!`:\n\n{code}"
+    ))
 }

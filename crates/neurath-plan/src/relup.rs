@@ -2,8 +2,10 @@
 
 use crate::catalogue::Catalogue;
 use crate::codes;
+use crate::lints;
 use crate::plan::Plan;
-use crate::planner::{check_releases, plan};
+use crate::planner::{Lints, check_releases, plan, plan_with};
+use crate::sides::Sides;
 use crate::simulate::simulate;
 use crate::translate::Origin;
 use neurath_manifest::{Diagnostic, Diagnostics, Located, Relup, RelupEntry, Source, Step};
@@ -81,30 +83,32 @@ pub fn check_relup(catalogue: &Catalogue, relup: &Relup) -> Result<Vec<Diagnosti
         .iter()
         .map(|entry| (entry, &relup.version, &entry.base));
     for (entry, from, to) in ups.chain(downs) {
-        let planned = plan(catalogue, (&relup.name, from), (&relup.name, to));
+        let (from, to) = ((relup.name.as_str(), from), (relup.name.as_str(), to));
+        let planned = plan_with(catalogue, from, to, Lints::Enforce).map(|planned| {
+            add_new(&mut findings, planned.findings.into());
+            planned.plan
+        });
         if let Ok(planned) = &planned
             && planned.steps.iter().eq(entry.steps())
         {
             continue;
         }
         let (Some(old), Some(new)) = (
-            catalogue.release(&relup.name, from),
-            catalogue.release(&relup.name, to),
+            catalogue.release(from.0, from.1),
+            catalogue.release(to.0, to.1),
         ) else {
             add_new(&mut obstacles, planned.err().unwrap_or_default());
             continue;
         };
         let mut found = Vec::new();
+        let sides = Sides::new(old, new);
         if relup.handwritten {
-            check_releases(catalogue, old, new, &mut found);
+            check_releases(catalogue, &sides, &mut found);
         }
-        simulate(
-            catalogue,
-            old,
-            new,
-            &Origin::of_script(&relup.source, &entry.script),
-            &mut found,
-        );
+        let script = Origin::of_script(&relup.source, &entry.script);
+        simulate(catalogue, old, new, &script, &mut found);
+        let lints = lints::of_script(catalogue, &sides, &script);
+        found.extend(lints::with_levels(catalogue, &sides, lints));
         add_new(&mut findings, found.into());
         match planned {
             Ok(planned) => findings.push(difference(relup, entry, &planned)),

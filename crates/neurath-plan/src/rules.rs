@@ -3,7 +3,8 @@
 use crate::catalogue::Catalogue;
 use crate::codes;
 use crate::graph::Dependencies;
-use neurath_manifest::{Diagnostic, Release};
+use crate::sides::Sides;
+use neurath_manifest::{Component, Dependency, Diagnostic, Release, ReleaseComponent};
 
 /// Every component version of a release has its manifest.
 pub(crate) fn manifests(catalogue: &Catalogue, release: &Release, problems: &mut Vec<Diagnostic>) {
@@ -24,12 +25,13 @@ pub(crate) fn manifests(catalogue: &Catalogue, release: &Release, problems: &mut
     }
 }
 
-/// Dependencies are there, meet their requirements, and have no circle.
+/// Dependencies are there, meet their requirements, and have no circle, in the release that is wanted.
 pub(crate) fn dependencies(
     catalogue: &Catalogue,
-    release: &Release,
+    sides: &Sides<'_>,
     problems: &mut Vec<Diagnostic>,
 ) {
+    let release = sides.to;
     let mut graph = Dependencies::new(release.components.iter().map(|part| part.name.as_str()));
     for part in &release.components {
         let Some(component) = catalogue.component(&part.name, &part.version) else {
@@ -37,135 +39,125 @@ pub(crate) fn dependencies(
         };
         for dependency in &component.depends_on {
             graph.add(&part.name, &dependency.component);
-            let needs = format!(
-                "{} {} needs {} {}",
-                part.name, part.version, dependency.component, dependency.requirement
-            );
-            match release.component(&dependency.component) {
-                None => problems.push(
-                    Diagnostic::error(
-                        codes::NOT_IN_RELEASE,
-                        format!(
-                            "{needs}, which {} {} has not",
-                            release.name, release.version
-                        ),
-                    )
-                    .at(
-                        &component.source,
-                        dependency.span.clone(),
-                        "not in the release",
-                    )
-                    .related(&release.source, Some(part.span.clone()), "needed by this")
-                    .help(format!(
-                        "add `{}` to [components] of the release, or remove the dependency",
-                        dependency.component
-                    )),
-                ),
-                Some(found) if !dependency.requirement.matches(&found.version) => problems.push(
-                    Diagnostic::error(
-                        codes::REQUIREMENT,
-                        format!(
-                            "{needs}, but {} {} has {}",
-                            release.name, release.version, found.version
-                        ),
-                    )
-                    .at(
-                        &component.source,
-                        dependency.span.clone(),
-                        "this requirement",
-                    )
-                    .related(
-                        &release.source,
-                        Some(found.span.clone()),
-                        format!("this is {}", found.version),
-                    )
-                    .help(format!(
-                        "release a version of {} that fits, or change the requirement",
-                        dependency.component
-                    )),
-                ),
+            match sides.new_one(&dependency.component) {
+                None => problems.push(missing(sides, part, component, dependency)),
+                Some(found) if !dependency.requirement.matches(&found.version) => {
+                    problems.push(not_met(release, part, component, dependency, found));
+                }
                 Some(_) => {}
             }
         }
     }
     for circle in graph.circles() {
-        let message = format!(
-            "these components depend on each other in a circle: {}",
-            circle.join(", ")
-        );
-        let mut diagnostic = Diagnostic::error(codes::CYCLE, message);
-        let mut first = true;
-        for name in &circle {
-            let Some(component) = release
-                .component(name)
-                .and_then(|part| catalogue.component(name, &part.version))
-            else {
-                continue;
-            };
-            for dependency in component
-                .depends_on
-                .iter()
-                .filter(|one| circle.contains(&one.component))
-            {
-                let label = format!("{name} needs {}", dependency.component);
-                diagnostic = if first {
-                    diagnostic.at(&component.source, dependency.span.clone(), label)
-                } else {
-                    diagnostic.related(&component.source, Some(dependency.span.clone()), label)
-                };
-                first = false;
-            }
-        }
-        problems.push(
-            diagnostic
-                .help("remove one of these dependencies: none of them could be started first"),
-        );
+        problems.push(drawn(catalogue, sides, &circle));
     }
 }
 
-/// What this version cannot do between two releases: other nodes, components that come or go.
-pub(crate) fn supported(from: &Release, to: &Release, problems: &mut Vec<Diagnostic>) {
-    if from.node != to.node {
-        problems.push(
-            Diagnostic::error(
-                codes::NODE_VERSION,
-                format!(
-                    "the node changes from {} to {}: not supported in this version yet",
-                    from.node, to.node
-                ),
-            )
-            .at(
-                &to.source,
-                to.node_span.clone(),
-                format!("this is {}", to.node),
-            )
-            .related(
-                &from.source,
-                Some(from.node_span.clone()),
-                format!("this is {}", from.node),
-            )
-            .help("name the same node in both releases, and restart into a new node by hand"),
-        );
-    }
-    let comings = to
-        .components
-        .iter()
-        .filter(|part| from.component(&part.name).is_none())
-        .map(|part| (part, to, "added"));
-    let goings = from
-        .components
-        .iter()
-        .filter(|part| to.component(&part.name).is_none())
-        .map(|part| (part, from, "removed"));
-    for (part, release, what) in comings.chain(goings) {
+fn needs(part: &ReleaseComponent, dependency: &Dependency) -> String {
+    format!(
+        "{} {} needs {} {}",
+        part.name, part.version, dependency.component, dependency.requirement
+    )
+}
+
+/// What a component needs is not there, or goes.
+fn missing(
+    sides: &Sides<'_>,
+    part: &ReleaseComponent,
+    component: &Component,
+    dependency: &Dependency,
+) -> Diagnostic {
+    let (release, needs) = (sides.to, needs(part, dependency));
+    if let Some(gone) = sides.old(&dependency.component) {
         let message = format!(
-            "{} is {what} between {} {} and {}: not supported in this version yet",
-            part.name, from.name, from.version, to.version
+            "{needs}, which {} {} removes",
+            release.name, release.version
         );
-        problems.push(
-            Diagnostic::error(codes::UNSUPPORTED, message)
-                .at(&release.source, part.span.clone(), format!("{what} here"))
-                .help("keep the same components in both releases"),
-        );
+        return Diagnostic::error(codes::STILL_NEEDED, message)
+            .at(
+                &component.source,
+                dependency.span.clone(),
+                "still needed here",
+            )
+            .related(&sides.from.source, Some(gone.span.clone()), "removed")
+            .help(format!(
+                "keep `{}` in the release, or release a version of {} that does not need it",
+                dependency.component, part.name
+            ));
     }
+    let message = format!(
+        "{needs}, which {} {} has not",
+        release.name, release.version
+    );
+    Diagnostic::error(codes::NOT_IN_RELEASE, message)
+        .at(
+            &component.source,
+            dependency.span.clone(),
+            "not in the release",
+        )
+        .related(&release.source, Some(part.span.clone()), "needed by this")
+        .help(format!(
+            "add `{}` to [components] of the release, or remove the dependency",
+            dependency.component
+        ))
+}
+
+fn not_met(
+    release: &Release,
+    part: &ReleaseComponent,
+    component: &Component,
+    dependency: &Dependency,
+    found: &ReleaseComponent,
+) -> Diagnostic {
+    let message = format!(
+        "{}, but {} {} has {}",
+        needs(part, dependency),
+        release.name,
+        release.version,
+        found.version
+    );
+    Diagnostic::error(codes::REQUIREMENT, message)
+        .at(
+            &component.source,
+            dependency.span.clone(),
+            "this requirement",
+        )
+        .related(
+            &release.source,
+            Some(found.span.clone()),
+            format!("this is {}", found.version),
+        )
+        .help(format!(
+            "release a version of {} that fits, or change the requirement",
+            dependency.component
+        ))
+}
+
+/// A circle, with every arrow of it.
+fn drawn(catalogue: &Catalogue, sides: &Sides<'_>, circle: &[&str]) -> Diagnostic {
+    let first = circle.first().copied().unwrap_or_default();
+    let path: Vec<&str> = circle.iter().copied().chain([first]).collect();
+    let message = format!(
+        "these components depend on each other in a circle: {}",
+        path.join(" -> ")
+    );
+    let mut diagnostic = Diagnostic::error(codes::CYCLE, message);
+    for (number, arrow) in path.windows(2).enumerate() {
+        let [name, next] = arrow else { continue };
+        let found = sides.new_one(name).and_then(|part| {
+            let component = catalogue.component(name, &part.version)?;
+            let mut all = component.depends_on.iter();
+            Some((component, all.find(|one| one.component == *next)?))
+        });
+        let Some((component, dependency)) = found else {
+            continue;
+        };
+        let label = format!("{name} needs {next}");
+        diagnostic = if number == 0 {
+            diagnostic.at(&component.source, dependency.span.clone(), label)
+        } else {
+            diagnostic.related(&component.source, Some(dependency.span.clone()), label)
+        };
+    }
+    diagnostic.help("remove one of these dependencies: none of them could be started first")
 }

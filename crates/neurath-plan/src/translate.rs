@@ -1,10 +1,12 @@
-//! From checked instructions to one script around one point of no return. The order is in the crate's documentation.
+//! From members and items to one script around one point of no return. The order is in the crate's documentation.
 
-use crate::changes::Change;
 use crate::codes;
-use crate::instructions::{Member, Placed};
+use crate::instructions::{Action, Call, Item, Member, Place, Scripts, What};
 use crate::plan::Direction;
-use neurath_manifest::{Diagnostic, Instruction, Located, Source, Span, Step, Strategy};
+use crate::sides::Sides;
+use neurath_manifest::{Diagnostic, Hop, Located, ModType, Source, Span, StartType, Step};
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 /// A step, and where in an appup it was written, if it was.
 #[derive(Debug, Clone)]
@@ -13,224 +15,19 @@ pub(crate) struct Origin {
     pub(crate) place: Option<(Source, Span)>,
 }
 
-/// Makes the script. `order` has all components, dependencies first.
-pub(crate) fn translate(
-    placed: &[Placed<'_>],
-    changes: &[Change<'_>],
-    order: &[String],
-    direction: Direction,
-    problems: &mut Vec<Diagnostic>,
-) -> Vec<Origin> {
-    let members: Vec<Member<'_>> = placed.iter().filter_map(Placed::member).collect();
-    let find = |name: &String| {
-        let member = members.iter().find(|member| member.component == name)?;
-        Some((
-            member,
-            changes.iter().find(|change| change.component == name)?,
-        ))
-    };
-    let group: Vec<_> = order.iter().filter_map(find).collect();
-    let mut ready = Vec::new();
-    for (_, change) in directed(&group, direction) {
-        push_once(
-            &mut ready,
-            Origin {
-                step: Step::LoadObjectCode {
-                    component: change.component.into(),
-                    version: change.to.clone(),
-                    pre_purge: None,
-                },
-                place: None,
-            },
-        );
-    }
-    let (before, mut after) = (Vec::new(), Vec::new());
-    let mut split = Split {
-        before,
-        in_group: false,
-        after: &mut after,
-        ready: &mut ready,
-    };
-    for (index, one) in placed.iter().enumerate() {
-        match one.instruction {
-            Instruction::Low(step) => split.low(placed, index, one, step, problems),
-            _ => split.in_group |= one.member().is_some(),
-        }
-    }
-    let before = split.before;
-    let mut script = ready;
-    script.push(Origin {
-        step: Step::PointOfNoReturn,
-        place: None,
-    });
-    script.extend(before);
-    script.extend(
-        group_steps(&group, direction)
-            .into_iter()
-            .map(|step| Origin { step, place: None }),
-    );
-    script.extend(after);
-    script
-}
-
-/// Where low-level steps go: before the group's block or after it.
-struct Split<'a> {
-    before: Vec<Origin>,
-    in_group: bool,
-    after: &'a mut Vec<Origin>,
-    ready: &'a mut Vec<Origin>,
-}
-
-impl Split<'_> {
-    fn low(
-        &mut self,
-        placed: &[Placed<'_>],
-        index: usize,
-        one: &Placed<'_>,
-        step: &Step,
-        problems: &mut Vec<Diagnostic>,
-    ) {
-        let origin = Origin {
-            step: step.clone(),
-            place: Some((one.source.clone(), one.span.clone())),
-        };
-        let same_script = |other: &&Placed<'_>| other.script == one.script;
-        let is_point = |other: &Placed<'_>| {
-            matches!(other.instruction, Instruction::Low(Step::PointOfNoReturn))
-        };
-        match step {
-            Step::LoadObjectCode { .. } => push_once(self.ready, origin),
-            Step::PointOfNoReturn => {
-                for early in placed[..index].iter().filter(same_script) {
-                    let twice = is_point(early);
-                    if !twice
-                        && matches!(
-                            early.instruction,
-                            Instruction::Low(Step::LoadObjectCode { .. })
-                        )
-                    {
-                        continue;
-                    }
-                    let (place, message) = if twice {
-                        (
-                            one,
-                            "there are two points of no return in one script".to_string(),
-                        )
-                    } else {
-                        (
-                            early,
-                            format!(
-                                "`{}` cannot stand before the point of no return",
-                                early.instruction.verb()
-                            ),
-                        )
-                    };
-                    problems.push(
-                        place
-                            .error(codes::MISPLACED, message, "")
-                            .help("only load_object_code stands before it, and it stands once"),
-                    );
-                }
-            }
-            _ => {
-                let later = placed[index..]
-                    .iter()
-                    .find(|other| other.member().is_some());
-                if let (true, Some(later)) = (self.in_group, later) {
-                    let message = format!(
-                        "`{}` would have to be carried across this `{}`",
-                        later.instruction.verb(),
-                        step.verb()
-                    );
-                    problems.push(
-                        one.error(codes::HOISTED, message, "written between two instructions that change together")
-                            .related(later.source, Some(later.span.clone()), "this belongs with those before")
-                            .help("write this step before or after all of them, or write the whole script in low-level steps"),
-                    );
-                }
-                if self.in_group {
-                    self.after.push(origin)
-                } else {
-                    self.before.push(origin)
-                }
-            }
-        }
-    }
-}
-
-type Group<'a> = [(&'a Member<'a>, &'a Change<'a>)];
-
-/// Dependencies first on the way up, dependants first on the way down.
-fn directed<'a, 'b>(
-    group: &'b Group<'a>,
-    direction: Direction,
-) -> Vec<&'b (&'a Member<'a>, &'a Change<'a>)> {
-    match direction {
-        Direction::Up => group.iter().collect(),
-        Direction::Down => group.iter().rev().collect(),
-    }
-}
-
-fn group_steps(group: &Group<'_>, direction: Direction) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    for (member, _) in group.iter().rev() {
-        match steps.last_mut() {
-            Some(Step::Suspend {
-                components,
-                timeout,
-            }) if *timeout == member.timeout => components.push(member.component.into()),
-            _ => steps.push(Step::Suspend {
-                components: vec![member.component.into()],
-                timeout: member.timeout,
-            }),
-        }
-    }
-    for (member, change) in directed(group, direction) {
-        let component = || change.component.to_string();
-        let load = Step::Load {
-            component: component(),
-            version: change.to.clone(),
-        };
-        let code_change = member.advanced.map(|extra| Step::CodeChange {
-            component: component(),
-            from: change.from.clone(),
-            to: change.to.clone(),
-            extra: (!extra.is_empty()).then(|| extra.clone()),
-            strategy: Strategy::Eager,
-            via: None,
-            hops: Vec::new(),
-        });
-        match change.direction() {
-            Direction::Up => steps.extend([Some(load), code_change].into_iter().flatten()),
-            Direction::Down => steps.extend([code_change, Some(load)].into_iter().flatten()),
-        }
-    }
-    if !group.is_empty() {
-        steps.push(Step::Resume {
-            components: group
-                .iter()
-                .map(|(member, _)| member.component.to_string())
-                .collect(),
-        });
-    }
-    for (member, change) in directed(group, direction) {
-        steps.push(Step::Purge {
-            component: change.component.into(),
-            version: change.from.clone(),
-            kind: member.post_purge,
-        });
-    }
-    steps
-}
-
-/// Adds a step unless an equal one is there.
-fn push_once(steps: &mut Vec<Origin>, origin: Origin) {
-    if !steps.iter().any(|other| other.step == origin.step) {
-        steps.push(origin);
-    }
-}
-
 impl Origin {
+    /// A step that the planner made.
+    pub(crate) fn made(step: Step) -> Self {
+        Self { step, place: None }
+    }
+
+    fn written(step: &Step, place: Option<Place<'_>>) -> Self {
+        Self {
+            step: step.clone(),
+            place: place.map(|(source, span)| (source.clone(), span.clone())),
+        }
+    }
+
     /// The steps of a relup, each with its place.
     pub(crate) fn of_script(source: &Source, script: &[Located<Step>]) -> Vec<Self> {
         let place = |span: &Span| Some((source.clone(), span.clone()));
@@ -241,5 +38,603 @@ impl Origin {
                 place: place(&step.span),
             })
             .collect()
+    }
+}
+
+/// Makes the script. `groups` has the members that change together, each group dependencies first.
+/// `new_node` says that the releases want different nodes.
+pub(crate) fn translate(
+    sides: &Sides<'_>,
+    scripts: &Scripts<'_>,
+    groups: &[Vec<&str>],
+    new_node: bool,
+    problems: &mut Vec<Diagnostic>,
+) -> Vec<Origin> {
+    let mut writer = Writer::new(sides, scripts, groups);
+    writer.walk(problems);
+    let mut script = Vec::new();
+    let up = sides.direction() == Direction::Up;
+    let first = up && (new_node || writer.new_node);
+    let last = writer.restart || (!up && (new_node || writer.new_node));
+    if first {
+        script.push(Origin::made(Step::RestartNewNode));
+    }
+    script.extend(writer.libraries());
+    script.extend(writer.before);
+    script.push(Origin::made(Step::PointOfNoReturn));
+    script.extend(writer.after);
+    if last {
+        script.push(Origin::made(Step::RestartNode));
+    }
+    script
+}
+
+/// Groups of one run: nothing that an author wrote stands between them.
+type Run = Vec<usize>;
+
+struct Writer<'a> {
+    sides: &'a Sides<'a>,
+    scripts: &'a Scripts<'a>,
+    groups: &'a [Vec<&'a str>],
+    direction: Direction,
+    /// The group of every member.
+    group_of: HashMap<&'a str, usize>,
+    /// The state steps of every group, and whether each stands before the conversions.
+    state: Vec<Vec<(bool, Origin)>>,
+    /// The groups that are written, in order.
+    done: Vec<usize>,
+    written: Vec<bool>,
+    run: Run,
+    /// The user's `load_object_code` steps.
+    loads: Vec<Origin>,
+    before: Vec<Origin>,
+    after: Vec<Origin>,
+    new_node: bool,
+    restart: bool,
+}
+
+impl<'a> Writer<'a> {
+    fn new(sides: &'a Sides<'a>, scripts: &'a Scripts<'a>, groups: &'a [Vec<&'a str>]) -> Self {
+        let mut group_of = HashMap::new();
+        for (number, group) in groups.iter().enumerate() {
+            group_of.extend(group.iter().map(|name| (*name, number)));
+        }
+        Self {
+            sides,
+            scripts,
+            groups,
+            direction: sides.direction(),
+            group_of,
+            state: vec![Vec::new(); groups.len()],
+            done: Vec::new(),
+            written: vec![false; groups.len()],
+            run: Vec::new(),
+            loads: Vec::new(),
+            before: Vec::new(),
+            after: Vec::new(),
+            new_node: false,
+            restart: false,
+        }
+    }
+
+    fn walk(&mut self, problems: &mut Vec<Diagnostic>) {
+        let items = &self.scripts.items;
+        let points = self.points(problems);
+        self.state_steps();
+        // What comes after the first member of the last group comes after all changes.
+        let mut seen = vec![false; self.groups.len()];
+        let first = |item: &Item<'_>| {
+            let group = self.group(item);
+            group.is_some_and(|group| !std::mem::replace(&mut seen[group], true))
+        };
+        let firsts: Vec<bool> = items.iter().map(first).collect();
+        let last = firsts
+            .iter()
+            .rposition(|first| *first)
+            .map_or(0, |at| at + 1);
+        if last == 0 {
+            self.finish();
+        }
+        for (index, item) in items.iter().enumerate() {
+            if let Some(group) = self.group(item) {
+                if !self.written[group] {
+                    self.written[group] = true;
+                    self.run.push(group);
+                    self.done.push(group);
+                }
+            } else if let What::Low(step) = item.what {
+                self.low(index, item, step, &points, problems);
+            } else if let What::State(step) = item.what {
+                // None of its components changes: there is no group to put it into.
+                self.flush();
+                self.after.push(Origin::written(step, item.place));
+            }
+            if index + 1 == last {
+                self.finish();
+            }
+        }
+    }
+
+    /// The group that an item belongs to.
+    fn group(&self, item: &Item<'_>) -> Option<usize> {
+        match item.what {
+            What::Member(number) => {
+                let name = self.scripts.members[number].component;
+                self.group_of.get(name).copied()
+            }
+            What::State(step) => step
+                .components()
+                .into_iter()
+                .find_map(|name| self.group_of.get(name).copied()),
+            What::Low(_) => None,
+        }
+    }
+
+    /// Where the point of no return of every script stands that has one; what must not stand before it is reported.
+    fn points(&self, problems: &mut Vec<Diagnostic>) -> HashMap<usize, usize> {
+        let mut points: HashMap<usize, usize> = HashMap::new();
+        for (index, item) in self.scripts.items.iter().enumerate() {
+            if !matches!(item.what, What::Low(Step::PointOfNoReturn)) {
+                continue;
+            }
+            if points.insert(item.script, index).is_some() {
+                problems.push(error(
+                    item.place,
+                    codes::MISPLACED,
+                    "there are two points of no return in one script".into(),
+                    "the second",
+                    "only load_object_code, apply and sync_nodes stand before it, and it stands once",
+                ));
+            }
+        }
+        for (index, item) in self.scripts.items.iter().enumerate() {
+            let before = points.get(&item.script).is_some_and(|point| index < *point);
+            let verb = match item.what {
+                What::Low(
+                    Step::LoadObjectCode { .. }
+                    | Step::Apply(_)
+                    | Step::SyncNodes { .. }
+                    | Step::PointOfNoReturn
+                    | Step::RestartNewNode
+                    | Step::RestartNode,
+                ) => continue,
+                What::Low(step) | What::State(step) => step.verb(),
+                What::Member(number) => match self.scripts.members[number].place {
+                    Some(_) => "update",
+                    None => continue,
+                },
+            };
+            if before {
+                problems.push(error(
+                    item.place,
+                    codes::MISPLACED,
+                    format!("`{verb}` cannot stand before the point of no return"),
+                    "stands before it",
+                    "only load_object_code, apply and sync_nodes stand before it",
+                ));
+            }
+        }
+        points
+    }
+
+    /// Gives every state step to its group. One that is written before the members of its script stands before their
+    /// conversions, else after them.
+    fn state_steps(&mut self) {
+        let items = &self.scripts.items;
+        let mut seen: HashSet<usize> = HashSet::new();
+        for item in items {
+            match item.what {
+                What::Member(_) => {
+                    seen.insert(item.script);
+                }
+                What::State(step) => {
+                    if let Some(group) = self.group(item) {
+                        let early =
+                            !seen.contains(&item.script) && !matches!(step, Step::ResetNode { .. });
+                        self.state[group].push((early, Origin::written(step, item.place)));
+                    }
+                }
+                What::Low(_) => {}
+            }
+        }
+    }
+
+    /// A step that its author wrote stays where it is, except for what must stand before the point of no return.
+    fn low(
+        &mut self,
+        index: usize,
+        item: &Item<'a>,
+        step: &Step,
+        points: &HashMap<usize, usize>,
+        problems: &mut Vec<Diagnostic>,
+    ) {
+        let origin = Origin::written(step, item.place);
+        match step {
+            Step::LoadObjectCode { .. } => self.loads.push(origin),
+            Step::PointOfNoReturn => {}
+            Step::RestartNewNode => self.new_node = true,
+            Step::RestartNode => self.restart = true,
+            _ if self.early(index, item, step, points) => self.before.push(origin),
+            Step::SyncNodes { .. } => problems.push(error(
+                item.place,
+                codes::SYNC_TOO_LATE,
+                "`sync_nodes` stands after the point of no return: if another node fails there, this one cannot go back".into(),
+                "too late",
+                "write it before everything else of the script, or before a { point_of_no_return = true }",
+            )),
+            _ => {
+                self.hoisting(index, item, step, problems);
+                self.flush();
+                self.after.push(origin);
+            }
+        }
+    }
+
+    /// Whether a step stands before the point of no return: the author's own, or for `sync_nodes` the planner's.
+    fn early(
+        &self,
+        index: usize,
+        item: &Item<'_>,
+        step: &Step,
+        points: &HashMap<usize, usize>,
+    ) -> bool {
+        match points.get(&item.script) {
+            Some(point) => index < *point,
+            None if matches!(step, Step::SyncNodes { .. }) => {
+                let same = self.scripts.items[..index].iter().rev();
+                same.take_while(|other| other.script == item.script)
+                    .all(|other| {
+                        matches!(
+                            other.what,
+                            What::Low(Step::LoadObjectCode { .. } | Step::SyncNodes { .. })
+                        )
+                    })
+            }
+            None => false,
+        }
+    }
+
+    /// A group is written whole at its first member. What its author wrote between two of its members of one script
+    /// would be passed by the later one: that is refused.
+    fn hoisting(&self, index: usize, item: &Item<'_>, step: &Step, problems: &mut Vec<Diagnostic>) {
+        let later = self.scripts.items[index + 1..]
+            .iter()
+            .take_while(|other| other.script == item.script)
+            .find(|other| self.group(other).is_some_and(|group| self.written[group]));
+        let Some(later) = later else { return };
+        let name = match later.what {
+            What::Member(number) => self.scripts.members[number].component,
+            What::State(step) | What::Low(step) => step.verb(),
+        };
+        let message = format!(
+            "the instruction for {name} would have to be carried across this `{}`",
+            step.verb()
+        );
+        let mut diagnostic = error(
+            item.place,
+            codes::HOISTED,
+            message,
+            "written between two instructions that change together",
+            "write this step before or after all of them, or write the whole script in low-level steps",
+        );
+        if let Some((source, span)) = later.place {
+            diagnostic =
+                diagnostic.related(source, Some(span.clone()), "this belongs with those before");
+        }
+        problems.push(diagnostic);
+    }
+
+    fn member(&self, name: &str) -> &'a Member<'a> {
+        let scripts = self.scripts;
+        &scripts.members[scripts.by_name[name]]
+    }
+
+    /// The members of groups in the order of writing, dependencies first.
+    fn dependencies_first(&self, groups: &[usize]) -> Vec<&'a Member<'a>> {
+        let mut groups = groups.to_vec();
+        if self.direction == Direction::Down {
+            groups.reverse();
+        }
+        let names = groups.into_iter().flat_map(|group| &self.groups[group]);
+        names.map(|name| self.member(name)).collect()
+    }
+
+    /// Writes the run: all of it stops, then each group changes.
+    fn flush(&mut self) {
+        let run = std::mem::take(&mut self.run);
+        if run.is_empty() {
+            return;
+        }
+        for member in self.dependencies_first(&run).into_iter().rev() {
+            self.stand_still(member);
+        }
+        for group in run {
+            self.change(group);
+        }
+    }
+
+    /// Suspends or stops what runs.
+    fn stand_still(&mut self, member: &Member<'_>) {
+        let name = member.component;
+        if !self.sides.ran(name) {
+            return;
+        }
+        if member.action == Action::Change && self.sides.will_run(name) {
+            match self.after.last_mut() {
+                Some(Origin {
+                    step:
+                        Step::Suspend {
+                            components,
+                            timeout,
+                        },
+                    place: None,
+                }) if *timeout == member.timeout => components.push(name.into()),
+                _ => self.push(suspend(name, member.timeout)),
+            }
+        } else {
+            match self.after.last_mut() {
+                Some(Origin {
+                    step: Step::Stop { components },
+                    place: None,
+                }) => components.push(name.into()),
+                _ => self.push(Step::Stop {
+                    components: vec![name.into()],
+                }),
+            }
+        }
+    }
+
+    fn push(&mut self, step: Step) {
+        self.after.push(Origin::made(step));
+    }
+
+    /// The up/down matrix for one group.
+    fn change(&mut self, group: usize) {
+        let members: Vec<&Member<'_>> = self.groups[group]
+            .iter()
+            .map(|name| self.member(name))
+            .collect();
+        let state = std::mem::take(&mut self.state[group]);
+        let (early, late): (Vec<_>, Vec<_>) = state.into_iter().partition(|(early, _)| *early);
+        self.after.extend(early.into_iter().map(|(_, step)| step));
+        match self.direction {
+            Direction::Up => {
+                for member in &members {
+                    self.switch(member);
+                }
+                for member in members.iter().rev() {
+                    self.code_change(member, |_| true);
+                }
+            }
+            Direction::Down => {
+                for member in members.iter().rev() {
+                    self.code_change(member, |kind| kind == ModType::Dynamic);
+                }
+                for member in members.iter().rev() {
+                    self.switch(member);
+                }
+                for member in members.iter().rev() {
+                    self.code_change(member, |kind| kind == ModType::Static);
+                }
+            }
+        }
+        self.after.extend(late.into_iter().map(|(_, step)| step));
+    }
+
+    /// `load` or `remove`.
+    fn switch(&mut self, member: &Member<'_>) {
+        let component = member.component.to_string();
+        match (member.action, member.from, member.to) {
+            (Action::Remove, Some(version), _) => {
+                if self.had_code(member) {
+                    let version = version.clone();
+                    self.push(Step::Remove { component, version });
+                }
+            }
+            (_, from, Some(version)) if from != Some(version) => {
+                if self.has_code(member) {
+                    let version = version.clone();
+                    self.push(Step::Load { component, version });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn code_change(&mut self, member: &Member<'_>, when: impl Fn(ModType) -> bool) {
+        let (Some(from), Some(to)) = (member.from, member.to) else {
+            return;
+        };
+        if member.calls.is_empty() || !when(member.mod_type) || !self.has_code(member) {
+            return;
+        }
+        let extra = |call: &Call<'_>| (!call.extra.is_empty()).then(|| call.extra.clone());
+        let via = |call: &Call<'_>| call.via.map(str::to_string);
+        let one = match member.calls.as_slice() {
+            [call] if call.from == from && call.to == to => Some(call),
+            _ => None,
+        };
+        let hops = match one {
+            Some(_) => Vec::new(),
+            None => member
+                .calls
+                .iter()
+                .map(|call| Hop {
+                    from: call.from.clone(),
+                    to: call.to.clone(),
+                    extra: extra(call),
+                    via: via(call),
+                })
+                .collect(),
+        };
+        self.push(Step::CodeChange {
+            component: member.component.into(),
+            from: from.clone(),
+            to: to.clone(),
+            extra: one.and_then(extra),
+            strategy: member.strategy,
+            via: one.and_then(via),
+            hops,
+        });
+    }
+
+    /// Whether the wanted release has the component's library open.
+    fn has_code(&self, member: &Member<'_>) -> bool {
+        self.sides.start(member.component) != StartType::None
+    }
+
+    /// Whether the release that is left has it open.
+    fn had_code(&self, member: &Member<'_>) -> bool {
+        let old = self.sides.old(member.component);
+        old.is_some_and(|part| part.start != StartType::None)
+    }
+
+    /// After the last change: everything serves again, in one commit, and the old code is purged.
+    fn finish(&mut self) {
+        self.flush();
+        let done = std::mem::take(&mut self.done);
+        let order = self.dependencies_first(&done);
+        for member in &order {
+            self.serve(member);
+        }
+        let purged: Vec<&Member<'_>> = match self.direction {
+            Direction::Up => order,
+            Direction::Down => order.into_iter().rev().collect(),
+        };
+        for member in purged {
+            if let Some(version) = member.from.filter(|_| self.had_code(member))
+                && member.to != Some(version)
+            {
+                self.push(Step::Purge {
+                    component: member.component.into(),
+                    version: version.clone(),
+                    kind: member.post_purge,
+                });
+            }
+        }
+    }
+
+    /// Resumes what was suspended, and starts what was stopped or is new.
+    fn serve(&mut self, member: &Member<'_>) {
+        let name = member.component;
+        if !self.sides.will_run(name) {
+            return;
+        }
+        let name = name.to_string();
+        if member.action == Action::Change && self.sides.ran(&name) {
+            match self.after.last_mut() {
+                Some(Origin {
+                    step: Step::Resume { components },
+                    place: None,
+                }) => components.push(name),
+                _ => self.push(Step::Resume {
+                    components: vec![name],
+                }),
+            }
+        } else {
+            match self.after.last_mut() {
+                Some(Origin {
+                    step: Step::Start { components },
+                    place: None,
+                }) => components.push(name),
+                _ => self.push(Step::Start {
+                    components: vec![name],
+                }),
+            }
+        }
+    }
+
+    /// Every library that the script needs, each once: those between two versions before the last.
+    fn libraries(&self) -> Vec<Origin> {
+        let (mut steps, mut known) = (Vec::new(), HashSet::new());
+        let mut add = |origin: Origin| {
+            if let Step::LoadObjectCode {
+                component, version, ..
+            } = &origin.step
+                && known.insert((component.clone(), version.clone()))
+            {
+                steps.push(origin);
+            }
+        };
+        let mut groups: Vec<usize> = (0..self.groups.len()).collect();
+        groups.sort_by_key(|group| self.group_place(*group));
+        let order = self.dependencies_first(&groups);
+        let order: Vec<&Member<'_>> = match self.direction {
+            Direction::Up => order,
+            Direction::Down => order.into_iter().rev().collect(),
+        };
+        for member in order {
+            let Some(to) = member.to.filter(|_| self.has_code(member)) else {
+                continue;
+            };
+            for call in &member.calls {
+                let (component, version) = match call.via {
+                    Some(via) => match self.newer_version(via) {
+                        Some(version) => (via, version),
+                        None => continue,
+                    },
+                    None => (member.component, call.newer()),
+                };
+                // The old library is open, and the new one comes below.
+                if call.via.is_some() || (Some(version) != member.from && version != to) {
+                    add(made_ready(component, version, None));
+                }
+            }
+            if member.from != Some(to) {
+                add(made_ready(member.component, to, member.pre_purge));
+            }
+        }
+        self.loads.iter().cloned().for_each(add);
+        steps
+    }
+
+    /// The version of a component in the newer release.
+    fn newer_version(&self, name: &str) -> Option<&'a semver::Version> {
+        let part = match self.direction {
+            Direction::Up => self.sides.new_one(name),
+            Direction::Down => self.sides.old(name),
+        };
+        part.map(|part| &part.version)
+    }
+
+    /// Where a group was written: the order of groups on the way up is the order of the list, and down its reverse.
+    fn group_place(&self, group: usize) -> usize {
+        match self.direction {
+            Direction::Up => group,
+            Direction::Down => self.groups.len() - group,
+        }
+    }
+}
+
+fn made_ready(
+    component: &str,
+    version: &semver::Version,
+    pre_purge: Option<neurath_manifest::PurgeKind>,
+) -> Origin {
+    Origin::made(Step::LoadObjectCode {
+        component: component.into(),
+        version: version.clone(),
+        pre_purge,
+    })
+}
+
+fn suspend(name: &str, timeout: Option<Duration>) -> Step {
+    Step::Suspend {
+        components: vec![name.into()],
+        timeout,
+    }
+}
+
+fn error(
+    place: Option<Place<'_>>,
+    code: &'static str,
+    message: String,
+    label: &str,
+    help: &str,
+) -> Diagnostic {
+    let diagnostic = Diagnostic::error(code, message).help(help);
+    match place {
+        Some((source, span)) => diagnostic.at(source, span.clone(), label),
+        None => diagnostic,
     }
 }

@@ -9,11 +9,11 @@ use neurath_abi::{ABI_VERSION, Bytes, ComponentDescriptor, Migration, PANIC_ABOR
 
 use super::{LoadError, image::Image};
 
-const MAX_NAME: usize = 64;
-const MAX_VERSION: usize = 64;
-const MAX_COMPILER: usize = 256;
-const MAX_SCHEMA: usize = 16 << 20;
-const MAX_MIGRATIONS: usize = 4096;
+pub(super) const MAX_NAME: usize = 64;
+pub(super) const MAX_VERSION: usize = 64;
+pub(super) const MAX_COMPILER: usize = 256;
+pub(super) const MAX_SCHEMA: usize = 16 << 20;
+pub(super) const MAX_MIGRATIONS: usize = 4096;
 
 /// What a library says of itself, copied out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -61,12 +61,15 @@ const DT_NEEDED: u64 = 1;
 const DT_HASH: u64 = 4;
 const DT_STRTAB: u64 = 5;
 const DT_SYMTAB: u64 = 6;
+const DT_RELA: u64 = 7;
+const DT_RELASZ: u64 = 8;
 const DT_STRSZ: u64 = 10;
 const DT_GNU_HASH: u64 = 0x6fff_fef5;
 const DT_FLAGS_1: u64 = 0x6fff_fffb;
 const DF_1_NODELETE: u64 = 8;
 const STB_GNU_UNIQUE: u8 = 10;
 const SYMBOL_SIZE: usize = 24;
+const RELOCATION_SIZE: u64 = 24;
 /// A library with more is not ours, or hostile.
 const MAX_ENTRIES: usize = 1 << 20;
 const MAX_NAME: usize = 4096;
@@ -108,87 +111,172 @@ struct Segment {
 ///
 /// Anything but a shared object for x86-64 whose dynamic tables lie within the file.
 pub fn inspect(bytes: &[u8], symbol: &str) -> Result<ElfFacts, ElfError> {
-    let file = File(bytes);
-    if !bytes.starts_with(b"\x7fELF") {
-        return Err(ElfError::NotElf);
-    }
-    let header = ElfError::Damaged("header");
-    // 64 bits, little-endian, ET_DYN.
-    if bytes.get(4..6) != Some(&[2, 1]) || file.u16(16) != Some(3) {
-        return Err(ElfError::NotSharedObject);
-    }
-    let machine = file.u16(18).ok_or(header.clone())?;
-    if machine != 62 {
-        return Err(ElfError::WrongMachine(machine));
-    }
-    let table = file.word(32).ok_or(header.clone())?;
-    let entry_size = file.u16(54).ok_or(header.clone())?;
-    let entries = file.u16(56).ok_or(header)?;
-    let segments = segments(&file, table, entry_size, entries)
-        .ok_or(ElfError::Damaged("program header table"))?;
-
+    let tables = Tables::read(bytes)?;
     let mut facts = ElfFacts {
-        thread_locals: segments.iter().any(|segment| segment.kind == PT_TLS),
+        thread_locals: tables.segments.iter().any(|segment| segment.kind == PT_TLS),
+        no_delete: tables
+            .value(DT_FLAGS_1)
+            .is_some_and(|flags| flags & DF_1_NODELETE != 0),
         ..ElfFacts::default()
     };
-    let dynamic = dynamic(&file, &segments).ok_or(ElfError::Damaged("dynamic section"))?;
-    let value = |tag| {
-        dynamic
-            .iter()
-            .find(|entry| entry.0 == tag)
-            .map(|entry| entry.1)
-    };
-    facts.no_delete = value(DT_FLAGS_1).is_some_and(|flags| flags & DF_1_NODELETE != 0);
-
-    let strings = value(DT_STRTAB)
-        .zip(value(DT_STRSZ))
-        .and_then(|(address, size)| {
-            let start = file_offset(&segments, address)?;
-            bytes.get(start..start.checked_add(usize::try_from(size).ok()?)?)
-        })
-        .ok_or(ElfError::Damaged("dynamic string table"))?;
-    for (_, offset) in dynamic.iter().filter(|entry| entry.0 == DT_NEEDED) {
+    for (_, offset) in tables.dynamic.iter().filter(|entry| entry.0 == DT_NEEDED) {
         let name = usize::try_from(*offset)
             .ok()
-            .and_then(|offset| text(strings, offset))
+            .and_then(|offset| text(tables.strings, offset))
             .ok_or(ElfError::Damaged("list of needed libraries"))?;
         facts.needed.push(name.to_owned());
     }
-    let symbols = value(DT_SYMTAB)
-        .and_then(|address| file_offset(&segments, address))
-        .ok_or(ElfError::Damaged("dynamic symbol table"))?;
-    let count = match (value(DT_HASH), value(DT_GNU_HASH)) {
-        (Some(address), _) => file_offset(&segments, address)
-            .and_then(|hash| file.u32(hash.checked_add(4)?))
-            .map(|count| count as usize),
-        (None, Some(address)) => {
-            file_offset(&segments, address).and_then(|hash| gnu_hash_count(&file, hash))
-        }
-        (None, None) => None,
-    }
-    .filter(|count| *count <= MAX_ENTRIES)
-    .ok_or(ElfError::Damaged("symbol hash table"))?;
-
-    for index in 1..count {
-        let (info, section, name) = symbols
-            .checked_add(index * SYMBOL_SIZE)
-            .and_then(|at| {
-                let info = *bytes.get(at.checked_add(4)?)?;
-                Some((info, file.u16(at + 6)?, file.u32(at)? as usize))
-            })
-            .ok_or(ElfError::Damaged("dynamic symbol table"))?;
-        if section == 0 {
+    for index in 1..tables.symbol_count {
+        let found = tables.symbol(index)?;
+        if found.section == 0 {
             continue;
         }
-        let unique = info >> 4 == STB_GNU_UNIQUE;
-        let name = text(strings, name).unwrap_or_default();
-        facts.defines_symbol |= name == symbol;
-        if unique {
+        facts.defines_symbol |= found.name == symbol;
+        if found.info >> 4 == STB_GNU_UNIQUE {
             facts.unique_symbols += 1;
-            facts.unique_example.get_or_insert_with(|| name.to_owned());
+            facts
+                .unique_example
+                .get_or_insert_with(|| found.name.to_owned());
         }
     }
     Ok(facts)
+}
+
+/// A dynamic symbol.
+pub(super) struct Symbol<'a> {
+    pub(super) name: &'a str,
+    info: u8,
+    pub(super) section: u16,
+    pub(super) value: u64,
+}
+
+/// The tables that the system's loader would go by.
+pub(super) struct Tables<'a> {
+    file: File<'a>,
+    segments: Vec<Segment>,
+    dynamic: Vec<(u64, u64)>,
+    strings: &'a [u8],
+    symbols: usize,
+    pub(super) symbol_count: usize,
+}
+
+impl<'a> Tables<'a> {
+    /// Reads the tables of a shared object for x86-64.
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Tables<'a>, ElfError> {
+        let file = File(bytes);
+        if !bytes.starts_with(b"\x7fELF") {
+            return Err(ElfError::NotElf);
+        }
+        let header = ElfError::Damaged("header");
+        // 64 bits, little-endian, ET_DYN.
+        if bytes.get(4..6) != Some(&[2, 1]) || file.u16(16) != Some(3) {
+            return Err(ElfError::NotSharedObject);
+        }
+        let machine = file.u16(18).ok_or(header.clone())?;
+        if machine != 62 {
+            return Err(ElfError::WrongMachine(machine));
+        }
+        let table = file.word(32).ok_or(header.clone())?;
+        let entry_size = file.u16(54).ok_or(header.clone())?;
+        let entries = file.u16(56).ok_or(header)?;
+        let segments = segments(&file, table, entry_size, entries)
+            .ok_or(ElfError::Damaged("program header table"))?;
+        let dynamic = dynamic(&file, &segments).ok_or(ElfError::Damaged("dynamic section"))?;
+        let value = |tag| of(&dynamic, tag);
+        let strings = value(DT_STRTAB)
+            .zip(value(DT_STRSZ))
+            .and_then(|(address, size)| {
+                let start = file_offset(&segments, address)?;
+                bytes.get(start..start.checked_add(usize::try_from(size).ok()?)?)
+            })
+            .ok_or(ElfError::Damaged("dynamic string table"))?;
+        let symbols = value(DT_SYMTAB)
+            .and_then(|address| file_offset(&segments, address))
+            .ok_or(ElfError::Damaged("dynamic symbol table"))?;
+        let symbol_count = match (value(DT_HASH), value(DT_GNU_HASH)) {
+            (Some(address), _) => file_offset(&segments, address)
+                .and_then(|hash| file.u32(hash.checked_add(4)?))
+                .map(|count| count as usize),
+            (None, Some(address)) => {
+                file_offset(&segments, address).and_then(|hash| gnu_hash_count(&file, hash))
+            }
+            (None, None) => None,
+        }
+        .filter(|count| *count <= MAX_ENTRIES)
+        .ok_or(ElfError::Damaged("symbol hash table"))?;
+        Ok(Tables {
+            file,
+            segments,
+            dynamic,
+            strings,
+            symbols,
+            symbol_count,
+        })
+    }
+
+    /// The value of a dynamic entry.
+    fn value(&self, tag: u64) -> Option<u64> {
+        of(&self.dynamic, tag)
+    }
+
+    /// One of the dynamic symbols.
+    pub(super) fn symbol(&self, index: usize) -> Result<Symbol<'a>, ElfError> {
+        let read = || {
+            let at = self.symbols.checked_add(index.checked_mul(SYMBOL_SIZE)?)?;
+            let name = self.file.u32(at)? as usize;
+            Some(Symbol {
+                name: text(self.strings, name).unwrap_or_default(),
+                info: *self.file.0.get(at.checked_add(4)?)?,
+                section: self.file.u16(at.checked_add(6)?)?,
+                value: self.file.u64(at.checked_add(8)?)?,
+            })
+        };
+        read().ok_or(ElfError::Damaged("dynamic symbol table"))
+    }
+
+    /// The bytes that are loaded at `address`, as far as they come from the file.
+    pub(super) fn bytes(&self, address: u64, len: usize) -> Option<&'a [u8]> {
+        let start = file_offset(&self.segments, address)?;
+        // They must not run on into what another segment has there.
+        let end = address.checked_add(u64::try_from(len).ok()?.checked_sub(1)?)?;
+        let last = file_offset(&self.segments, end)?;
+        (last == start.checked_add(len - 1)?).then_some(())?;
+        self.file.0.get(start..start.checked_add(len)?)
+    }
+
+    /// The relocations with an addend: where, the kind, the symbol, the addend.
+    pub(super) fn relocations(&self) -> Result<Vec<(u64, u32, usize, u64)>, ElfError> {
+        let damaged = ElfError::Damaged("relocation table");
+        let (Some(address), Some(size)) = (self.value(DT_RELA), self.value(DT_RELASZ)) else {
+            return Ok(Vec::new());
+        };
+        let count = usize::try_from(size / RELOCATION_SIZE)
+            .ok()
+            .filter(|count| *count <= MAX_ENTRIES)
+            .ok_or(damaged.clone())?;
+        let read = |index: usize| {
+            let entry = self.bytes(
+                address.checked_add(index as u64 * RELOCATION_SIZE)?,
+                RELOCATION_SIZE as usize,
+            )?;
+            let entry = File(entry);
+            let info = entry.u64(8)?;
+            Some((
+                entry.u64(0)?,
+                (info & 0xffff_ffff) as u32,
+                usize::try_from(info >> 32).ok()?,
+                entry.u64(16)?,
+            ))
+        };
+        (0..count)
+            .map(|index| read(index).ok_or(damaged.clone()))
+            .collect()
+    }
+}
+
+fn of(dynamic: &[(u64, u64)], tag: u64) -> Option<u64> {
+    let entry = dynamic.iter().find(|entry| entry.0 == tag)?;
+    Some(entry.1)
 }
 
 fn segments(file: &File<'_>, table: usize, size: u16, count: u16) -> Option<Vec<Segment>> {

@@ -8,6 +8,7 @@ mod call;
 mod description;
 pub mod elf;
 mod error;
+mod file;
 mod image;
 mod services;
 mod thread_keys;
@@ -28,6 +29,7 @@ use neurath_abi::{Bytes, Call, DESCRIPTOR_SYMBOL, MigrationBatch, Status};
 pub use call::{Batch, CallError, Event, Function, Invocation, Outcome, RegionSource};
 pub use description::{Description, MigrationInfo};
 pub use error::LoadError;
+pub use file::describe;
 pub use services::{Host, Services};
 
 use elf::ElfFacts;

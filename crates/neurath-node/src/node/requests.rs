@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use neurath_manifest::{PurgeKind, Relup, Step};
-use neurath_plan::{Catalogue, Plan};
+use neurath_plan::{Catalogue, Lints, Plan};
 use semver::Version;
 
 use super::core::Core;
 use crate::catalog::{ReleaseId, State};
+use crate::facts;
 use crate::fault;
 use crate::journal::{Kind, Verdict};
 use crate::protocol::{Outcome, Planned, Progress, Response, Upgraded, code};
@@ -49,36 +50,75 @@ impl From<UpgradeError> for Refusal {
     }
 }
 
-/// The plan from the current release to another.
-pub(super) fn plan(core: &Core, to: &ReleasePackage) -> Result<Plan, Refusal> {
+/// The plan from the current release to another. On the way back lints are only reported: nothing but an error may
+/// stand in its way.
+pub(super) fn plan(core: &Core, to: &ReleasePackage, lints: Lints) -> Result<Plan, Refusal> {
+    let from = core.package.release();
+    let target = to.release();
     let mut catalogue = Catalogue::new();
     for package in [&*core.package, to] {
         add(&mut catalogue, package);
     }
-    let from = core.package.release();
-    let target = to.release();
-    let planned = neurath_plan::plan(
+    for name in to.components().keys() {
+        let versions = [&*core.package, to].map(|package| package.component(name));
+        if let [Some(old), Some(new)] = versions
+            && old.version != new.version
+        {
+            for package in [&*core.package, to] {
+                add_facts(&mut catalogue, package, name)?;
+            }
+        }
+    }
+    let planned = neurath_plan::plan_with(
         &catalogue,
         (&from.name, &from.version),
         (&target.name, &target.version),
+        lints,
     );
-    let mut plan = planned.map_err(|problems| Refusal::new(code::LINT, problems.render()))?;
+    let planned = planned.map_err(|problems| Refusal::new(code::LINT, problems.render()))?;
+    for finding in &planned.findings {
+        tracing::warn!("{}", finding.render());
+    }
+    let mut plan = planned.plan;
     // The reviewed script is what counts, where there is one.
     let newer = if target.version >= from.version {
         to
     } else {
         &core.package
     };
-    if let Some(script) = newer
+    let reviewed = newer
         .relup()
         .and_then(|relup| script(relup, from.version.clone(), target.version.clone()))
-    {
+        .filter(|script| *script != plan.steps);
+    if let Some(script) = reviewed {
+        let found = neurath_plan::prove(&catalogue, from, target, &script);
+        if !found.is_empty() {
+            return Err(Refusal::new(code::LINT, found.render()));
+        }
         plan.steps = script;
     }
     if let Some(text) = steps::refusal(&plan.steps) {
         return Err(Refusal::new(code::LINT, text));
     }
     Ok(plan)
+}
+
+/// Adds what the library of a package says of its state.
+fn add_facts(
+    catalogue: &mut Catalogue,
+    package: &ReleasePackage,
+    name: &str,
+) -> Result<(), Refusal> {
+    let Some(component) = package.component(name) else {
+        return Ok(());
+    };
+    let refused = |text: String| Refusal::new(code::LINT, text);
+    let bytes = package
+        .library_bytes(name)
+        .map_err(|error| refused(error.to_string()))?;
+    let file = package.dir().join(name);
+    facts::add(catalogue, (name, &component.version), &file, &bytes)
+        .map_err(|error| refused(error.to_string()))
 }
 
 /// The script of a relup between two versions.
@@ -145,7 +185,7 @@ fn target(core: &Core, release: &ReleaseId) -> Result<Arc<ReleasePackage>, Refus
 /// Says what an upgrade would do.
 pub(super) fn planned(core: &Core, release: &ReleaseId) -> Result<Outcome, Refusal> {
     let to = target(core, release)?;
-    let plan = plan(core, &to)?;
+    let plan = plan(core, &to, Lints::Enforce)?;
     Ok(Outcome::Planned(shown(core, &plan, &to)))
 }
 
@@ -163,7 +203,7 @@ pub(super) fn apply(
         let text = format!("{current} is not confirmed yet; confirm it or go back first");
         return Err(Refusal::new(code::BUSY, text));
     }
-    let plan = plan(core, &package)?;
+    let plan = plan(core, &package, Lints::Enforce)?;
     let id = plan.id();
     if let Some(reviewed) = plan_id.filter(|reviewed| *reviewed != id) {
         return Err(Refusal::new(
@@ -229,7 +269,7 @@ pub(super) fn rollback(
             Way::BackWithLoss(previous.regions),
         )
     } else {
-        let plan = plan(core, &package).map_err(|refusal| {
+        let plan = plan(core, &package, Lints::Report).map_err(|refusal| {
             Refusal::new(
                 refusal.code,
                 format!(

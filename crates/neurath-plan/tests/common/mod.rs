@@ -2,7 +2,8 @@
 #![allow(dead_code)]
 
 use neurath_manifest::{Appup, Component, Release};
-use neurath_plan::Catalogue;
+use neurath_plan::schema::{CodeChange, FieldDesc, TypeDesc, TypeKind};
+use neurath_plan::{Catalogue, ComponentFacts};
 use semver::Version;
 use std::path::{Path, PathBuf};
 
@@ -102,4 +103,42 @@ pub fn demo() -> Catalogue {
     }
     files.sort();
     catalogue(&files)
+}
+
+/// A number as a field.
+pub fn number(name: &str, offset: u32) -> FieldDesc {
+    let ty = TypeDesc {
+        name: "u64".into(),
+        size: 8,
+        fingerprint: "u64".into(),
+        kind: TypeKind::Primitive,
+    };
+    FieldDesc {
+        name: name.into(),
+        offset,
+        ty,
+    }
+}
+
+/// A state `Store` with this fingerprint: `aaaa` has one field, every other one more; with these conversions.
+pub fn state(fingerprint: &str, migrations: &[(&str, &str)]) -> ComponentFacts {
+    let mut fields = vec![number("count", 0)];
+    if fingerprint != "aaaa" {
+        fields.push(number(&format!("of_{fingerprint}"), 8));
+    }
+    let conversion = |(from, to): &(&str, &str)| CodeChange {
+        from: (*from).into(),
+        to: (*to).into(),
+        version: "1.0".into(),
+        backward: *from == fingerprint,
+    };
+    ComponentFacts {
+        state: TypeDesc {
+            name: "Store".into(),
+            size: 8 * fields.len() as u32,
+            fingerprint: fingerprint.into(),
+            kind: TypeKind::Struct(fields),
+        },
+        code_changes: migrations.iter().map(conversion).collect(),
+    }
 }

@@ -1,0 +1,716 @@
+//! A model of a node while a script runs: which code each component has, what it does, whose state it holds.
+//!
+//! [`Model::step`] carries one step out and says what is wrong with it; [`Model::end`] says what is wrong with where the
+//! script has led. The planner proves its plans by it, `relup check` those that were written by hand, and a run that was
+//! recorded can be replayed on it. The model knows one commit: the first `resume` or `start` after the point of no return
+//! makes the new release the current one, so everything must have changed by then.
+
+use crate::catalogue::Catalogue;
+use crate::codes;
+use crate::schema::ComponentFacts;
+use crate::sides::Sides;
+use neurath_manifest::{ApplyTarget, Component, Release, StartType, Step};
+use semver::Version;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What a component's instances do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Activity {
+    /// They serve.
+    Running,
+    /// They are there, and get no message.
+    Suspended,
+    /// There are none: they were stopped, or never started.
+    Stopped,
+}
+
+/// One component of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The version of the code that its messages reach; `None` if no code is in use.
+    pub code: Option<Version>,
+    /// The version whose state its regions hold; `None` if there are none.
+    pub state: Option<Version>,
+    /// What its instances do.
+    pub activity: Activity,
+}
+
+/// Something that is wrong with a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Its code.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// The next thing to do.
+    pub help: String,
+}
+
+/// A node on its way from one release to another.
+#[derive(Debug)]
+pub struct Model<'a> {
+    catalogue: &'a Catalogue,
+    sides: Sides<'a>,
+    parts: BTreeMap<&'a str, Part>,
+    /// Who depends on a component, in either release.
+    dependants: HashMap<&'a str, Vec<&'a str>>,
+    ready: BTreeSet<(String, Version)>,
+    steps: usize,
+    past_the_point: bool,
+    committed: bool,
+    restarted: bool,
+    mixed: BTreeSet<(&'a str, &'a str)>,
+}
+
+impl<'a> Model<'a> {
+    /// A node that runs the release `from`, and is to run the release `to`.
+    pub fn new(catalogue: &'a Catalogue, from: &'a Release, to: &'a Release) -> Self {
+        let parts = from.components.iter().map(|part| {
+            let runs = part.start.runs();
+            let state = Part {
+                code: (part.start != StartType::None).then(|| part.version.clone()),
+                state: runs.then(|| part.version.clone()),
+                activity: if runs {
+                    Activity::Running
+                } else {
+                    Activity::Stopped
+                },
+            };
+            (part.name.as_str(), state)
+        });
+        let mut dependants: HashMap<&'a str, Vec<&'a str>> = HashMap::new();
+        for part in from.components.iter().chain(&to.components) {
+            if let Some(component) = catalogue.component(&part.name, &part.version) {
+                for dependency in &component.depends_on {
+                    let known = dependants.entry(&dependency.component).or_default();
+                    if known.last() != Some(&part.name.as_str()) {
+                        known.push(&part.name);
+                    }
+                }
+            }
+        }
+        Self {
+            catalogue,
+            parts: parts.collect(),
+            sides: Sides::new(from, to),
+            dependants,
+            ready: BTreeSet::new(),
+            steps: 0,
+            past_the_point: false,
+            committed: false,
+            restarted: false,
+            mixed: BTreeSet::new(),
+        }
+    }
+
+    /// The components, as they are now.
+    pub fn parts(&self) -> &BTreeMap<&'a str, Part> {
+        &self.parts
+    }
+
+    /// Whether the new release is the current one.
+    pub fn committed(&self) -> bool {
+        self.committed
+    }
+
+    /// Carries a step out, as far as it can be, and says what is wrong with it.
+    pub fn step(&mut self, step: &Step) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        self.steps += 1;
+        if self.restarted {
+            faults.push(fault(
+                codes::MISPLACED,
+                "it stands after `restart_node`, and would never run".into(),
+                "move `restart_node` to the end",
+            ));
+        }
+        let unknown: Vec<&str> = step
+            .components()
+            .into_iter()
+            .filter(|name| self.sides.old(name).is_none() && self.sides.new_one(name).is_none())
+            .collect();
+        if !unknown.is_empty() {
+            let (name, version) = (&self.sides.from.name, &self.sides.from.version);
+            faults.push(fault(
+                codes::UNKNOWN_COMPONENT,
+                format!("{} is not in {name} {version}", unknown.join(", ")),
+                "name a component of the release",
+            ));
+            return faults;
+        }
+        self.place(step, &mut faults);
+        self.act(step, &mut faults);
+        faults
+    }
+
+    /// On which side of the point of no return a step stands.
+    fn place(&self, step: &Step, faults: &mut Vec<Fault>) {
+        let (message, help) = match step {
+            Step::PointOfNoReturn if self.past_the_point => {
+                ("there are two points of no return", "remove one of the two")
+            }
+            Step::LoadObjectCode { .. } if self.past_the_point => (
+                "it stands after the point of no return",
+                "move it before: there it can fail without a trace",
+            ),
+            Step::SyncNodes { .. } if self.past_the_point => {
+                faults.push(fault(
+                    codes::SYNC_TOO_LATE,
+                    "it stands after the point of no return: if another node fails there, this one cannot go back".into(),
+                    "move it before the point of no return",
+                ));
+                return;
+            }
+            Step::RestartNewNode if self.steps > 1 => (
+                "it is not the first step",
+                "move it to the beginning: the new node runs the whole script",
+            ),
+            Step::PointOfNoReturn
+            | Step::LoadObjectCode { .. }
+            | Step::SyncNodes { .. }
+            | Step::Apply(_)
+            | Step::RestartNewNode => return,
+            _ if !self.past_the_point => (
+                "it stands before the point of no return",
+                "move it after the point of no return",
+            ),
+            _ => return,
+        };
+        faults.push(fault(codes::MISPLACED, message.into(), help));
+    }
+
+    fn act(&mut self, step: &Step, faults: &mut Vec<Fault>) {
+        match step {
+            Step::LoadObjectCode {
+                component, version, ..
+            } => self.load_object_code(component, version, faults),
+            Step::PointOfNoReturn => self.past_the_point = true,
+            Step::Suspend { components, .. } => {
+                for name in components {
+                    self.halt(name, Activity::Suspended, faults);
+                }
+            }
+            Step::Stop { components } => {
+                for name in components {
+                    self.halt(name, Activity::Stopped, faults);
+                }
+            }
+            Step::Load { component, version } => self.load(component, version, faults),
+            Step::Remove { component, version } => self.remove(component, version, faults),
+            Step::CodeChange {
+                component,
+                from,
+                to,
+                hops,
+                via,
+                ..
+            } => {
+                let ends: Vec<(&Version, &Version, Option<&String>)> = if hops.is_empty() {
+                    vec![(from, to, via.as_ref())]
+                } else {
+                    hops.iter()
+                        .map(|hop| (&hop.from, &hop.to, hop.via.as_ref()))
+                        .collect()
+                };
+                self.code_change(component, (from, to), &ends, faults);
+            }
+            Step::Purge {
+                component, version, ..
+            } => self.purge(component, version, faults),
+            Step::Resume { components } => {
+                self.serve(components, Activity::Suspended, faults);
+            }
+            Step::Start { components } => self.serve(components, Activity::Stopped, faults),
+            Step::MoveState { from, to, .. } => {
+                for name in from.iter().chain(to) {
+                    self.stands_still(name, faults);
+                }
+            }
+            Step::ResetNode { components, .. } => self.reset(components, faults),
+            Step::Apply(ApplyTarget::Hook { component, .. }) => {
+                if self.code(component).is_none() {
+                    faults.push(fault(
+                        codes::MISPLACED,
+                        format!("{component} has no code whose hook could be called"),
+                        "call it while the component is there",
+                    ));
+                }
+            }
+            Step::RestartNode => self.restarted = true,
+            Step::SyncNodes { .. }
+            | Step::Apply(ApplyTarget::Command(_))
+            | Step::RestartNewNode => {}
+        }
+    }
+
+    fn part(&mut self, name: &str) -> Option<&mut Part> {
+        self.parts.get_mut(name)
+    }
+
+    fn code(&self, name: &str) -> Option<&Version> {
+        self.parts.get(name)?.code.as_ref()
+    }
+
+    fn activity(&self, name: &str) -> Activity {
+        self.parts
+            .get(name)
+            .map_or(Activity::Stopped, |part| part.activity)
+    }
+
+    fn load_object_code(&mut self, name: &str, version: &Version, faults: &mut Vec<Fault>) {
+        // Beside the wanted version, a script may need the libraries of versions between, for their conversions.
+        let wanted = self.sides.new_one(name).map(|part| &part.version);
+        if wanted != Some(version) && self.catalogue.component(name, version).is_none() {
+            self.wanted(name, version, faults);
+        }
+        self.ready.insert((name.to_string(), version.clone()));
+    }
+
+    /// The version is the one that the target release has.
+    fn wanted(&self, name: &str, version: &Version, faults: &mut Vec<Fault>) {
+        let wanted = self.sides.new_one(name).map(|part| &part.version);
+        if wanted != Some(version) {
+            let to = self.sides.to;
+            let message = match wanted {
+                Some(wanted) => format!(
+                    "{} {} has {name} {wanted}, not {version}",
+                    to.name, to.version
+                ),
+                None => format!("{} {} has no {name}", to.name, to.version),
+            };
+            faults.push(fault(
+                codes::MISPLACED,
+                message,
+                "name the version that the release has",
+            ));
+        }
+    }
+
+    /// Suspends or stops what runs.
+    fn halt(&mut self, name: &str, into: Activity, faults: &mut Vec<Fault>) {
+        let committed = self.committed;
+        let runs = self.sides.ran(name) || self.sides.will_run(name);
+        let word = if into == Activity::Suspended {
+            "suspended"
+        } else {
+            "stopped"
+        };
+        match self.part(name) {
+            Some(part) if part.activity == Activity::Running => {
+                part.activity = into;
+                if committed {
+                    faults.push(fault(
+                        codes::NOT_TOGETHER,
+                        format!("{name} is {word} after others serve again"),
+                        "suspend and stop everything before the first resume or start",
+                    ));
+                }
+            }
+            Some(part) if runs => {
+                let now = if part.activity == Activity::Suspended {
+                    "suspended"
+                } else {
+                    "stopped"
+                };
+                faults.push(fault(
+                    codes::MISPLACED,
+                    format!("{name} is {now} already"),
+                    if now == "suspended" {
+                        "suspend it once"
+                    } else {
+                        "stop it once"
+                    },
+                ));
+            }
+            _ => faults.push(fault(
+                codes::MISPLACED,
+                format!("{name} does not run"),
+                "leave it out",
+            )),
+        }
+    }
+
+    fn stands_still(&self, name: &str, faults: &mut Vec<Fault>) {
+        if self.activity(name) == Activity::Running {
+            faults.push(fault(
+                codes::MISPLACED,
+                format!("{name} is not suspended"),
+                "suspend it before, and resume it after",
+            ));
+        }
+    }
+
+    fn load(&mut self, name: &str, version: &Version, faults: &mut Vec<Fault>) {
+        if !self.ready.contains(&(name.to_string(), version.clone())) {
+            faults.push(fault(
+                codes::MISPLACED,
+                format!("{name} {version} was not made ready"),
+                "add a load_object_code of it before the point of no return",
+            ));
+        }
+        self.stands_still(name, faults);
+        self.not_committed(name, faults);
+        self.wanted(name, version, faults);
+        let (key, is_new) = match self.sides.new_one(name).or(self.sides.old(name)) {
+            Some(part) => (part.name.as_str(), self.sides.old(name).is_none()),
+            None => return,
+        };
+        let part = self.parts.entry(key).or_insert(Part {
+            code: None,
+            state: None,
+            activity: Activity::Stopped,
+        });
+        part.code = Some(version.clone());
+        if is_new {
+            part.state = None;
+        }
+    }
+
+    fn not_committed(&self, name: &str, faults: &mut Vec<Fault>) {
+        if self.committed {
+            faults.push(fault(
+                codes::NOT_TOGETHER,
+                format!("{name} changes after others serve again"),
+                "change everything before the first resume or start",
+            ));
+        }
+    }
+
+    fn remove(&mut self, name: &str, version: &Version, faults: &mut Vec<Fault>) {
+        self.not_committed(name, faults);
+        if self.code(name) != Some(version) {
+            faults.push(fault(
+                codes::MISPLACED,
+                format!("{name} {version} is not what is there"),
+                "name the version that runs",
+            ));
+        }
+        if self.sides.new_one(name).is_some() {
+            let to = self.sides.to;
+            faults.push(fault(
+                codes::MISPLACED,
+                format!("{} {} has {name}", to.name, to.version),
+                "leave it out",
+            ));
+        }
+        if self.activity(name) != Activity::Stopped {
+            faults.push(fault(
+                codes::MISPLACED,
+                format!("{name} is not stopped"),
+                "stop it first",
+            ));
+        }
+        self.parts.remove(name);
+    }
+
+    fn purge(&mut self, name: &str, version: &Version, faults: &mut Vec<Fault>) {
+        if self.code(name) == Some(version) {
+            faults.push(fault(
+                codes::MISPLACED,
+                format!("{name} {version} is what runs"),
+                "purge the old version, after the new one was loaded",
+            ));
+        }
+    }
+
+    fn facts(&self, name: &str, version: &Version) -> Option<&'a ComponentFacts> {
+        self.catalogue.facts(name, version)
+    }
+
+    /// Whether two versions have the same state, as far as is known.
+    fn same_state(&self, name: &str, one: &Version, other: &Version) -> bool {
+        one == other
+            || match (self.facts(name, one), self.facts(name, other)) {
+                (Some(one), Some(other)) => one.state.fingerprint == other.state.fingerprint,
+                _ => false,
+            }
+    }
+
+    fn code_change(
+        &mut self,
+        name: &str,
+        (from, to): (&Version, &Version),
+        hops: &[(&Version, &Version, Option<&String>)],
+        faults: &mut Vec<Fault>,
+    ) {
+        if self.activity(name) == Activity::Running {
+            faults.push(fault(
+                codes::NOT_SUSPENDED,
+                format!("{name} is not suspended"),
+                "suspend it before, and resume it after",
+            ));
+        }
+        self.not_committed(name, faults);
+        self.wanted(name, to, faults);
+        let held = self.parts.get(name).and_then(|part| part.state.clone());
+        if held.as_ref() != Some(from) {
+            let (message, help) = if held.as_ref() == Some(to) {
+                (
+                    format!("the state of {name} was changed before"),
+                    "remove one of the two",
+                )
+            } else {
+                (
+                    format!("the state there is not that of {name} {from}"),
+                    "name the version that the release it starts from has",
+                )
+            };
+            faults.push(fault(codes::MISPLACED, message, help));
+        }
+        let mut at = from.clone();
+        for (hop_from, hop_to, via) in hops {
+            if !self.continues(name, &at, hop_from, hops.len() > 1) {
+                faults.push(fault(
+                    codes::MISPLACED,
+                    format!(
+                        "the hop from {hop_from} does not begin where the one before ends, at {at}"
+                    ),
+                    "give the hops in order, each from where the last one ends",
+                ));
+            }
+            let newer = hop_from.max(hop_to);
+            let open = via.is_some()
+                || self.ready.contains(&(name.to_string(), (*newer).clone()))
+                || self
+                    .sides
+                    .old(name)
+                    .is_some_and(|part| part.version == **newer);
+            if !open {
+                faults.push(fault(
+                    codes::MISPLACED,
+                    format!("{name} {newer}, whose library has the conversion, was not made ready"),
+                    "add a load_object_code of it before the point of no return",
+                ));
+            }
+            at = (*hop_to).clone();
+        }
+        if !self.continues(name, &at, to, hops.len() > 1) {
+            faults.push(fault(
+                codes::MISPLACED,
+                format!("the last hop ends at {at}, and not at {to}"),
+                "add the hops that are missing",
+            ));
+        }
+        if let Some(part) = self.part(name) {
+            part.state = Some(to.clone());
+        }
+    }
+
+    /// Whether a hop from `next` can follow one that ends at `at`: versions between may leave the state as it is.
+    fn continues(&self, name: &str, at: &Version, next: &Version, several: bool) -> bool {
+        at == next
+            || self.same_state(name, at, next)
+            || (several && (self.facts(name, at).is_none() || self.facts(name, next).is_none()))
+    }
+
+    fn reset(&mut self, components: &[String], faults: &mut Vec<Fault>) {
+        for name in components {
+            self.stands_still(name, faults);
+            self.not_committed(name, faults);
+            let code = self.code(name).cloned();
+            if let Some(part) = self.part(name) {
+                part.state = code;
+            }
+        }
+    }
+
+    /// Resumes or starts; the first of both is the commit.
+    fn serve(&mut self, components: &[String], before: Activity, faults: &mut Vec<Fault>) {
+        if self.past_the_point && !self.committed {
+            self.together(faults);
+            self.committed = true;
+        }
+        let mut serving: Vec<&'a str> = Vec::new();
+        for name in components {
+            let Some((key, activity)) = self
+                .parts
+                .get_key_value(name.as_str())
+                .map(|(key, part)| (*key, part.activity))
+            else {
+                faults.push(fault(
+                    codes::MISPLACED,
+                    format!("{name} has no code to run"),
+                    "load it first",
+                ));
+                continue;
+            };
+            if activity != before {
+                let (message, help) = match (before, activity) {
+                    (Activity::Suspended, _) => (
+                        format!("{name} is not suspended"),
+                        "suspend it first, and resume it once",
+                    ),
+                    (_, Activity::Suspended) => {
+                        (format!("{name} is suspended, not stopped"), "resume it")
+                    }
+                    _ => (
+                        format!("{name} runs already"),
+                        "stop it first, and start it once",
+                    ),
+                };
+                faults.push(fault(codes::MISPLACED, message, help));
+                continue;
+            }
+            serving.push(key);
+            if let Some(part) = self.part(name) {
+                part.activity = Activity::Running;
+                if part.state.is_none() {
+                    // A new component makes itself a new, empty state.
+                    part.state = part.code.clone();
+                }
+            }
+        }
+        for name in serving {
+            self.fits(name, faults);
+        }
+    }
+
+    /// Everything has changed before anything serves again.
+    fn together(&self, faults: &mut Vec<Fault>) {
+        for part in &self.sides.to.components {
+            let wanted = (part.start != StartType::None).then_some(&part.version);
+            if self.code(&part.name) != wanted && part.start != StartType::None {
+                let now = self
+                    .code(&part.name)
+                    .map_or("not there".into(), |version| format!("still {version}"));
+                faults.push(fault(
+                    codes::NOT_TOGETHER,
+                    format!(
+                        "{} is {now}, and this is the commit of {} {}",
+                        part.name, self.sides.to.name, self.sides.to.version
+                    ),
+                    "load everything before the first resume or start",
+                ));
+            }
+        }
+        for part in &self.sides.from.components {
+            if self.sides.new_one(&part.name).is_none()
+                && self.parts.contains_key(part.name.as_str())
+            {
+                faults.push(fault(
+                    codes::NOT_TOGETHER,
+                    format!("{} is still there, and this is the commit", part.name),
+                    "stop and remove it before the first resume or start",
+                ));
+            }
+        }
+    }
+
+    fn manifest(&self, name: &str) -> Option<&'a Component> {
+        let version = self.code(name)?;
+        self.catalogue.component(name, version)
+    }
+
+    /// What serves now fits to what serves beside it. What stands still exchanges no message, and is not looked at.
+    fn fits(&mut self, name: &'a str, faults: &mut Vec<Fault>) {
+        let dependants = self.dependants.get(name).cloned().unwrap_or_default();
+        let mut found = Vec::new();
+        for one in std::iter::once(name).chain(dependants) {
+            let Some(component) = self.manifest(one) else {
+                continue;
+            };
+            if self.activity(one) != Activity::Running {
+                continue;
+            }
+            for dependency in &component.depends_on {
+                let other = dependency.component.as_str();
+                if (one != name && other != name) || self.activity(other) != Activity::Running {
+                    continue;
+                }
+                if let Some(version) = self.code(other)
+                    && !dependency.requirement.matches(version)
+                {
+                    let message = format!(
+                        "{one} {} runs beside {other} {version}, but needs {}",
+                        component.version, dependency.requirement
+                    );
+                    found.push(((one, other), message));
+                }
+            }
+        }
+        for (pair, message) in found {
+            if self.mixed.insert(pair) {
+                faults.push(fault(
+                    codes::MIXED_VERSIONS,
+                    message,
+                    "change both under one suspension: resume them in one step",
+                ));
+            }
+        }
+    }
+
+    /// Says what is wrong with where the script has led.
+    pub fn end(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let mut say = |code: &'static str, message: String, help: String| {
+            faults.push(Fault {
+                code,
+                message,
+                help,
+            })
+        };
+        if !self.past_the_point {
+            say(
+                codes::MISPLACED,
+                "the script has no point of no return".into(),
+                "add { point_of_no_return = true } after the load_object_code steps".into(),
+            );
+        }
+        let left = |activity: Activity| -> Vec<&str> {
+            let parts = self.parts.iter();
+            parts
+                .filter(|(name, part)| part.activity == activity && self.sides.will_run(name))
+                .map(|(name, _)| *name)
+                .collect()
+        };
+        for (activity, word, help) in [
+            (Activity::Suspended, "suspended", "resume them at the end"),
+            (Activity::Stopped, "stopped", "start them at the end"),
+        ] {
+            let names = left(activity);
+            if !names.is_empty() {
+                let message = format!("the script leaves {} {word}", names.join(", "));
+                say(codes::MISPLACED, message, help.into());
+            }
+        }
+        let (to, version) = (&self.sides.to.name, &self.sides.to.version);
+        for part in &self.sides.to.components {
+            let name = &part.name;
+            match (self.code(name), part.start) {
+                (_, StartType::None) => {}
+                (Some(found), _) if *found == part.version => {}
+                (Some(found), _) => say(
+                    codes::WRONG_END,
+                    format!(
+                        "the script ends with {name} {found}, but {to} {version} has {}",
+                        part.version
+                    ),
+                    format!("load {name} {}", part.version),
+                ),
+                (None, _) => say(
+                    codes::WRONG_END,
+                    format!("the script ends without {name}, which {to} {version} has"),
+                    format!("load {name} {}, and start it", part.version),
+                ),
+            }
+        }
+        for name in self.parts.keys() {
+            if self.sides.new_one(name).is_none() {
+                say(
+                    codes::WRONG_END,
+                    format!("the script ends with {name}, which {to} {version} has not"),
+                    format!("stop and remove {name}"),
+                );
+            }
+        }
+        faults
+    }
+}
+
+fn fault(code: &'static str, message: String, help: &str) -> Fault {
+    Fault {
+        code,
+        message,
+        help: help.to_string(),
+    }
+}

@@ -1,0 +1,260 @@
+//! The `code_change` that would cover a difference, as Rust code to paste into the newer version's library.
+
+use crate::proof::Gap;
+use crate::schema::{FieldDesc, TypeDesc, TypeKind};
+use semver::Version;
+use std::collections::HashSet;
+use std::fmt::Write as _;
+
+/// Whether this is a type that a collection makes for itself.
+pub(crate) fn is_internal(name: &str) -> bool {
+    matches!(
+        name,
+        "MapNode" | "MapPage" | "OrderedLeaf" | "OrderedInner" | "VectorPage" | "VectorIndex"
+    )
+}
+
+/// The functions that would cover these differences, and the older version's types in a module of their own. What can be
+/// carried over is written; the rest is marked, and does not compile into anything that runs unseen.
+pub fn code_change(from: &Version, to: &Version, gaps: &[Gap]) -> String {
+    let up = to > from;
+    let older = from.min(to);
+    let module = format!("v{}_{}", older.major, older.minor);
+    let mut pairs: Vec<(&TypeDesc, &TypeDesc)> = Vec::new();
+    for gap in gaps {
+        let pair = (&gap.old, &gap.new);
+        if !pairs.contains(&pair) {
+            pairs.push(pair);
+        }
+    }
+    // The library is the newer one: it has the newer types, and tells of the older ones.
+    let newer: HashSet<&str> = pairs
+        .iter()
+        .flat_map(|(old, new)| if up { new } else { old }.all())
+        .map(|ty| ty.fingerprint.as_str())
+        .collect();
+    let mut out = types(&module, older, &pairs, up, &newer);
+    for (old, new) in pairs {
+        out.push('\n');
+        function(&mut out, &module, older, up, (old, new), &newer);
+    }
+    out
+}
+
+/// The module with the older types.
+fn types(
+    module: &str,
+    older: &Version,
+    pairs: &[(&TypeDesc, &TypeDesc)],
+    up: bool,
+    newer: &HashSet<&str>,
+) -> String {
+    let mut told: Vec<&TypeDesc> = Vec::new();
+    for (old, new) in pairs {
+        for ty in if up { old } else { new }.all() {
+            let own = matches!(ty.kind, TypeKind::Struct(_) | TypeKind::Enum(_))
+                && !is_internal(&ty.name)
+                && !newer.contains(ty.fingerprint.as_str());
+            if own && !told.iter().any(|known| known.name == ty.name) {
+                told.push(ty);
+            }
+        }
+    }
+    if told.is_empty() {
+        return String::new();
+    }
+    let mut uses: Vec<&str> = vec!["Pmem"];
+    for ty in told.iter().flat_map(|ty| ty.all()) {
+        let name = match ty.kind {
+            TypeKind::Collection { .. } => ty.name.as_str(),
+            TypeKind::Reference(_) | TypeKind::Link(_) => "P",
+            _ => continue,
+        };
+        if matches!(name, "Bytes" | "Map" | "OrderedMap" | "Vector" | "P") && !uses.contains(&name)
+        {
+            uses.push(name);
+        }
+    }
+    uses.sort_unstable();
+    let uses = match uses.as_slice() {
+        [one] => (*one).to_string(),
+        several => format!("{{{}}}", several.join(", ")),
+    };
+    let mut out = format!(
+        "/// The state as {}.{} wrote it.\npub mod {module} {{\n    use neurath::{uses};\n",
+        older.major, older.minor
+    );
+    for ty in told {
+        let (keyword, body) = match &ty.kind {
+            TypeKind::Struct(fields) => ("struct", struct_body(fields, newer)),
+            TypeKind::Enum(variants) => {
+                let mut body = String::new();
+                for variant in variants {
+                    let fields = if variant.fields.is_empty() {
+                        String::new()
+                    } else {
+                        let fields: Vec<String> = variant
+                            .fields
+                            .iter()
+                            .map(|field| format!("{}: {}", field.name, rust(&field.ty, newer)))
+                            .collect();
+                        format!(" {{ {} }}", fields.join(", "))
+                    };
+                    let _ = writeln!(body, "        {}{fields},", variant.name);
+                }
+                ("enum", body)
+            }
+            _ => continue,
+        };
+        let representation = match (&ty.kind, keyword) {
+            (TypeKind::Enum(_), _) => "#[repr(u8)]",
+            _ => "#[repr(C)]",
+        };
+        let _ = write!(
+            out,
+            "\n    #[derive(Clone, Copy, Debug, Pmem)]\n    {representation}\n    pub {keyword} {} {{\n{body}    }}\n",
+            ty.name
+        );
+    }
+    out.push_str("}\n");
+    out
+}
+
+fn struct_body(fields: &[FieldDesc], newer: &HashSet<&str>) -> String {
+    let lines = fields
+        .iter()
+        .map(|field| format!("        pub {}: {},\n", field.name, rust(&field.ty, newer)));
+    lines.collect()
+}
+
+/// A type as it is written inside the module of the older ones.
+fn rust(ty: &TypeDesc, newer: &HashSet<&str>) -> String {
+    match &ty.kind {
+        TypeKind::Primitive => ty.name.clone(),
+        TypeKind::Struct(_) | TypeKind::Enum(_) => {
+            if newer.contains(ty.fingerprint.as_str()) {
+                format!("super::{}", ty.name)
+            } else {
+                ty.name.clone()
+            }
+        }
+        TypeKind::Array { element, len } => format!("[{}; {len}]", rust(element, newer)),
+        TypeKind::Reference(object) => format!("P<{}>", rust(object, newer)),
+        TypeKind::Link(name) => format!("P<{name}>"),
+        TypeKind::Collection { objects, .. } => collection(ty, objects, newer),
+    }
+}
+
+/// A collection with the types of its elements, which its own nodes tell.
+fn collection(ty: &TypeDesc, objects: &[TypeDesc], newer: &HashSet<&str>) -> String {
+    let field = |object: &str, name: &str| -> Option<&TypeDesc> {
+        let object = objects.iter().find(|one| one.name == object)?;
+        let TypeKind::Struct(fields) = &object.kind else {
+            return None;
+        };
+        let ty = &fields.iter().find(|field| field.name == name)?.ty;
+        Some(match &ty.kind {
+            TypeKind::Array { element, .. } if object.name != "MapNode" => element,
+            _ => ty,
+        })
+    };
+    let of = |object: &str, names: &[&str]| -> Option<String> {
+        let types: Option<Vec<String>> = names
+            .iter()
+            .map(|name| field(object, name).map(|ty| rust(ty, newer)))
+            .collect();
+        Some(format!("{}<{}>", ty.name, types?.join(", ")))
+    };
+    let found = match ty.name.as_str() {
+        "Map" => of("MapNode", &["key", "value"]),
+        "OrderedMap" => of("OrderedLeaf", &["keys", "values"]),
+        "Vector" => of("VectorPage", &["elements"]),
+        _ => None,
+    };
+    found.unwrap_or_else(|| ty.name.clone())
+}
+
+/// One function.
+fn function(
+    out: &mut String,
+    module: &str,
+    older: &Version,
+    up: bool,
+    (old, new): (&TypeDesc, &TypeDesc),
+    newer: &HashSet<&str>,
+) {
+    let told = |ty: &TypeDesc, of_module: bool| {
+        let own = matches!(ty.kind, TypeKind::Struct(_) | TypeKind::Enum(_));
+        let plain = rust(ty, newer).replace("super::", "");
+        if own && of_module {
+            format!("{module}::{plain}")
+        } else {
+            plain
+        }
+    };
+    let (old_name, new_name) = (told(old, up), told(new, !up));
+    let (word, attribute) = if up { ("from", "from") } else { ("to", "to") };
+    let version = format!("{}.{}", older.major, older.minor);
+    let name = format!(
+        "{}_{word}_{}_{}",
+        snake(&new.name),
+        older.major,
+        older.minor
+    );
+    let body = match (&old.kind, &new.kind) {
+        (TypeKind::Struct(a), TypeKind::Struct(b)) => {
+            let mut body = format!("    {new_name} {{\n");
+            for b in b {
+                let _ = writeln!(body, "        {}: {},", b.name, carried(a, b));
+            }
+            for gone in a.iter().filter(|a| b.iter().all(|b| b.name != a.name)) {
+                let _ = writeln!(body, "        // `old.{}` has no place here.", gone.name);
+            }
+            body.push_str("    }\n");
+            body
+        }
+        _ => "    todo!(\"make the new value of `old`\")\n".to_string(),
+    };
+    let _ = write!(
+        out,
+        "#[code_change({attribute} = \"{version}\")]\nfn {name}(old: {old_name}) -> {new_name} {{\n{body}}}\n"
+    );
+}
+
+/// What becomes of a field.
+fn carried(old: &[FieldDesc], new: &FieldDesc) -> String {
+    match old.iter().find(|field| field.name == new.name) {
+        Some(field) if field.ty.fingerprint == new.ty.fingerprint => format!("old.{}", new.name),
+        Some(field) => match (&field.ty.kind, &new.ty.kind) {
+            (TypeKind::Primitive, TypeKind::Primitive) if widens(&field.ty.name, &new.ty.name) => {
+                format!("old.{}.into()", new.name)
+            }
+            _ => format!("todo!(\"from `old.{}`\")", new.name),
+        },
+        None => "todo!(\"there was nothing here\")".to_string(),
+    }
+}
+
+/// Whether every value of one number is one of the other, and `Into` knows it.
+fn widens(old: &str, new: &str) -> bool {
+    let parse = |name: &str| -> Option<(char, u32)> {
+        let kind = name.chars().next()?;
+        Some((kind, name.get(1..)?.parse().ok()?))
+    };
+    match (parse(old), parse(new)) {
+        (Some((a, n)), Some((b, m))) => m > n && (a == b || (a == 'u' && b == 'i')),
+        _ => false,
+    }
+}
+
+/// `StoreEntry` as `store_entry`.
+fn snake(name: &str) -> String {
+    let mut out = String::new();
+    for (index, char) in name.char_indices() {
+        if char.is_uppercase() && index > 0 {
+            out.push('_');
+        }
+        out.extend(char.to_lowercase());
+    }
+    out
+}
