@@ -44,15 +44,6 @@ const BROKEN: [(&str, &[&str]); 11] = [
         &["code_change", "notebook", "1.1.0", "did not end within"],
     ),
     (
-        "code_change_missing",
-        &[
-            "notebook",
-            "1.1.0",
-            "cannot take the state over",
-            "written was added",
-        ],
-    ),
-    (
         "init_panics",
         &["init", "notebook", "1.1.0", "an init that panics"],
     ),
@@ -99,6 +90,37 @@ fn stage(old: &str) -> Stage {
         assert_ne!(timed, text);
         std::fs::write(&path, timed).expect("the appup is written");
     })
+}
+
+/// What is wrong is found by the planner: nothing is begun, and the missing code is shown.
+#[test]
+fn a_state_that_no_code_change_covers_is_refused_before_anything_happens() {
+    let stage = stage("notebook_1");
+    let name = String::from("neurath-test-components/code_change_missing");
+    let wanted = BTreeSet::from([name.clone()]);
+    let libraries = build_libraries(Path::new("."), &wanted).expect("the broken library");
+    let folder = tempfile::tempdir().expect("a folder");
+    let library = std::path::absolute(&libraries[&name]).expect("a path");
+    with_library(stage.built(), folder.path(), library);
+    let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
+    let mut client = Lines::open(node.address());
+    assert_eq!(client.ask("add note 0"), "0");
+    let before = journal(node.directory()).len();
+    let failed = apply(&node, folder.path());
+    let said = stderr(&failed);
+    assert_eq!(failed.status.code(), Some(20), "{said}");
+    for word in [
+        "error[P015]",
+        "no code_change from the state of 1.0.0",
+        "`written` was added",
+        "pub mod v1_0",
+        "fn note_from_1_0(old: v1_0::Note) -> Note",
+        "notes: old.notes.carry_over(),",
+    ] {
+        assert!(said.contains(word), "{word} is not in {said}");
+    }
+    assert_eq!(journal(node.directory()).len(), before);
+    assert_old(&mut client, 1);
 }
 
 /// The same release 1.1.0 with another library.

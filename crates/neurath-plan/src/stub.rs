@@ -63,27 +63,7 @@ fn types(
     if told.is_empty() {
         return String::new();
     }
-    let mut uses: Vec<&str> = vec!["Pmem"];
-    for ty in told.iter().flat_map(|ty| ty.all()) {
-        let name = match ty.kind {
-            TypeKind::Collection { .. } => ty.name.as_str(),
-            TypeKind::Reference(_) | TypeKind::Link(_) => "P",
-            _ => continue,
-        };
-        if matches!(name, "Bytes" | "Map" | "OrderedMap" | "Vector" | "P") && !uses.contains(&name)
-        {
-            uses.push(name);
-        }
-    }
-    uses.sort_unstable();
-    let uses = match uses.as_slice() {
-        [one] => (*one).to_string(),
-        several => format!("{{{}}}", several.join(", ")),
-    };
-    let mut out = format!(
-        "/// The state as {}.{} wrote it.\npub mod {module} {{\n    use neurath::{uses};\n",
-        older.major, older.minor
-    );
+    let mut out = String::new();
     for ty in told {
         let (keyword, body) = match &ty.kind {
             TypeKind::Struct(fields) => ("struct", struct_body(fields, newer)),
@@ -116,8 +96,28 @@ fn types(
             ty.name
         );
     }
-    out.push_str("}\n");
-    out
+    format!(
+        "/// The state as {}.{} wrote it.\npub mod {module} {{\n    use neurath::{};\n{out}}}\n",
+        older.major,
+        older.minor,
+        uses(&out)
+    )
+}
+
+/// What of the SDK a text names.
+fn uses(text: &str) -> String {
+    let words: HashSet<&str> = text
+        .split(|char: char| !char.is_alphanumeric() && char != '_')
+        .collect();
+    let known = ["Bytes", "Map", "OrderedMap", "P", "Pmem", "Vector"];
+    let used: Vec<&str> = known
+        .into_iter()
+        .filter(|one| words.contains(one))
+        .collect();
+    match used.as_slice() {
+        [one] => (*one).to_string(),
+        several => format!("{{{}}}", several.join(", ")),
+    }
 }
 
 fn struct_body(fields: &[FieldDesc], newer: &HashSet<&str>) -> String {
@@ -229,9 +229,18 @@ fn carried(old: &[FieldDesc], new: &FieldDesc) -> String {
             (TypeKind::Primitive, TypeKind::Primitive) if widens(&field.ty.name, &new.ty.name) => {
                 format!("old.{}.into()", new.name)
             }
+            // The objects are converted by themselves; what leads to them stays as it is.
+            (TypeKind::Collection { .. }, TypeKind::Collection { .. })
+                if field.ty.name == new.ty.name && field.ty.name != "Bytes" =>
+            {
+                format!("old.{}.carry_over()", new.name)
+            }
             _ => format!("todo!(\"from `old.{}`\")", new.name),
         },
-        None => "todo!(\"there was nothing here\")".to_string(),
+        None => match &new.ty.kind {
+            TypeKind::Collection { .. } => format!("{}::EMPTY", new.ty.name),
+            _ => "todo!(\"there was nothing here\")".to_string(),
+        },
     }
 }
 

@@ -117,8 +117,11 @@ fn add_facts(
         .library_bytes(name)
         .map_err(|error| refused(error.to_string()))?;
     let file = package.dir().join(name);
-    facts::add(catalogue, (name, &component.version), &file, &bytes)
-        .map_err(|error| refused(error.to_string()))
+    // A file that is no component is refused when it is to be loaded, and that is recorded.
+    if let Err(error) = facts::add(catalogue, (name, &component.version), &file, &bytes) {
+        tracing::warn!(component = name, %error, "nothing is known of the state");
+    }
+    Ok(())
 }
 
 /// The script of a relup between two versions.

@@ -1,7 +1,7 @@
 //! Catalogues for tests: from texts, and from the files of this repository.
 #![allow(dead_code)]
 
-use neurath_manifest::{Appup, Component, Release};
+use neurath_manifest::{Appup, Component, Diagnostics, Release};
 use neurath_plan::schema::{CodeChange, FieldDesc, TypeDesc, TypeKind};
 use neurath_plan::{Catalogue, ComponentFacts};
 use semver::Version;
@@ -13,6 +13,11 @@ pub fn version(text: &str) -> Version {
 
 /// Adds one file, of the kind that its path says.
 pub fn add(catalogue: &mut Catalogue, file: &str, text: &str) {
+    add_parsed(catalogue, file, text).unwrap_or_else(|found| panic!("{found}"));
+}
+
+/// The same, for a file that may be bad.
+pub fn add_parsed(catalogue: &mut Catalogue, file: &str, text: &str) -> Result<(), Diagnostics> {
     let mut parts = file.split('/');
     let (kind, name, last) = (
         parts.next().expect(file),
@@ -23,19 +28,17 @@ pub fn add(catalogue: &mut Catalogue, file: &str, text: &str) {
     let hash = blake3::hash(text.as_bytes()).to_hex().to_string();
     match (kind, stem.strip_suffix(".appup")) {
         ("releases", None) => {
-            let release = Release::parse(file, text).unwrap_or_else(|found| panic!("{found}"));
-            catalogue.add_release((name, &version(stem)), release, &hash);
+            catalogue.add_release((name, &version(stem)), Release::parse(file, text)?, &hash);
         }
         ("manifests", Some(stem)) => {
-            let appup = Appup::parse(file, text).unwrap_or_else(|found| panic!("{found}"));
-            catalogue.add_appup((name, &version(stem)), appup, &hash);
+            catalogue.add_appup((name, &version(stem)), Appup::parse(file, text)?, &hash);
         }
         ("manifests", None) => {
-            let component = Component::parse(file, text).unwrap_or_else(|found| panic!("{found}"));
-            catalogue.add_component((name, &version(stem)), component, &hash);
+            catalogue.add_component((name, &version(stem)), Component::parse(file, text)?, &hash);
         }
         _ => panic!("{file}"),
     }
+    Ok(())
 }
 
 pub fn catalogue(files: &[(String, String)]) -> Catalogue {
