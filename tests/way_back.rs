@@ -20,7 +20,7 @@ use support::{Lines, assert_all_ended, assert_no_orphans, catalog, journal, neur
 const TIMEOUT: Duration = Duration::from_millis(700);
 
 /// A library, and what must be said about it.
-const BROKEN: [(&str, &[&str]); 11] = [
+const BROKEN: [(&str, &[&str]); 10] = [
     (
         "code_change_panics",
         &[
