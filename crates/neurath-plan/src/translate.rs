@@ -424,21 +424,21 @@ impl<'a> Writer<'a> {
     /// `load` or `remove`.
     fn switch(&mut self, member: &Member<'_>) {
         let component = member.component.to_string();
-        match (member.action, member.from, member.to) {
-            (Action::Remove, Some(version), _) => {
-                if self.had_code(member) {
-                    let version = version.clone();
-                    self.push(Step::Remove { component, version });
+        let step = match (member.action, member.from, member.to) {
+            (Action::Remove, Some(version), _) if self.had_code(member) => Step::Remove {
+                component,
+                version: version.clone(),
+            },
+            (Action::Remove, ..) => return,
+            (_, from, Some(version)) if from != Some(version) && self.has_code(member) => {
+                Step::Load {
+                    component,
+                    version: version.clone(),
                 }
             }
-            (_, from, Some(version)) if from != Some(version) => {
-                if self.has_code(member) {
-                    let version = version.clone();
-                    self.push(Step::Load { component, version });
-                }
-            }
-            _ => {}
-        }
+            _ => return,
+        };
+        self.push(step);
     }
 
     fn code_change(&mut self, member: &Member<'_>, when: impl Fn(ModType) -> bool) {
