@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FlockOperation;
 
@@ -15,7 +16,7 @@ use super::{CheckOptions, DataLimits, Inspection, checked, sums};
 use crate::region::format::{
     HEADER_AT, HEADER_COPY_AT, HEAP_AT, Header, PAGE, RegionState, SUPERBLOCK_AT, Superblock,
 };
-use crate::region::{FormatError, Media};
+use crate::region::{FormatError, Media, SnapshotError, SnapshotSource};
 
 /// Why a file was not looked at, or not written.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +33,8 @@ pub enum InspectError {
     },
     /// Somebody has the region open.
     #[error(
-        "{} is in use by a node: a running node's region cannot be looked at or copied yet; \
-         stop the node first", path.display()
+        "{} is in use by a node: make a snapshot through the node (`state snapshot --dir`) and \
+         look at that, or stop the node", path.display()
     )]
     Busy {
         /// Which file.
@@ -61,6 +62,9 @@ pub enum InspectError {
         /// What the check found.
         report: Box<Report>,
     },
+    /// A region that is in use could not be copied.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// The snapshot is another instance's.
     #[error("the snapshot is of {found}, and {} is the region of {wanted}", path.display())]
     Owner {
@@ -166,6 +170,8 @@ fn settled(mut image: Image) -> Bytes {
     image.bytes
 }
 
+static BESIDE: AtomicU64 = AtomicU64::new(0);
+
 /// A file beside `target` that goes away again unless it is put in place.
 struct Beside {
     path: PathBuf,
@@ -174,15 +180,30 @@ struct Beside {
 }
 
 impl Beside {
-    /// Writes the bytes and makes them durable.
-    fn write(target: &Path, bytes: &[u8]) -> Result<Beside, InspectError> {
+    /// A name for it, if nothing has the target's.
+    fn new(target: &Path) -> Result<Beside, InspectError> {
+        if target.symlink_metadata().is_ok() {
+            let path = target.into();
+            return Err(InspectError::Exists { path });
+        }
+        Ok(Self::named(target))
+    }
+
+    fn named(target: &Path) -> Beside {
         let mut name = target.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let beside = Beside {
+        // Two that copy to one place at a time do not meet.
+        let number = BESIDE.fetch_add(1, Ordering::Relaxed);
+        name.push(format!(".{}-{number}.tmp", std::process::id()));
+        Beside {
             path: target.with_file_name(name),
             target: target.into(),
             done: false,
-        };
+        }
+    }
+
+    /// Writes the bytes and makes them durable.
+    fn write(target: &Path, bytes: &[u8]) -> Result<Beside, InspectError> {
+        let beside = Self::named(target);
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -285,8 +306,34 @@ pub fn snapshot_file(region: &Path, target: &Path) -> Result<Snapshot, InspectEr
     let beside = Beside::write(target, copy.first(bytes))?;
     drop(copy);
     // What was written is read again: a copy that cannot be restored is worse than none.
-    let (written, _copy_lock) = read(&beside.path)?;
-    must_be_sound(target, written, CheckOptions::here())?;
+    look_at_copy(&beside)?;
+    beside.place()?;
+    Ok(Snapshot {
+        report,
+        bytes,
+        owner,
+        sequence,
+    })
+}
+
+fn look_at_copy(beside: &Beside) -> Result<(Image, Report), InspectError> {
+    let file = File::open(&beside.path).map_err(io("open", &beside.path))?;
+    let bytes = Bytes::map(&file).map_err(io("map", &beside.path))?;
+    must_be_sound(&beside.target, bytes, CheckOptions::here())
+}
+
+/// Copies a region that is in use, at some commit since `source` was made. The copy is as an
+/// orderly close would leave it, and checked. It has its name only once it is whole.
+///
+/// # Errors
+///
+/// If the copy cannot be written, or has errors, or there is such a file already.
+pub fn snapshot_live(source: SnapshotSource, target: &Path) -> Result<Snapshot, InspectError> {
+    let beside = Beside::new(target)?;
+    let owner = source.owner();
+    let sequence = source.copy_to(&beside.path)?;
+    let (image, report) = look_at_copy(&beside)?;
+    let bytes = image.superblock.length;
     beside.place()?;
     Ok(Snapshot {
         report,

@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt as _;
 
 use memmap2::{Advice, MmapMut};
 
-use crate::region::Media;
 use crate::region::format::{self, Header, SegmentEntry, Superblock};
+use crate::region::{Media, map_copy};
 use crate::schema::SchemaDesc;
 
 /// Memory with a file's bytes.
@@ -87,6 +87,11 @@ impl Bytes {
             })
         })?;
         Ok(Bytes(Buffer::Large(map)))
+    }
+
+    /// Those of a file that nobody changes meanwhile. What is stored is not in the file.
+    pub fn map(file: &File) -> io::Result<Bytes> {
+        Ok(Bytes(Buffer::Large(map_copy(file)?)))
     }
 
     /// All of them, without a copy where there are few.

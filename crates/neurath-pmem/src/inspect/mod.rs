@@ -19,7 +19,7 @@ mod tests;
 pub use data::{Data, DataLimits, Inspection, SlotView, TypeUse, schema_text, type_text};
 pub use files::{
     InspectError, Lock, Repair, RepairAction, Restore, Snapshot, check_file, inspect_file,
-    repair_file, restore_file, snapshot_file,
+    repair_file, restore_file, snapshot_file, snapshot_live,
 };
 pub use report::{Code, Done, Finding, Leak, Level, LevelReport, Report, Severity};
 

@@ -40,6 +40,9 @@ impl<M: Media> Inner<M> {
                 limit: RECORD_MAX,
             });
         }
+        if let Some(tee) = &self.tee {
+            tee.begin();
+        }
         // New objects go to their places: nothing refers to them yet.
         let mut fresh = 0;
         let mut hasher = None;
@@ -85,10 +88,24 @@ impl<M: Media> Inner<M> {
         self.log_at = (self.log_at + len).next_multiple_of(RECORD_ALIGN);
         self.sequence += 1;
         self.apply(words as usize);
+        self.note(words as usize);
         self.space.committed(self.sequence, &self.media);
         self.set.clear();
         self.clean_handle();
         Ok(true)
+    }
+
+    /// Notes what was committed and applied, if the region is being copied.
+    fn note(&mut self, words: usize) {
+        let Some(tee) = &self.tee else { return };
+        let set = &self.set;
+        let fresh = set.live_fresh().map(|object| set.fresh_bytes(object));
+        let now = (self.sequence, self.superblock.length);
+        let more = tee.put(now, &self.record, words, fresh);
+        tee.end();
+        if !more {
+            self.tee = None;
+        }
     }
 
     /// Stores the record's words at their places.
@@ -101,6 +118,9 @@ impl<M: Media> Inner<M> {
     pub(super) fn abort(&mut self) {
         if self.set.is_empty() {
             return;
+        }
+        if let Some(tee) = &self.tee {
+            tee.end();
         }
         self.set.clear();
         self.space.aborted(&self.media);

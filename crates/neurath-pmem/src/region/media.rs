@@ -1,6 +1,8 @@
 //! The only code that stores into a region's file.
 
 use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -101,6 +103,13 @@ impl Mapping {
     }
 }
 
+/// A file's bytes as memory of this process's own: what is stored there is not in the file.
+/// The file must not be made shorter meanwhile: who has its lock, or made it, sees to that.
+pub(crate) fn map_copy(file: &File) -> io::Result<memmap2::MmapMut> {
+    // SAFETY: a private mapping. Others may not change the file, as said above.
+    unsafe { memmap2::MmapOptions::new().map_copy(file) }
+}
+
 /// The smallest and the largest limit of a region, in bytes.
 const LIMITS: std::ops::RangeInclusive<u64> = (4 << 20)..=(1 << 40);
 
@@ -138,6 +147,38 @@ impl MappedFile {
 
     pub(super) fn mapping(&self) -> Mapping {
         self.map.clone()
+    }
+
+    /// Copies a range of another mapping, which may change meanwhile, to the same place. The
+    /// kernel does it, for which a word that is neither the old nor the new one is no harm.
+    pub(super) fn copy_from(&mut self, source: &Mapping, offset: u64, len: u64) -> io::Result<()> {
+        assert!(
+            offset + len <= self.len && offset + len <= source.0.len() as u64,
+            "in bounds"
+        );
+        let mut done = 0;
+        while done < len {
+            let at = offset + done;
+            // SAFETY: within the source's mapping, which is kept by `source`; no reference to its
+            // bytes is made. Where they cannot be read, the call fails.
+            let written = unsafe {
+                libc::pwrite(
+                    self.file.as_raw_fd(),
+                    source.as_ptr().add(at as usize).cast(),
+                    (len - done) as usize,
+                    at as libc::off_t,
+                )
+            };
+            match u64::try_from(written) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => done += written,
+                Err(_) => match io::Error::last_os_error() {
+                    error if error.kind() == io::ErrorKind::Interrupted => {}
+                    error => return Err(error),
+                },
+            }
+        }
+        Ok(())
     }
 
     fn target(&mut self, offset: u64, len: u64) -> *mut u8 {

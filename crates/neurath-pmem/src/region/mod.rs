@@ -17,12 +17,16 @@ mod media;
 mod open;
 mod ops;
 mod recovery;
+mod snapshot;
 mod space;
 mod superblock;
+mod tee;
 mod write_set;
 
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod snapshot_tests;
 #[cfg(test)]
 mod tests;
 
@@ -32,10 +36,12 @@ use std::sync::OnceLock;
 use neurath_abi::Ref;
 
 pub use error::{FormatError, OpenError, RegionError};
+pub(crate) use media::map_copy;
 pub use media::{MappedFile, Mapping, Media};
 #[cfg(any(test, feature = "campaign"))]
 pub(crate) use open::Found;
 pub(crate) use recovery::replay;
+pub use snapshot::{SnapshotError, SnapshotSource};
 pub use space::RAW;
 pub(crate) use space::object_size;
 
@@ -97,6 +103,8 @@ struct Inner<M: Media> {
     log_at: u64,
     record: Vec<u8>,
     failed: bool,
+    /// While the region is copied.
+    tee: Option<tee::Tee>,
 }
 
 /// The kernel's boot id: another value means that the machine went down since.
@@ -399,6 +407,7 @@ impl<M: Media> Inner<M> {
             log_at: 0,
             record: Vec::new(),
             failed: false,
+            tee: None,
         }
     }
 

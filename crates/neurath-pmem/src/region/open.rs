@@ -61,7 +61,7 @@ impl Region<MappedFile> {
         Ok(region)
     }
 
-    fn new_media(path: &Path, options: &RegionOptions) -> Result<MappedFile, OpenError> {
+    pub(super) fn new_media(path: &Path, options: &RegionOptions) -> Result<MappedFile, OpenError> {
         let file = open_locked(path, true)?;
         let made = MappedFile::new(file, path, options.limit).and_then(|mut media| {
             let initial = options.initial.clamp(HEAP_AT + CHUNK_LEN, media.limit());

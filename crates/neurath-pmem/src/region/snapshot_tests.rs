@@ -1,0 +1,215 @@
+//! Copies of a region that goes on being used.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Region, RegionError, RegionOptions, SnapshotError};
+use crate::inspect::{self, CheckOptions, Done, InspectError, Level};
+use crate::schema::{encode, encoded_len};
+use crate::{Bytes, Map, Pmem, Tx, TxError};
+
+#[derive(Clone, Copy, Debug, Pmem)]
+#[repr(C)]
+struct State {
+    values: Map<u32, Bytes>,
+    count: u64,
+}
+
+const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
+const LIMIT: u64 = 256 << 20;
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Tx(#[from] TxError),
+    #[error(transparent)]
+    Region(#[from] RegionError),
+}
+
+fn new(path: &Path) -> Region {
+    let options = RegionOptions {
+        component: "test".into(),
+        instance: 2,
+        initial: 0,
+        limit: LIMIT,
+    };
+    let mut region = Region::create(path, &options, &SCHEMA).unwrap();
+    let state = State {
+        values: Map::EMPTY,
+        count: 0,
+    };
+    region.attach(&crate::Handle::new());
+    let root = region.transact(|tx| Ok::<_, Failure>(tx.alloc(&state)?));
+    region.set_root(root.unwrap().to_ref());
+    region.commit().unwrap();
+    region
+}
+
+/// The `n`-th transaction: what is set, and what is removed.
+fn nth(n: u64) -> ((u32, Vec<u8>), u32) {
+    let random = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33;
+    let len = if n.is_multiple_of(50) {
+        40_000
+    } else {
+        random % 3000
+    };
+    let value = vec![n as u8; len as usize];
+    (
+        ((random % 4000) as u32, value),
+        (random / 4000 % 4000) as u32,
+    )
+}
+
+/// What there is after so many transactions.
+fn model(count: u64) -> BTreeMap<u32, Vec<u8>> {
+    let mut model = BTreeMap::new();
+    for n in 0..count {
+        let ((key, value), gone) = nth(n);
+        model.insert(key, value);
+        model.remove(&gone);
+    }
+    model
+}
+
+fn step(region: &mut Region) {
+    let done = region.transact(|tx| {
+        let root = tx.root::<State>();
+        let mut state = tx.read(root)?;
+        let ((key, value), gone) = nth(state.count);
+        let value = Bytes::new(tx, &value)?;
+        let old = [
+            state.values.insert(tx, &key, &value)?,
+            state.values.remove(tx, &gone)?,
+        ];
+        for old in old.into_iter().flatten() {
+            old.free_owned(tx)?;
+        }
+        state.count += 1;
+        Ok::<_, Failure>(tx.write(root, &state)?)
+    });
+    done.unwrap();
+}
+
+fn contents(tx: &mut Tx<'_>) -> Result<(u64, BTreeMap<u32, Vec<u8>>), Failure> {
+    let state: State = tx.read(tx.root())?;
+    let mut found = BTreeMap::new();
+    let mut cursor = 0;
+    loop {
+        cursor = state.values.scan(tx, cursor, 100, |tx, slot| {
+            let value = slot.value(tx)?.get(tx)?.to_vec();
+            found.insert(slot.key(tx)?, value);
+            Ok::<(), Failure>(())
+        })?;
+        if cursor == 0 {
+            return Ok((state.count, found));
+        }
+    }
+}
+
+/// A copy is whole, has all checksums, and holds what there was after some transaction.
+#[track_caller]
+fn assert_copy(path: &Path, sequence: u64) -> u64 {
+    let report = inspect::check(std::fs::read(path).unwrap(), CheckOptions::default());
+    assert!(
+        report.is_clean() && report.findings.is_empty(),
+        "{report:#?}"
+    );
+    assert_eq!(report.levels[Level::L3 as usize].done, Done::Complete);
+    let mut region = Region::open(path, "test", 2, None, LIMIT).unwrap();
+    assert_eq!(region.stats().sequence, sequence);
+    let (count, found) = region.transact(contents).unwrap();
+    assert!(
+        found == model(count),
+        "the state after {count} transactions"
+    );
+    count
+}
+
+#[test]
+fn a_snapshot_under_load_is_the_state_at_one_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut region = new(&dir.path().join("region"));
+    // Begun by the one thread, made by the other, while the first goes on.
+    let (send, sources) = std::sync::mpsc::channel();
+    let ended = AtomicBool::new(false);
+    let (mut counts, mut begun) = (Vec::new(), Vec::new());
+    std::thread::scope(|scope| {
+        let (folder, ended) = (dir.path(), &ended);
+        let copies = scope.spawn(move || {
+            let mut counts = Vec::new();
+            for (n, source) in sources.iter().enumerate() {
+                let path = folder.join(format!("copy-{n}"));
+                let made = inspect::snapshot_live(source, &path).unwrap();
+                assert_eq!(made.owner, "test.2");
+                counts.push((path, made.sequence));
+                ended.store(true, Ordering::Release);
+            }
+            counts
+        });
+        for n in 0..6 {
+            ended.store(false, Ordering::Release);
+            begun.push(region.stats().sequence);
+            send.send(region.begin_snapshot().unwrap()).unwrap();
+            assert!(n > 0 || matches!(region.begin_snapshot(), Err(SnapshotError::Busy)));
+            while !ended.load(Ordering::Acquire) && !copies.is_finished() {
+                step(&mut region);
+            }
+            (0..500).for_each(|_| step(&mut region));
+        }
+        drop(send);
+        counts = copies.join().unwrap();
+    });
+    let total = region.stats().sequence;
+    assert_eq!(counts.len(), 6);
+    let mut some_later = false;
+    for ((path, sequence), begun) in counts.iter().zip(begun) {
+        assert!((begun..=total).contains(sequence));
+        some_later |= *sequence > begun;
+        assert_copy(path, *sequence);
+    }
+    assert!(some_later, "nothing was committed while a copy was made");
+}
+
+#[test]
+fn a_closed_region_s_snapshot_ends_with_its_last_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut region = new(&dir.path().join("region"));
+    (0..300).for_each(|_| step(&mut region));
+    let source = region.begin_snapshot().unwrap();
+    (0..300).for_each(|_| step(&mut region));
+    let sequence = region.stats().sequence;
+    region.close().unwrap();
+    let path = dir.path().join("copy");
+    assert_eq!(
+        inspect::snapshot_live(source, &path).unwrap().sequence,
+        sequence
+    );
+    assert_eq!(assert_copy(&path, sequence), 600);
+}
+
+#[test]
+fn a_snapshot_that_cannot_keep_up_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut region = new(&dir.path().join("region"));
+    let mut source = region.begin_snapshot().unwrap();
+    source.begun = {
+        drop(source.begun);
+        region.begin_copy(100_000).unwrap()
+    };
+    (0..300).for_each(|_| step(&mut region));
+    let path = dir.path().join("copy");
+    let failed = inspect::snapshot_live(source, &path);
+    assert!(matches!(
+        failed,
+        Err(InspectError::Snapshot(SnapshotError::TooFast { .. }))
+    ));
+    // Nothing is left of it, and the next one works.
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    let source = region.begin_snapshot().unwrap();
+    let made = inspect::snapshot_live(source, &path).unwrap();
+    assert_eq!(assert_copy(&path, made.sequence), 300);
+    let source = region.begin_snapshot().unwrap();
+    let again = inspect::snapshot_live(source, &path);
+    assert!(matches!(again, Err(InspectError::Exists { .. })));
+}
