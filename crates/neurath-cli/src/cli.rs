@@ -291,11 +291,17 @@ pub enum State {
     /// Copy a region, as its recovery and an orderly close would leave it.
     ///
     /// The region is checked first, the copy last. A file that is there is not overwritten.
+    /// With `--dir`, a running node copies the state of one of its instances, as it is at some
+    /// commit from now on; it goes on serving.
     Snapshot {
-        /// The region's file.
-        file: PathBuf,
+        /// The region's file; with `--dir`, `COMPONENT` or `COMPONENT.INSTANCE`.
+        #[arg(value_name = "FILE|COMPONENT[.INSTANCE]")]
+        region: PathBuf,
         /// The copy.
         out: PathBuf,
+        /// The directory of the node that runs the component.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
     },
     /// Put a snapshot in the place of a region; one that is there is kept under another name.
     Restore {

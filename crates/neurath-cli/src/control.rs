@@ -6,7 +6,7 @@ use anyhow::bail;
 use neurath_node::catalog::ReleaseId;
 use neurath_node::client::Client;
 use neurath_node::protocol::{
-    Outcome, Planned, Progress, Request, Response, Retained, Status, Upgraded,
+    Outcome, Planned, Progress, Request, Response, Retained, SnapshotMade, Status, Upgraded,
 };
 use neurath_node::release::ReleasePackage;
 use serde::Serialize;
@@ -149,6 +149,35 @@ pub fn confirm(directory: &Path, output: &Output) -> anyhow::Result<Confirmed> {
             unloaded,
             retained,
         }),
+        other => unexpected(&other),
+    }
+}
+
+/// Copies an instance's state into a file.
+///
+/// # Errors
+///
+/// As [`ask`], and if the path is no text or not to be had.
+pub fn snapshot(
+    directory: &Path,
+    component: &str,
+    instance: Option<u32>,
+    out: &Path,
+) -> anyhow::Result<SnapshotMade> {
+    let absolute = std::path::absolute(out)?;
+    let Some(text) = absolute.to_str() else {
+        bail!(
+            "{} is no text, which the path of a snapshot must be",
+            out.display()
+        );
+    };
+    let request = Request::Snapshot {
+        component: component.into(),
+        instance,
+        out: text.into(),
+    };
+    match ask(directory, &request, |_| ())? {
+        Outcome::Snapshot(made) => Ok(made),
         other => unexpected(&other),
     }
 }

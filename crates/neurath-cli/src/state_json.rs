@@ -1,5 +1,6 @@
 //! What `neurath state …` says as JSON; `schemas/state-*.json` describe it.
 
+use neurath_node::protocol::SnapshotMade;
 use neurath_pmem::inspect::{
     Data, Done, Inspection, Repair, Report, Restore, Snapshot, schema_text,
 };
@@ -198,6 +199,21 @@ pub fn snapshot(file: &Path, out: &Path, made: &Snapshot) -> Value {
         "bytes": made.bytes,
         "sequence": made.sequence,
         "report": report(&made.report),
+    })
+}
+
+/// What `state snapshot --dir` made.
+#[must_use]
+pub fn live_snapshot(node: &Path, made: &SnapshotMade) -> Value {
+    json!({
+        "kind": "state-snapshot-live",
+        "node": node.display().to_string(),
+        "snapshot": made.out,
+        "owner": made.owner,
+        "bytes": made.bytes,
+        "sequence": made.sequence,
+        "leaked": made.leaked,
+        "micros": made.micros,
     })
 }
 

@@ -67,6 +67,15 @@ pub enum Request {
         /// Also where the writes made since would be lost.
         lose_writes: bool,
     },
+    /// Copy an instance's state as it is at some commit from now on. Nothing stops for it.
+    Snapshot {
+        /// The component.
+        component: String,
+        /// The instance, where there are several.
+        instance: Option<u32>,
+        /// The copy's file, which must not be there: an absolute path on the node's machine.
+        out: String,
+    },
     /// End the node.
     Stop,
 }
@@ -151,8 +160,27 @@ pub enum Outcome {
         /// Those that are not, and why.
         retained: Vec<Retained>,
     },
+    /// Of [`Request::Snapshot`].
+    Snapshot(SnapshotMade),
     /// Of [`Request::Stop`]: the node ends after this answer.
     Stopping,
+}
+
+/// A copy of an instance's state that was made, checked, and made durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotMade {
+    /// The component and the instance.
+    pub owner: String,
+    /// The copy's file.
+    pub out: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The last transaction in it.
+    pub sequence: u64,
+    /// Objects in it that nothing refers to.
+    pub leaked: u64,
+    /// How long it took, in microseconds.
+    pub micros: u64,
 }
 
 /// A plan, as a node would carry it out.

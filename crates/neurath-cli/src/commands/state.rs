@@ -1,6 +1,7 @@
 //! `neurath state …`: regions' files, whose libraries need not be there.
 
 use crate::cli::State;
+use crate::control;
 use crate::exit::CommandError;
 use crate::numbers;
 use crate::output::Output;
@@ -28,7 +29,16 @@ pub fn run(command: &State, output: &Output) -> anyhow::Result<()> {
             });
             show(file, limits, output)
         }
-        State::Snapshot { file, out } => snapshot(file, out, output),
+        State::Snapshot {
+            region,
+            out,
+            dir: None,
+        } => snapshot(region, out, output),
+        State::Snapshot {
+            region,
+            out,
+            dir: Some(dir),
+        } => live_snapshot(dir, region, out, output),
         State::Restore {
             snapshot,
             file,
@@ -208,6 +218,47 @@ fn snapshot(file: &Path, out: &Path, output: &Output) -> anyhow::Result<()> {
         output.progress(&format!(
             "it holds {} leaked objects of {}: see `state check`",
             leak.objects, leak.type_name
+        ));
+    }
+    Ok(())
+}
+
+/// The component and the instance that a text names.
+fn instance(text: &Path) -> anyhow::Result<(String, Option<u32>)> {
+    let wrong = || {
+        let text = format!(
+            "{} is neither COMPONENT nor COMPONENT.INSTANCE",
+            text.display()
+        );
+        CommandError::Usage(text)
+    };
+    let name = text.to_str().filter(|name| !name.contains('/'));
+    let name = name.ok_or_else(wrong)?;
+    match name.rsplit_once('.') {
+        None => Ok((name.into(), None)),
+        Some((component, number)) => {
+            let number = number.parse().map_err(|_| wrong())?;
+            Ok((component.into(), Some(number)))
+        }
+    }
+}
+
+fn live_snapshot(dir: &Path, region: &Path, out: &Path, output: &Output) -> anyhow::Result<()> {
+    let (component, instance) = instance(region)?;
+    let made = control::snapshot(dir, &component, instance, out)?;
+    output.json(&state_json::live_snapshot(dir, &made));
+    output.text(&format!(
+        "{}: {} of {}, as of transaction {}; the node served on, and it took {}",
+        made.out,
+        numbers::bytes(made.bytes),
+        made.owner,
+        made.sequence,
+        numbers::micros(made.micros)
+    ));
+    if made.leaked > 0 {
+        let leaked = made.leaked;
+        output.progress(&format!(
+            "it holds {leaked} leaked objects: see `state check`"
         ));
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 mod core;
 mod requests;
+mod snapshot;
 mod start;
 
 use std::path::PathBuf;
@@ -440,6 +441,17 @@ impl Shared {
                 self.ask_to_stop();
                 return Response::done(Outcome::Stopping);
             }
+            // It changes nothing: an upgrade may run beside it.
+            Request::Snapshot {
+                component,
+                instance,
+                out,
+            } => {
+                return match snapshot::make(&self.mailbox, &component, instance, &out) {
+                    Ok(made) => Response::done(Outcome::Snapshot(made)),
+                    Err(refusal) => refusal.response(),
+                };
+            }
             _ => {}
         }
         let Some(_operation) = self.begin() else {
@@ -467,7 +479,9 @@ impl Shared {
             Request::Rollback { lose_writes } => {
                 requests::rollback(&mut core, lose_writes, who, progress).map(upgraded)
             }
-            Request::Status | Request::Stop => unreachable!("answered above"),
+            Request::Status | Request::Snapshot { .. } | Request::Stop => {
+                unreachable!("answered above")
+            }
         };
         let status = status(&core, &self.figures);
         *lock(&self.board) = status;

@@ -22,7 +22,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    fn new(code: u8, text: impl Into<String>) -> Refusal {
+    pub(super) fn new(code: u8, text: impl Into<String>) -> Refusal {
         Refusal {
             code,
             text: text.into(),

@@ -25,7 +25,7 @@ use mio::{Events, Interest, Poll, Token as PollToken, Waker};
 use neurath_abi::{MessageKind, Status, Token};
 
 pub(crate) use instance::Instance;
-pub(crate) use thread::{Command, Mailbox, Seat, ShardThread, TakeError, Taken};
+pub(crate) use thread::{Command, Look, Mailbox, Seat, ShardThread, TakeError, Taken};
 
 use crate::loader::{CallError, Event, Function, Host, Invocation};
 use connection::{Connection, Progress};
