@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::output::MessageFormat;
+use crate::projects::Shape;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use neurath_node::catalog::ReleaseId;
 use semver::Version;
@@ -65,7 +66,7 @@ pub enum Command {
     /// The whole story on this machine: a server under load is upgraded, rolled back, upgraded
     /// again and checked.
     Demo(Demo),
-    /// Measure, beside Redis where it is installed.
+    /// Measure, beside Redis and Erlang where they are installed.
     #[command(subcommand)]
     Bench(Bench),
     /// Look for crashes that are not survived.
@@ -373,6 +374,11 @@ pub enum Bench {
     /// over ours. For space there are `ours_bytes` and `peer_bytes` instead. A peer that is not
     /// installed is listed, with what is missing as `skipped`.
     Regions(BenchRegions),
+    /// Planning, beside Erlang's `systools:make_relup`.
+    ///
+    /// A project of the given shape is read from its files, and its relup is made, up and down.
+    /// With several sizes, the result is a list.
+    Plan(BenchPlan),
 }
 
 /// `neurath bench regions`
@@ -390,6 +396,26 @@ pub struct BenchRegions {
     /// Only `small` transactions, `space`, `maps` or `large` regions.
     #[arg(long, value_name = "PART", value_parser = ["small", "space", "maps", "large"])]
     pub only: Option<String>,
+}
+
+/// `neurath bench plan`
+#[derive(Debug, Clone, Args)]
+pub struct BenchPlan {
+    /// How the components depend on each other.
+    #[arg(long, value_enum, default_value = "chain")]
+    pub shape: Shape,
+    /// The numbers of components.
+    #[arg(long, value_name = "N", value_delimiter = ',',
+        default_values_t = [10, 100, 500, 1_000, 10_000],
+        value_parser = clap::value_parser!(u64).range(1..=50_000))]
+    pub components: Vec<u64>,
+    /// How often each is measured.
+    #[arg(long, default_value_t = 5, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+    /// How long Erlang may take for one size; if it takes longer, it is not asked for the next.
+    #[arg(long, default_value_t = 60.0, value_name = "S", value_parser = long_seconds)]
+    pub peer_seconds: f64,
 }
 
 /// `neurath crash …`
@@ -431,7 +457,7 @@ pub enum Fuzz {
 #[derive(Debug, Clone, Args)]
 pub struct FuzzManifests {
     /// For how long.
-    #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = fuzz_seconds)]
+    #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = long_seconds)]
     pub seconds: f64,
     /// How many cases, in place of a time.
     #[arg(long, value_name = "N", conflicts_with = "seconds")]
@@ -520,7 +546,7 @@ fn demo_seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-fn fuzz_seconds(text: &str) -> Result<f64, String> {
+fn long_seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(value) if (0.01..=1e6).contains(&value) => Ok(value),
         _ => Err(String::from(

@@ -335,7 +335,7 @@ impl Reader {
                         "name at least one, or leave the whole out",
                     );
                 }
-                if !self.few_enough(array.len(), &span, &format!("`{key}`")) {
+                if !self.few_enough(array.len(), &span, key) {
                     return None;
                 }
                 let mut values = Vec::with_capacity(array.len());
@@ -366,7 +366,7 @@ impl Reader {
                         "name at least one",
                     );
                 }
-                if !self.few_enough(table.len(), &span, &format!("`{key}`")) {
+                if !self.few_enough(table.len(), &span, key) {
                     return None;
                 }
                 let mut values = Vec::with_capacity(table.len());
@@ -391,11 +391,7 @@ impl Reader {
                 Some(Val::Map(values))
             }
             Kind::Codes(of) => match value.get_ref() {
-                DeValue::Table(table)
-                    if !self.few_enough(table.len(), &span, &format!("`{key}`")) =>
-                {
-                    None
-                }
+                DeValue::Table(table) if !self.few_enough(table.len(), &span, key) => None,
                 DeValue::Table(table) => Some(Val::Map(self.by_code(table, of))),
                 _ => self.wrong_type(value, kind, key),
             },

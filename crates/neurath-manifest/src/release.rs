@@ -7,6 +7,7 @@ use crate::reader::{Reader, read};
 use crate::record::{Record, Val};
 use crate::source::{Source, Span};
 use semver::Version;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// A named, versioned set of components, and the node that runs them.
@@ -22,6 +23,8 @@ pub struct Release {
     pub node_span: Span,
     /// The components in the order in which they are listed, which settles ties in plans.
     pub components: Vec<ReleaseComponent>,
+    /// Where each component is in that list, as it was read.
+    by_name: HashMap<String, usize>,
     /// When it becomes permanent.
     pub confirm: Confirm,
     /// Levels of lints.
@@ -115,9 +118,9 @@ impl Release {
 
     /// The component of this name.
     pub fn component(&self, name: &str) -> Option<&ReleaseComponent> {
-        self.components
-            .iter()
-            .find(|component| component.name == name)
+        let part = self.components.get(*self.by_name.get(name)?)?;
+        debug_assert_eq!(part.name, name, "the list was changed after it was read");
+        Some(part)
     }
 }
 
@@ -145,7 +148,9 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Release> {
             window: table.duration("window").unwrap_or(default.window),
             checks: table.texts("checks"),
         });
+    let names = components.iter().map(|part| part.name.clone());
     Some(Release {
+        by_name: names.zip(0..).collect(),
         name: record.text("name")?,
         version: record.version("version")?,
         node: record.version("node")?,

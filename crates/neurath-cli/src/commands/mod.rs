@@ -1,5 +1,6 @@
 //! The commands, one a module.
 
+mod bench_plan;
 mod bench_regions;
 mod bench_serve;
 mod bench_upgrade;
@@ -31,6 +32,7 @@ pub fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
             folders,
         }) => bench_upgrade::run(&keys, runs, &folders, output),
         Command::Bench(Bench::Regions(regions)) => bench_regions::run(&regions, output),
+        Command::Bench(Bench::Plan(plan)) => bench_plan::run(&plan, output),
         Command::Crash(Crash::Regions(regions)) => crash::run(&regions, output),
         Command::Fuzz(Fuzz::Manifests(manifests)) => fuzz::manifests(&manifests, output),
     }

@@ -1,8 +1,8 @@
 //! Fuzzing of the parsers of all files, of the planner, and of plan files.
 
-use super::projects::{self, Files, RELEASE, VERSIONS};
 use super::{Random, Verdict, mutated};
 use crate::manifests::{Project, SourceFile};
+use crate::projects::{self, Files, RELEASE, VERSIONS};
 use anyhow::{Context as _, bail};
 use neurath_manifest::{Appup, Component, Diagnostics, Release, Relup, Severity};
 use neurath_plan::{Plan, check_relup};

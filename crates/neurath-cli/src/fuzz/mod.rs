@@ -5,7 +5,6 @@
 
 pub mod manifests;
 mod mutate;
-pub mod projects;
 mod random;
 
 pub use mutate::mutated;

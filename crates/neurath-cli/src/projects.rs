@@ -1,6 +1,6 @@
 //! Projects made up: whole sets of manifests, appups and releases, as texts by path.
 
-use super::Random;
+use crate::fuzz::Random;
 
 /// Files by their path from the project's folder.
 pub type Files = Vec<(String, String)>;
