@@ -32,6 +32,6 @@ pub use component::{Component, Dependency, Durability, Region};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use lint::{LintLevel, LintSetting};
 pub use release::{Confirm, Release, ReleaseComponent, StartType};
-pub use relup::{Relup, RelupEntry};
+pub use relup::{Relup, RelupEntry, ScriptComments};
 pub use source::{Located, Source, Span};
 pub use step::{ApplyTarget, Hop, PurgeKind, Step, Strategy};

@@ -64,21 +64,46 @@ impl Relup {
 
     /// The relup as a file. The same relup gives the same text, byte for byte.
     pub fn to_toml(&self) -> String {
-        let mut out = format!(
+        self.to_toml_with(&[], |_, _| ScriptComments::default())
+    }
+
+    /// The same with comments: `head` at the top, and for each entry what `comments` gives; it is told whether the
+    /// entry leads up.
+    pub fn to_toml_with(
+        &self,
+        head: &[String],
+        comments: impl Fn(&RelupEntry, bool) -> ScriptComments,
+    ) -> String {
+        let mut out = String::new();
+        for line in head {
+            comment(&mut out, "", line);
+        }
+        if !head.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(&format!(
             "name = {}\nversion = {}\n",
             quoted(&self.name),
             quoted(&self.version.to_string())
-        );
+        ));
         if self.handwritten {
             out.push_str("handwritten = true\n");
         }
         for (list, other_end, entries) in [("up", "from", &self.up), ("down", "to", &self.down)] {
             for entry in entries {
+                let said = comments(entry, list == "up");
+                out.push('\n');
+                for line in &said.head {
+                    comment(&mut out, "", line);
+                }
                 out.push_str(&format!(
-                    "\n[[{list}]]\n{other_end} = {}\nscript = [\n",
+                    "[[{list}]]\n{other_end} = {}\nscript = [\n",
                     quoted(&entry.base.to_string())
                 ));
-                for step in entry.steps() {
+                for (number, step) in entry.steps().enumerate() {
+                    if let Some(line) = said.steps.get(number).and_then(Option::as_ref) {
+                        comment(&mut out, "    ", line);
+                    }
                     out.push_str(&format!("    {step},\n"));
                 }
                 out.push_str("]\n");
@@ -86,6 +111,32 @@ impl Relup {
         }
         out
     }
+}
+
+/// Comments of a script.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScriptComments {
+    /// Lines before the entry.
+    pub head: Vec<String>,
+    /// A line before each step that has one.
+    pub steps: Vec<Option<String>>,
+}
+
+/// Writes a comment, in lines that are not too long; control characters would end it.
+fn comment(out: &mut String, indent: &str, text: &str) {
+    let mut line = String::new();
+    let clean = text.replace(|c: char| c.is_control(), " ");
+    for word in clean.split_whitespace() {
+        if !line.is_empty() && line.chars().count() + word.chars().count() > 96 {
+            out.push_str(&format!("{indent}# {line}\n"));
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    out.push_str(&format!("{indent}# {line}\n"));
 }
 
 fn build(record: &Record, reader: &mut Reader) -> Option<Relup> {

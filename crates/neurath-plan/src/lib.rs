@@ -41,6 +41,7 @@ mod plan;
 mod planner;
 mod proof;
 mod relup;
+mod render;
 mod routes;
 mod rules;
 pub mod schema;
@@ -54,6 +55,10 @@ pub use plan::{Direction, Plan, PlanError, Route};
 pub use planner::{Lints, Planned, plan, plan_with};
 pub use proof::{Comparison, Gap, compare};
 pub use relup::{check_relup, generate_relup};
+pub use render::{
+    CodeChanged, ComponentGraph, Consequences, Effect, GraphChange, GraphDependency, GraphNode,
+    Lasting, PAUSE, Stop, WayBack, relup_to_toml,
+};
 pub use schema::ComponentFacts;
 pub use simulate::prove;
 pub use stub::code_change as code_change_stub;

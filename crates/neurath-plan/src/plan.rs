@@ -1,9 +1,9 @@
 //! A plan: a value, bound to what it was made from.
 
-use neurath_manifest::{ApplyTarget, Diagnostics, Step};
+use neurath_manifest::{Diagnostics, Step};
 use semver::Version;
 use serde_json::{Value, json};
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 /// Whether a plan leads to a newer release or back to an older one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,34 +109,6 @@ impl Plan {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// The plan as text for people: the same plan gives the same text, byte for byte.
-    pub fn to_text(&self) -> String {
-        let mut out = format!(
-            "{} {} -> {} ({})\nplan {}\n\n",
-            self.name,
-            self.from,
-            self.to,
-            self.direction.as_str(),
-            self.id()
-        );
-        for (number, step) in self.steps.iter().enumerate() {
-            let line = format!("{:>4}  {:<20}{}", number + 1, step.verb(), operands(step));
-            let _ = writeln!(out, "{}", line.trim_end());
-        }
-        let composed: Vec<&Route> = self.routes.iter().filter(|one| one.composed()).collect();
-        if !composed.is_empty() {
-            out.push_str("\nby way of\n");
-        }
-        for route in composed {
-            let _ = writeln!(out, "      {route}");
-        }
-        out.push_str("\nmade from\n");
-        for (file, hash) in &self.inputs {
-            let _ = writeln!(out, "      {file}  {hash}");
-        }
-        out
-    }
-
     /// The plan as JSON; every step has the keys that it has in a relup.
     pub fn to_json(&self) -> Value {
         json!({
@@ -214,53 +186,4 @@ pub enum PlanError {
     /// It does not have the id that it says.
     #[error("the plan was altered after it was made: make it again")]
     Altered,
-}
-
-/// What a step acts on, for people.
-fn operands(step: &Step) -> String {
-    match step {
-        Step::LoadObjectCode {
-            component, version, ..
-        }
-        | Step::Load { component, version }
-        | Step::Remove { component, version } => {
-            format!("{component} {version}")
-        }
-        Step::Suspend {
-            components,
-            timeout: Some(timeout),
-        } => format!("{} (within {timeout:?})", components.join(", ")),
-        Step::Suspend {
-            components,
-            timeout: None,
-        }
-        | Step::Resume { components }
-        | Step::Stop { components }
-        | Step::Start { components }
-        | Step::ResetNode { components, .. } => components.join(", "),
-        Step::CodeChange {
-            component,
-            from,
-            to,
-            ..
-        } => format!("{component} {from} -> {to}"),
-        Step::Purge {
-            component,
-            version,
-            kind,
-        } => format!("{component} {version} ({})", kind.as_str()),
-        Step::MoveState { name, from, to, .. } => {
-            format!("{name}: {} -> {}", from.join(", "), to.join(", "))
-        }
-        Step::SyncNodes {
-            id,
-            nodes,
-            deadline,
-        } => format!("{id}: {} (within {deadline:?})", nodes.join(", ")),
-        Step::Apply(ApplyTarget::Hook {
-            component, hook, ..
-        }) => format!("{component} {hook}"),
-        Step::Apply(ApplyTarget::Command(words)) => words.join(" "),
-        Step::PointOfNoReturn | Step::RestartNewNode | Step::RestartNode => String::new(),
-    }
 }
