@@ -180,46 +180,16 @@ pub struct NodeStart {
 #[derive(Debug, Subcommand)]
 pub enum Relup {
     /// Make the relup of a release: from and to every older release of that name.
-    Generate {
-        /// Name of the release.
-        name: String,
-        /// Its version.
-        version: Version,
-        /// A base release; all older ones with a way when none is given.
-        #[arg(long = "base", value_name = "VERSION")]
-        bases: Vec<Version>,
-        /// Where the project's files are.
-        #[command(flatten)]
-        folders: Folders,
-        /// Write the file; else it is only shown.
-        #[arg(long)]
-        execute: bool,
-    },
-    /// The steps between two releases, as they would be carried out.
-    Plan {
-        /// Name of the releases.
-        name: String,
-        /// The version to leave.
-        from: Version,
-        /// The version to go to.
-        to: Version,
-        /// Where the project's files are.
-        #[command(flatten)]
-        folders: Folders,
-        /// Also write the plan, as JSON, into this file.
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-    },
+    Generate(RelupGenerate),
+    /// What an upgrade between two releases would do, step by step, and what comes of it.
+    Plan(RelupPlan),
     /// Whether the relup of a release is what the planner makes, and whether it holds.
-    Check {
-        /// Name of the release.
-        name: String,
-        /// Its version.
-        version: Version,
-        /// Where the project's files are.
-        #[command(flatten)]
-        folders: Folders,
-    },
+    ///
+    /// A relup that is written by hand goes through the same checks. Exit code 20 if it does not
+    /// hold, 21 if a plan given with `--plan` is stale, 22 if a released file was edited.
+    Check(RelupCheck),
+    /// The components of a release and what they depend on.
+    Graph(RelupGraph),
     /// Bring a running node to a release.
     Apply {
         /// The release, such as `kv-1.1.0`.
@@ -253,6 +223,110 @@ pub enum Relup {
         #[arg(long)]
         execute: bool,
     },
+}
+
+/// `neurath relup generate`
+#[derive(Debug, Clone, Args)]
+pub struct RelupGenerate {
+    /// Name of the release.
+    pub name: String,
+    /// Its version.
+    pub version: Version,
+    /// A base release; all older ones with a way when none is given.
+    #[arg(long = "base", value_name = "VERSION")]
+    pub bases: Vec<Version>,
+    /// Where the project's files are.
+    #[command(flatten)]
+    pub folders: Folders,
+    /// Write the file; else it is only shown.
+    #[arg(long)]
+    pub execute: bool,
+}
+
+/// `neurath relup plan`
+#[derive(Debug, Clone, Args)]
+pub struct RelupPlan {
+    /// Name of the releases.
+    pub name: String,
+    /// The version to leave.
+    pub from: Version,
+    /// The version to go to.
+    pub to: Version,
+    /// Where the project's files are.
+    #[command(flatten)]
+    pub folders: Folders,
+    /// Also write the plan, as JSON, into this file: `relup apply --plan` takes it.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How it is shown.
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// `neurath relup check`
+#[derive(Debug, Clone, Args)]
+pub struct RelupCheck {
+    /// Name of the release.
+    pub name: String,
+    /// Its version.
+    pub version: Version,
+    /// Where the project's files are.
+    #[command(flatten)]
+    pub folders: Folders,
+    /// A plan that was reviewed: whether the files still are those that it was made from.
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
+    /// A folder with built releases, such as a node's `releases`: whether what is in them was
+    /// edited since.
+    #[arg(long, value_name = "DIR")]
+    pub released: Option<PathBuf>,
+}
+
+/// `neurath relup graph`
+#[derive(Debug, Clone, Args)]
+pub struct RelupGraph {
+    /// Name of the release.
+    pub name: String,
+    /// Its version.
+    pub version: Version,
+    /// Another version to compare with: what changes, comes and goes.
+    #[arg(long, value_name = "VERSION")]
+    pub from: Option<Version>,
+    /// Where the project's files are.
+    #[command(flatten)]
+    pub folders: Folders,
+    /// How it is shown.
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// How a plan or a component graph is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people: what comes of a plan and its steps, or a table of components.
+    Text,
+    /// For programs; of a plan, what its file holds.
+    Json,
+    /// A flowchart for Mermaid.
+    Mermaid,
+    /// A graph for Graphviz.
+    Dot,
+    /// A drawing: what each component does at each step, or the components in layers.
+    Svg,
+}
+
+impl Format {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Mermaid => "mermaid",
+            Self::Dot => "dot",
+            Self::Svg => "svg",
+        }
+    }
 }
 
 /// `neurath state …`

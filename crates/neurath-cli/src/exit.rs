@@ -1,6 +1,8 @@
 //! What a failure is to the caller of the command: the one place that knows the exit codes.
 
+use crate::history::Edited;
 use crate::output::Output;
+use crate::stale::Stale;
 use neurath_manifest::Diagnostics;
 use neurath_node::client::ClientError;
 use neurath_node::node::{NodeError, StartError};
@@ -19,6 +21,8 @@ pub const USAGE: u8 = code::USAGE;
 pub const LINT: u8 = code::LINT;
 /// The plan was made for other files.
 pub const STALE: u8 = code::STALE;
+/// A file of a release was edited after it was released.
+pub const EDITED: u8 = 22;
 /// Somebody else is at it.
 pub const BUSY: u8 = code::BUSY;
 /// A person must look.
@@ -37,7 +41,10 @@ pub enum CommandError {
     Refused(Diagnostics),
     /// A reviewed plan is no longer the one that would be carried out.
     #[error("{0}")]
-    Stale(String),
+    Stale(Stale),
+    /// What was released is not what it was.
+    #[error("{0}")]
+    Edited(Edited),
     /// The node refused, or failed.
     #[error("{}", .0.message)]
     Node(Failure),
@@ -61,6 +68,7 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
                 CommandError::Usage(_) => USAGE,
                 CommandError::Refused(_) | CommandError::Damaged(_) => LINT,
                 CommandError::Stale(_) => STALE,
+                CommandError::Edited(_) => EDITED,
                 CommandError::Node(failure) => failure.code,
                 CommandError::Operator(_) => OPERATOR,
                 CommandError::Found(_) => FAILED,
@@ -98,13 +106,22 @@ pub fn report(result: anyhow::Result<()>, output: &Output) -> u8 {
             Some(CommandError::Node(failure)) => failure.step.clone(),
             _ => None,
         });
-        output.json(&json!({
+        let details = error.chain().find_map(|cause| match cause.downcast_ref() {
+            Some(CommandError::Stale(stale)) => Some(("stale", stale.to_json())),
+            Some(CommandError::Edited(edited)) => Some(("edited", edited.to_json())),
+            _ => None,
+        });
+        let mut failed = json!({
             "kind": "failed",
             "code": code,
             "message": format!("{error:#}"),
             "step": step,
             "diagnostics": diagnostics.map(Diagnostics::to_json),
-        }));
+        });
+        if let Some((key, details)) = details {
+            failed[key] = details;
+        }
+        output.json(&failed);
         return code;
     }
     match diagnostics {
@@ -126,7 +143,8 @@ mod tests {
         assert_eq!(of(CommandError::Usage(String::new())), 2);
         assert_eq!(of(CommandError::Refused(Diagnostics::default())), 20);
         assert_eq!(of(CommandError::Damaged(String::new())), 20);
-        assert_eq!(of(CommandError::Stale(String::new())), 21);
+        assert_eq!(of(CommandError::Stale(Stale::default())), 21);
+        assert_eq!(of(CommandError::Edited(Edited::default())), 22);
         assert_eq!(of(CommandError::Operator(String::new())), 50);
         for code in [30, 40, 41] {
             let failure = Failure {

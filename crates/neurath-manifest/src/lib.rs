@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod appup;
+mod canonical;
 pub mod codes;
 mod component;
 mod diagnostic;
@@ -28,6 +29,7 @@ mod toml_text;
 mod words;
 
 pub use appup::{Appup, AppupEntry, Change, Instruction, LoadCode, ModType, Update};
+pub use canonical::canonical;
 pub use component::{Component, Dependency, Durability, Region};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use lint::{LintLevel, LintSetting};

@@ -110,7 +110,7 @@ fn measure(shape: Shape, components: usize, runs: u32) -> anyhow::Result<Ours> {
         let project = Project::read(&folders)?;
         let done_reading = Instant::now();
         let relup = project.relup(RELEASE, &new, std::slice::from_ref(&old))?;
-        let text = relup.to_toml();
+        let text = neurath_plan::relup_to_toml(&relup);
         let done = Instant::now();
         anyhow::ensure!(text.len() > components, "the relup is empty");
         if run > 0 {

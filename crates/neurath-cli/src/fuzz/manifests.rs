@@ -5,7 +5,7 @@ use crate::manifests::{Project, SourceFile};
 use crate::projects::{self, Files, RELEASE, VERSIONS};
 use anyhow::{Context as _, bail};
 use neurath_manifest::{Appup, Component, Diagnostics, Release, Relup, Severity};
-use neurath_plan::{Plan, check_relup};
+use neurath_plan::{Plan, check_relup, relup_to_toml};
 use semver::Version;
 use std::path::Path;
 
@@ -162,6 +162,15 @@ fn project(files: Files, random: &mut Random) -> Result<Verdict, String> {
         match planned {
             Ok(plan) => {
                 verdict = Verdict::Accepted;
+                let shown = [
+                    plan.to_text(),
+                    plan.to_mermaid(),
+                    plan.to_dot(),
+                    plan.to_svg(),
+                ];
+                if shown.iter().any(String::is_empty) {
+                    return Err("a plan is shown as nothing".into());
+                }
                 plan_file(&plan, random)?;
             }
             Err(found) => drop(refusal("plan", Some(found))?),
@@ -172,6 +181,10 @@ fn project(files: Files, random: &mut Random) -> Result<Verdict, String> {
         let again = Relup::parse("f", &written).map_err(|found| found.render())?;
         if again.to_toml() != written {
             return Err("a generated relup does not come back as it was written".into());
+        }
+        let commented = Relup::parse("f", &relup_to_toml(&relup)).map(|relup| relup.to_toml());
+        if commented.as_ref() != Ok(&written) {
+            return Err("a commented relup says something else".into());
         }
         let found = check_relup(&project.catalogue, &again).map_err(|found| found.render())?;
         if let Some(error) = found.iter().find(|one| one.severity == Severity::Error) {

@@ -1,0 +1,108 @@
+//! Carrying an upgrade out on a node, confirming it, and going back.
+
+use crate::control;
+use crate::exit::CommandError;
+use crate::numbers;
+use crate::output::Output;
+use crate::stale::{Stale, read_plan};
+use crate::table::Table;
+use neurath_node::catalog::ReleaseId;
+use neurath_node::protocol::{Retained, Upgraded};
+use neurath_plan::Plan;
+use serde_json::json;
+use std::path::Path;
+
+pub(super) fn apply(
+    dir: &Path,
+    release: &ReleaseId,
+    reviewed: Option<&Path>,
+    execute: bool,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let reviewed = reviewed.map(read_plan).transpose()?;
+    let planned = control::plan(dir, release)?;
+    let current = Plan::from_json(&planned.plan)?;
+    if let Some(reviewed) = &reviewed
+        && let Some(stale) = Stale::between(reviewed, &current)
+    {
+        return Err(CommandError::Stale(stale).into());
+    }
+    if !execute {
+        output.text(&current.to_text());
+        output.progress("nothing was done; --execute does it");
+        output.json(&json!({ "kind": "planned", "planned": planned }));
+        return Ok(());
+    }
+    let upgraded = control::apply(dir, release, Some(planned.plan_id), output)?;
+    finished(&upgraded, output)
+}
+
+pub(super) fn confirm(dir: &Path, output: &Output) -> anyhow::Result<()> {
+    let confirmed = control::confirm(dir, output)?;
+    output.text(&format!("{} is permanent", confirmed.release));
+    unloading(&confirmed.unloaded, &confirmed.retained, output);
+    output.json(&json!({ "kind": "confirmed", "confirmed": confirmed }));
+    Ok(())
+}
+
+pub(super) fn rollback(
+    dir: &Path,
+    lose_writes: bool,
+    execute: bool,
+    output: &Output,
+) -> anyhow::Result<()> {
+    if execute {
+        return finished(&control::rollback(dir, lose_writes, output)?, output);
+    }
+    let status = control::status(dir)?;
+    let would = match (&status.release, &status.permanent) {
+        (Some(release), Some(permanent)) if status.unconfirmed => {
+            let writes = if lose_writes {
+                ", and writes made since may be lost"
+            } else {
+                ""
+            };
+            format!("{release} would go back to {permanent}{writes}; --execute does it")
+        }
+        (Some(release), _) => format!("{release} is confirmed: there is nothing to go back to"),
+        (None, _) => String::from("the node has no release"),
+    };
+    output.text(&would);
+    output.json(&json!({
+        "kind": "rollback",
+        "release": status.release,
+        "permanent": status.permanent,
+        "unconfirmed": status.unconfirmed,
+    }));
+    Ok(())
+}
+
+fn finished(upgraded: &Upgraded, output: &Output) -> anyhow::Result<()> {
+    let mut table = Table::new(&["step", "time>"]);
+    for step in &upgraded.steps {
+        table.row([step.name.clone(), numbers::micros(step.micros)]);
+    }
+    table.row([
+        "messages waited".to_owned(),
+        numbers::micros(upgraded.stop_us),
+    ]);
+    table.row(["all of it".to_owned(), numbers::micros(upgraded.total_us)]);
+    output.text(&format!(
+        "{} -> {}\n\n{}",
+        upgraded.from,
+        upgraded.to,
+        table.render()
+    ));
+    unloading(&upgraded.unloaded, &upgraded.retained, output);
+    output.json(&json!({ "kind": "upgraded", "upgraded": upgraded }));
+    Ok(())
+}
+
+fn unloading(unloaded: &[String], retained: &[Retained], output: &Output) {
+    if !unloaded.is_empty() {
+        output.text(&format!("unloaded: {}", unloaded.join(", ")));
+    }
+    for one in retained {
+        output.text(&format!("not unloaded: {}: {}", one.library, one.reason));
+    }
+}
