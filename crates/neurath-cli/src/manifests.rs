@@ -4,7 +4,7 @@ use crate::cli::Folders;
 use crate::exit::CommandError;
 use anyhow::Context as _;
 use neurath_manifest::{Appup, Component, Diagnostic, Diagnostics, Release, Relup};
-use neurath_plan::{Catalogue, Plan};
+use neurath_plan::{Catalogue, Lints, Plan, Planned};
 use semver::Version;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -191,7 +191,21 @@ impl Project {
     ///
     /// All that stands in its way.
     pub fn plan(&self, name: &str, from: &Version, to: &Version) -> Result<Plan, Diagnostics> {
-        neurath_plan::plan(&self.catalogue, (name, from), (name, to))
+        self.planned(name, from, to).map(|planned| planned.plan)
+    }
+
+    /// Makes a plan, and says what should be looked at before it is applied.
+    ///
+    /// # Errors
+    ///
+    /// All that stands in its way.
+    pub fn planned(
+        &self,
+        name: &str,
+        from: &Version,
+        to: &Version,
+    ) -> Result<Planned, Diagnostics> {
+        neurath_plan::plan_with(&self.catalogue, (name, from), (name, to), Lints::Enforce)
     }
 }
 

@@ -87,9 +87,11 @@ fn a_chain_of_ten() {
     assert_eq!(hops(&down), wanted);
     // The first library on the way down is in use already.
     assert_eq!(count(&down, "load_object_code"), 10);
+    let text = up.to_text();
+    assert!(text.contains("  store  1.0.0 -> 1.1.0 -> 1.2.0"), "{text}");
     assert!(
-        up.to_text()
-            .contains("by way of\n      store 1.0.0 -> 1.1.0 -> 1.2.0")
+        text.contains("composed of 10 appups by way of 1.1.0, 1.2.0"),
+        "{text}"
     );
     assert_eq!(Plan::from_json(&up.to_json()), Ok(up));
 }

@@ -137,7 +137,7 @@ impl ComponentGraph {
             base: base.cloned(),
             nodes: ordered
                 .iter()
-                .filter_map(|name| nodes.remove(name.as_str()))
+                .filter_map(|name| nodes.remove(&**name))
                 .collect(),
         })
     }

@@ -56,7 +56,11 @@ pub(super) fn plan(command: &RelupPlan, output: &Output) -> anyhow::Result<()> {
     let project = Project::read(&command.folders)?;
     project.release(&command.name, &command.from)?;
     project.release(&command.name, &command.to)?;
-    let plan = project.plan(&command.name, &command.from, &command.to)?;
+    let planned = project.planned(&command.name, &command.from, &command.to)?;
+    for finding in &planned.findings {
+        output.progress(&finding.render());
+    }
+    let plan = planned.plan;
     if let Some(path) = &command.out {
         write(path, &format!("{:#}\n", plan.to_json()), output)?;
     }
@@ -75,6 +79,7 @@ pub(super) fn plan(command: &RelupPlan, output: &Output) -> anyhow::Result<()> {
         "consequences": consequences.to_json(),
         "format": command.format.as_str(),
         "rendering": text,
+        "findings": planned.findings.iter().map(|one| one.to_json()).collect::<Vec<_>>(),
     }));
     Ok(())
 }
