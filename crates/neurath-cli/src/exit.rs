@@ -41,7 +41,7 @@ pub enum CommandError {
     Refused(Diagnostics),
     /// A reviewed plan is no longer the one that would be carried out.
     #[error("{0}")]
-    Stale(Stale),
+    Stale(Box<Stale>),
     /// What was released is not what it was.
     #[error("{0}")]
     Edited(Edited),
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(of(CommandError::Usage(String::new())), 2);
         assert_eq!(of(CommandError::Refused(Diagnostics::default())), 20);
         assert_eq!(of(CommandError::Damaged(String::new())), 20);
-        assert_eq!(of(CommandError::Stale(Stale::default())), 21);
+        assert_eq!(of(CommandError::Stale(Box::default())), 21);
         assert_eq!(of(CommandError::Edited(Edited::default())), 22);
         assert_eq!(of(CommandError::Operator(String::new())), 50);
         for code in [30, 40, 41] {

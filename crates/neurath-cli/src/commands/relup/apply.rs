@@ -25,7 +25,7 @@ pub(super) fn apply(
     if let Some(reviewed) = &reviewed
         && let Some(stale) = Stale::between(reviewed, &current)
     {
-        return Err(CommandError::Stale(stale).into());
+        return Err(CommandError::Stale(Box::new(stale)).into());
     }
     if !execute {
         output.text(&current.to_text());

@@ -129,7 +129,7 @@ pub(super) fn check(command: &RelupCheck, output: &Output) -> anyhow::Result<()>
         let reviewed = read_plan(path)?;
         let current = project.plan(&reviewed.name, &reviewed.from, &reviewed.to)?;
         if let Some(stale) = Stale::between(&reviewed, &current) {
-            return Err(CommandError::Stale(stale).into());
+            return Err(CommandError::Stale(Box::new(stale)).into());
         }
     }
     let Some(relup) = project.relups.get(&(name.clone(), version.clone())) else {
