@@ -8,6 +8,9 @@ use neurath_node::node::{Node, NodeOptions};
 ///
 /// If it cannot start, or gave up.
 pub fn run(options: NodeOptions) -> anyhow::Result<()> {
+    // A region whose file may not grow is to have an error, not to end the node.
+    let ignored = std::sync::Arc::default();
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored)?;
     let node = Node::start(options)?;
     let status = node.handle().status();
     tracing::info!(pid = status.pid, listen = ?status.listen, "the node serves");

@@ -39,6 +39,8 @@ impl<M: Media> Inner<M> {
     pub(super) fn free(&mut self, object: Ref, type_id: u64) -> Result<(), RegionError> {
         let (offset, _) = self.space.find(object, type_id, &self.media, &self.set)?;
         self.check_record_len(2)?;
+        // Its place is not to be given out before the quarantine is over.
+        self.space.know(object.segment() as u32, &self.media)?;
         self.set.drop_fresh(offset);
         self.space.free(object, &self.media, &mut self.set);
         Ok(())

@@ -409,6 +409,11 @@ impl SegmentEntry {
         xxh3_64_with_seed(&bytes, seed) | 1
     }
 
+    /// The checksum of the segment that an entry's words hold, 0 if there is none.
+    pub fn sum_in(words: &[u64; ENTRY_WORDS]) -> u64 {
+        words[SUM_WORD]
+    }
+
     /// Reads an entry; `None` where there is no segment.
     ///
     /// # Errors

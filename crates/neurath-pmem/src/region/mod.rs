@@ -347,6 +347,8 @@ impl<M: Media> Region<M> {
     /// How much is in the region.
     pub fn stats(&self) -> Stats {
         let inner = self.inner();
+        // Of a segment that is damaged nothing is counted: its use is an error of its own.
+        let _ = inner.space.know_more(&inner.media, usize::MAX);
         Stats {
             file_bytes: inner.superblock.length,
             live_bytes: inner.space.live_bytes(),

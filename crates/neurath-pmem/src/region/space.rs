@@ -22,6 +22,11 @@ pub const RAW: u64 = u64::from_le_bytes(*b"rawbytes");
 /// a recovery replays, since replaying one must not write over a newer object.
 const QUARANTINE: u64 = 2;
 
+/// Segments whose bitmaps an opening reads. Those of the others are read when they change, or
+/// when a place is looked for: so an opening takes as long as their entries do.
+/// Few in tests, so that there are others.
+const KNOWN_AT_OPEN: usize = if cfg!(test) { 4 } else { 1024 };
+
 /// The largest file growth at a time, in bytes: what is asked for is faulted in.
 /// Little in tests, so that regions grow in them.
 const GROWTH: u64 = if cfg!(test) { 128 << 10 } else { 4 << 20 };
@@ -32,8 +37,9 @@ const SIMULATED_GROWTH: u64 = 128 << 10;
 #[derive(Debug)]
 struct Segment {
     entry: SegmentEntry,
-    /// The places that cannot be given out: taken, reserved, or in quarantine.
-    used: Box<[u64]>,
+    /// The places that cannot be given out: taken, reserved, or in quarantine. As the bitmap
+    /// in the file until the segment changes for the first time.
+    used: Option<Box<[u64]>>,
     /// How many can.
     free: u32,
     sum: Sum,
@@ -66,6 +72,8 @@ pub(super) struct Space {
     views: Vec<SegmentView>,
     /// Segments that may have free places, by type and size. Checked when used.
     partial: HashMap<(u64, u32), Vec<u32>>,
+    /// The bitmaps of the segments before this one have been read.
+    known_to: usize,
     /// Segments without any object, by length.
     empty: BTreeSet<(u64, u32)>,
     chunks: Vec<u64>,
@@ -117,6 +125,7 @@ impl Space {
             segments: vec![None],
             views: vec![NO_VIEW],
             partial: HashMap::new(),
+            known_to: 1,
             empty: BTreeSet::new(),
             chunks: Vec::new(),
             heap_end: HEAP_AT,
@@ -146,32 +155,26 @@ impl Space {
             space.chunks.push(chunk);
             space.heap_end = space.heap_end.max(chunk + CHUNK_LEN);
         }
-        let mut ranges: Vec<(u64, u64)> = space
-            .chunks
-            .iter()
-            .map(|&chunk| (chunk, chunk + CHUNK_LEN))
-            .collect();
-        for number in 1..space.chunks.len() as u64 * SEGMENTS_PER_CHUNK {
-            let chunk = space.chunks[(number / SEGMENTS_PER_CHUNK) as usize];
-            let mut words = [0; ENTRY_WORDS];
-            for (i, word) in words.iter_mut().enumerate() {
-                *word = media.word(format::entry_at(chunk, number) + i as u64 * 8);
-            }
-            // Segments are numbered without gaps.
-            let Some(entry) = SegmentEntry::parse(&words, number, space.seed, length)? else {
-                space.check_unused(media, number)?;
+        // Room for all at once: memory that is moved is faulted in twice.
+        let most = space.chunks.len() * SEGMENTS_PER_CHUNK as usize;
+        space.segments.reserve_exact(most);
+        space.views.reserve_exact(most);
+        let mut ranges = Vec::with_capacity(space.chunks.len() + most);
+        ranges.extend(space.chunks.iter().map(|&chunk| (chunk, chunk + CHUNK_LEN)));
+        for at in 0..space.chunks.len() {
+            if !space.load_chunk(media, at as u64 * SEGMENTS_PER_CHUNK, length, &mut ranges)? {
                 break;
-            };
-            ranges.push((entry.offset, entry.offset + entry.length));
-            space.load_segment(media, number as u32, entry)?;
+            }
         }
-        ranges.sort_unstable();
+        // Mostly in order already.
+        ranges.sort();
         if let Some(pair) = ranges.windows(2).find(|pair| pair[1].0 < pair[0].1) {
             return Err(FormatError::Field {
                 field: "a segment's offset",
                 value: pair[1].0,
             });
         }
+        space.know_more(media, KNOWN_AT_OPEN)?;
         Ok(space)
     }
 
@@ -191,21 +194,63 @@ impl Space {
         Ok(())
     }
 
-    fn load_segment(
+    /// Reads the entries and bitmaps of a chunk, whose first segment is `first`; whether it is
+    /// full.
+    fn load_chunk(
         &mut self,
         media: &dyn Media,
-        number: u32,
-        entry: SegmentEntry,
-    ) -> Result<(), FormatError> {
+        first: u64,
+        length: u64,
+        ranges: &mut Vec<(u64, u64)>,
+    ) -> Result<bool, FormatError> {
+        let chunk = self.chunks[(first / SEGMENTS_PER_CHUNK) as usize];
+        let entries = media.bytes(chunk, SEGMENTS_PER_CHUNK * ENTRY_LEN);
+        for (number, entry) in (first..).zip(entries.chunks_exact(ENTRY_LEN as usize)) {
+            if number == 0 {
+                continue;
+            }
+            let mut words = [0; ENTRY_WORDS];
+            for (word, bytes) in words.iter_mut().zip(entry.chunks_exact(8)) {
+                *word = le(bytes);
+            }
+            // Segments are numbered without gaps.
+            let Some(entry) = SegmentEntry::parse(&words, number, self.seed, length)? else {
+                self.check_unused(media, number)?;
+                return Ok(false);
+            };
+            ranges.push((entry.offset, entry.offset + entry.length));
+            let sum = if self.sums && SegmentEntry::sum_in(&words) != 0 {
+                Sum::Holds
+            } else {
+                Sum::None
+            };
+            self.heap_end = self.heap_end.max(entry.offset + entry.length);
+            self.views.push(view(media, &entry));
+            self.segments.push(Some(Segment {
+                entry,
+                used: None,
+                free: 0,
+                sum,
+            }));
+        }
+        Ok(true)
+    }
+
+    /// Reads the bitmap of a segment, if that was not done yet.
+    pub(super) fn know(&mut self, number: u32, media: &dyn Media) -> Result<(), FormatError> {
+        let Some(Some(segment)) = self.segments.get_mut(number as usize) else {
+            return Ok(());
+        };
+        if segment.used.is_some() {
+            return Ok(());
+        }
+        let entry = segment.entry;
         let chunk = self.chunks[number as usize / SEGMENTS_PER_CHUNK as usize];
         let bitmap = media.bytes(format::bitmap_at(chunk, number.into()), BITMAP_LEN);
         let mut used = vec![0; entry.capacity.div_ceil(64) as usize].into_boxed_slice();
-        for (i, word) in bitmap.chunks_exact(8).enumerate() {
-            let mut le = [0; 8];
-            le.copy_from_slice(word);
-            let word = u64::from_le_bytes(le);
-            let valid = valid_bits(entry.capacity, i);
-            if word & !valid != 0 {
+        let mut taken = 0;
+        for (i, word) in bitmap.chunks_exact(8).map(le).enumerate() {
+            if word & !valid_bits(entry.capacity, i) != 0 {
                 return Err(FormatError::Field {
                     field: "a segment's bitmap",
                     value: word,
@@ -213,22 +258,12 @@ impl Space {
             }
             if let Some(used) = used.get_mut(i) {
                 *used = word;
+                taken += word.count_ones();
             }
         }
-        let taken: u32 = used.iter().map(|word| word.count_ones()).sum();
-        self.live_objects += u64::from(taken);
-        self.live_bytes += u64::from(taken) * u64::from(entry.object_size);
-        self.heap_end = self.heap_end.max(entry.offset + entry.length);
-        let free = entry.capacity - taken;
-        self.views.push(view(media, &entry));
-        let sum = self.sum_of(number, media);
-        self.segments.push(Some(Segment {
-            entry,
-            used,
-            free,
-            sum,
-        }));
-        if free > 0 {
+        segment.used = Some(used);
+        segment.free = entry.capacity - taken;
+        if segment.free > 0 {
             self.partial
                 .entry((entry.type_id, entry.object_size))
                 .or_default()
@@ -237,7 +272,23 @@ impl Space {
         if taken == 0 {
             self.empty.insert((entry.length, number));
         }
+        self.live_objects += u64::from(taken);
+        self.live_bytes += u64::from(taken) * u64::from(entry.object_size);
         Ok(())
+    }
+
+    /// Reads the bitmaps of up to `count` segments more; whether there may be others left.
+    pub(super) fn know_more(
+        &mut self,
+        media: &dyn Media,
+        count: usize,
+    ) -> Result<bool, FormatError> {
+        let end = self.segments.len().min(self.known_to.saturating_add(count));
+        while self.known_to < end {
+            self.know(self.known_to as u32, media)?;
+            self.known_to += 1;
+        }
+        Ok(end < self.segments.len())
     }
 
     /// Whether segment `number`'s checksum in the file holds.
@@ -384,19 +435,30 @@ impl Space {
             self.heap_end_before = self.heap_end;
         }
         let size = object_size(type_id, size) as u32;
-        let number = match self.with_room(type_id, size) {
-            Some(number) => number,
-            None => self.add_segment(type_id, size, media, set, grow)?,
+        let number = loop {
+            if let Some(number) = self.with_room(type_id, size) {
+                break number;
+            }
+            // There may be room in one that nobody has looked at.
+            if !self.know_more(media, SEGMENTS_PER_CHUNK as usize)? {
+                match self.with_room(type_id, size) {
+                    Some(number) => break number,
+                    None => break self.add_segment(type_id, size, media, set, grow)?,
+                }
+            }
         };
         let Some(segment) = &mut self.segments[number as usize] else {
             unreachable!("a segment just found")
         };
+        let Some(used) = &mut segment.used else {
+            unreachable!("just made known")
+        };
         let mut word = 0;
-        while segment.used[word] == valid_bits(segment.entry.capacity, word) {
+        while used[word] == valid_bits(segment.entry.capacity, word) {
             word += 1;
         }
-        let bit = segment.used[word].trailing_ones();
-        segment.used[word] |= 1 << bit;
+        let bit = used[word].trailing_ones();
+        used[word] |= 1 << bit;
         if segment.free == segment.entry.capacity {
             self.empty.remove(&(segment.entry.length, number));
         }
@@ -567,8 +629,17 @@ impl Space {
             };
             let wanted = end.max(self.length + growth).next_multiple_of(PAGE);
             let length = wanted.min(limit & !(PAGE - 1)).max(end);
-            grow(media, length)?;
-            self.length = length;
+            self.length = match grow(media, length) {
+                // Where there is no room for more, what is needed may fit all the same.
+                Err(RegionError::Grow { .. }) if end < length => {
+                    grow(media, end)?;
+                    end
+                }
+                grown => {
+                    grown?;
+                    length
+                }
+            };
         }
         self.heap_end = end;
         Ok(())
@@ -680,7 +751,10 @@ impl Space {
         let Some(segment) = &mut self.segments[number as usize] else {
             unreachable!("an object is in a segment")
         };
-        segment.used[usize::from(object.index()) / 64] &= !(1 << (object.index() % 64));
+        let Some(used) = &mut segment.used else {
+            unreachable!("known since it was taken or freed")
+        };
+        used[usize::from(object.index()) / 64] &= !(1 << (object.index() % 64));
         segment.free += 1;
         if segment.free == 1 {
             let class = (segment.entry.type_id, segment.entry.object_size);
@@ -690,6 +764,12 @@ impl Space {
             self.empty.insert((segment.entry.length, number));
         }
     }
+}
+
+fn le(word: &[u8]) -> u64 {
+    let mut le = [0; 8];
+    le.copy_from_slice(word);
+    u64::from_le_bytes(le)
 }
 
 const NO_VIEW: SegmentView = SegmentView {
@@ -703,7 +783,7 @@ fn new_segment(entry: SegmentEntry) -> Segment {
     let used = vec![0; entry.capacity.div_ceil(64) as usize].into_boxed_slice();
     Segment {
         entry,
-        used,
+        used: Some(used),
         free: entry.capacity,
         sum: Sum::None,
     }
