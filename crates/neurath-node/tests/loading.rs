@@ -19,7 +19,7 @@ use std::{
 
 use neurath_abi::{InfoKey, LogLevel, MessageKind, Ref, RegionOps, RegionSlot, Status, Token};
 use neurath_node::loader::{
-    Batch, Event, Function, Host, Invocation, Library, LoadError, RegionSource, Services,
+    self, Batch, Event, Function, Host, Invocation, Library, LoadError, RegionSource, Services,
     Unloading, retained,
 };
 
@@ -503,4 +503,24 @@ fn serving_a_message_allocates_nothing() {
     }
     assert_eq!(ALLOCATIONS.get(), before);
     assert_eq!(library.close(), Unloading::Unloaded);
+}
+
+#[test]
+fn what_a_file_says_is_what_the_loaded_library_says() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = copy(&dir, |_| {});
+    let bytes = fs::read(&path).unwrap();
+    let described = loader::describe(&path, &bytes).unwrap();
+    assert!(!described.migrations.is_empty() && !described.schema.is_empty());
+    let library = Library::open(&path).unwrap();
+    assert_eq!(*library.description(), described);
+    library.close();
+    // Cut short or changed anywhere, it is refused or read, and nothing else.
+    for at in (0..bytes.len()).step_by(bytes.len() / 400 + 1) {
+        let _ = loader::describe(&path, &bytes[..at]);
+        let mut changed = bytes.clone();
+        changed[at] ^= 0xff;
+        let _ = loader::describe(&path, &changed);
+    }
 }

@@ -1,6 +1,7 @@
 //! A node: one process, one directory, one release at a time.
 
 mod core;
+mod planning;
 mod requests;
 mod snapshot;
 mod start;

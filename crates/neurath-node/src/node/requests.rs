@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use neurath_manifest::{PurgeKind, Relup, Step};
-use neurath_plan::{Catalogue, Lints, Plan};
+use neurath_manifest::{PurgeKind, Step};
+use neurath_plan::{Lints, Plan};
 use semver::Version;
 
 use super::core::Core;
+use super::planning::{Found, plan};
 use crate::catalog::{ReleaseId, State};
-use crate::facts;
 use crate::fault;
 use crate::journal::{Kind, Verdict};
 use crate::protocol::{Outcome, Planned, Progress, Response, Upgraded, code};
 use crate::release::ReleasePackage;
-use crate::upgrade::{Goal, Upgrade, UpgradeError, Way, steps};
+use crate::upgrade::{Goal, Upgrade, UpgradeError, Way};
 
 /// Why a request cannot be met, with the exit code for it.
 pub(super) struct Refusal {
@@ -50,112 +50,6 @@ impl From<UpgradeError> for Refusal {
     }
 }
 
-/// The plan from the current release to another. On the way back lints are only reported: nothing but an error may
-/// stand in its way.
-pub(super) fn plan(core: &Core, to: &ReleasePackage, lints: Lints) -> Result<Plan, Refusal> {
-    let from = core.package.release();
-    let target = to.release();
-    let mut catalogue = Catalogue::new();
-    for package in [&*core.package, to] {
-        add(&mut catalogue, package);
-    }
-    for name in to.components().keys() {
-        let versions = [&*core.package, to].map(|package| package.component(name));
-        if let [Some(old), Some(new)] = versions
-            && old.version != new.version
-        {
-            for package in [&*core.package, to] {
-                add_facts(&mut catalogue, package, name)?;
-            }
-        }
-    }
-    let planned = neurath_plan::plan_with(
-        &catalogue,
-        (&from.name, &from.version),
-        (&target.name, &target.version),
-        lints,
-    );
-    let planned = planned.map_err(|problems| Refusal::new(code::LINT, problems.render()))?;
-    for finding in &planned.findings {
-        tracing::warn!("{}", finding.render());
-    }
-    let mut plan = planned.plan;
-    // The reviewed script is what counts, where there is one.
-    let newer = if target.version >= from.version {
-        to
-    } else {
-        &core.package
-    };
-    let reviewed = newer
-        .relup()
-        .and_then(|relup| script(relup, from.version.clone(), target.version.clone()))
-        .filter(|script| *script != plan.steps);
-    if let Some(script) = reviewed {
-        let found = neurath_plan::prove(&catalogue, from, target, &script);
-        if !found.is_empty() {
-            return Err(Refusal::new(code::LINT, found.render()));
-        }
-        plan.steps = script;
-    }
-    if let Some(text) = steps::refusal(&plan.steps) {
-        return Err(Refusal::new(code::LINT, text));
-    }
-    Ok(plan)
-}
-
-/// Adds what the library of a package says of its state.
-fn add_facts(
-    catalogue: &mut Catalogue,
-    package: &ReleasePackage,
-    name: &str,
-) -> Result<(), Refusal> {
-    let Some(component) = package.component(name) else {
-        return Ok(());
-    };
-    let refused = |text: String| Refusal::new(code::LINT, text);
-    let bytes = package
-        .library_bytes(name)
-        .map_err(|error| refused(error.to_string()))?;
-    let file = package.dir().join(name);
-    // A file that is no component is refused when it is to be loaded, and that is recorded.
-    if let Err(error) = facts::add(catalogue, (name, &component.version), &file, &bytes) {
-        tracing::warn!(component = name, %error, "nothing is known of the state");
-    }
-    Ok(())
-}
-
-/// The script of a relup between two versions.
-fn script(relup: &Relup, from: Version, to: Version) -> Option<Vec<Step>> {
-    let entry = if to >= from {
-        relup.up_from(&from)
-    } else {
-        relup.down_to(&to)
-    };
-    Some(entry?.steps().cloned().collect())
-}
-
-fn add(catalogue: &mut Catalogue, package: &ReleasePackage) {
-    let hash = |file: &str| {
-        let text = package.text(file).unwrap_or_default();
-        blake3::hash(text.as_bytes()).to_hex().to_string()
-    };
-    let release = package.release();
-    let place = (release.name.as_str(), &release.version);
-    catalogue.add_release(place, release.clone(), &hash("release.toml"));
-    for (name, component) in package.components() {
-        let place = (name.as_str(), &component.version);
-        if catalogue.component(place.0, place.1).is_some() {
-            continue;
-        }
-        let file = format!("components/{name}-{}.toml", component.version);
-        catalogue.add_component(place, component.clone(), &hash(&file));
-        if let Some(appup) = package.appup(name) {
-            let file = format!("appups/{name}-{}.appup.toml", component.version);
-            catalogue.add_appup(place, appup.clone(), &hash(&file));
-        }
-    }
-}
-
 /// A plan as the client is shown it.
 fn shown(core: &Core, plan: &Plan, to: &ReleasePackage) -> Planned {
     Planned {
@@ -188,7 +82,7 @@ fn target(core: &Core, release: &ReleaseId) -> Result<Arc<ReleasePackage>, Refus
 /// Says what an upgrade would do.
 pub(super) fn planned(core: &Core, release: &ReleaseId) -> Result<Outcome, Refusal> {
     let to = target(core, release)?;
-    let plan = plan(core, &to, Lints::Enforce)?;
+    let Found { plan, .. } = plan(core, &to, Lints::Enforce)?;
     Ok(Outcome::Planned(shown(core, &plan, &to)))
 }
 
@@ -206,7 +100,7 @@ pub(super) fn apply(
         let text = format!("{current} is not confirmed yet; confirm it or go back first");
         return Err(Refusal::new(code::BUSY, text));
     }
-    let plan = plan(core, &package, Lints::Enforce)?;
+    let Found { plan, between } = plan(core, &package, Lints::Enforce)?;
     let id = plan.id();
     if let Some(reviewed) = plan_id.filter(|reviewed| *reviewed != id) {
         return Err(Refusal::new(
@@ -219,6 +113,7 @@ pub(super) fn apply(
     }
     let goal = Goal {
         package,
+        between,
         steps: plan.steps,
         plan_id: id,
         operation: operation(core, "apply"),
@@ -264,15 +159,16 @@ pub(super) fn rollback(
     };
     let package = core.open_package(&previous.release)?;
     let operation = operation(core, "rollback");
-    let (steps, plan_id, way) = if lose_writes {
+    let (steps, plan_id, way, between) = if lose_writes {
         let steps = steps_back(core, &package);
         (
             steps,
             format!("back-with-loss-{}", previous.plan_id),
             Way::BackWithLoss(previous.regions),
+            Vec::new(),
         )
     } else {
-        let plan = plan(core, &package, Lints::Report).map_err(|refusal| {
+        let found = plan(core, &package, Lints::Report).map_err(|refusal| {
             Refusal::new(
                 refusal.code,
                 format!(
@@ -282,11 +178,12 @@ pub(super) fn rollback(
                 ),
             )
         })?;
-        let id = plan.id();
-        (plan.steps, id, Way::Back)
+        let id = found.plan.id();
+        (found.plan.steps, id, Way::Back, found.between)
     };
     let goal = Goal {
         package,
+        between,
         steps,
         plan_id,
         operation,

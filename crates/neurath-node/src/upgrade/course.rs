@@ -17,22 +17,10 @@ impl Upgrade<'_> {
     pub(super) fn newcomer(
         &mut self,
         component: &str,
-        version: &str,
         library: Arc<Library>,
     ) -> Result<Part, UpgradeError> {
-        let mut part = Part {
-            component: component.to_owned(),
-            version: version.to_owned(),
-            at: None,
-            config: config_json(&self.goal.package, component)?,
-            entry: None,
-            state: NewState::Kept,
-            conversions: Vec::new(),
-            course: Course::Ready,
-            terminated: false,
-            started: None,
-            library,
-        };
+        let config = config_json(&self.goal.package, component)?;
+        let mut part = Part::new(component, None, library, config);
         let starts = |step: &neurath_manifest::Step| match step {
             neurath_manifest::Step::Start { components } => {
                 components.iter().any(|name| name == component)
@@ -124,19 +112,8 @@ impl Upgrade<'_> {
         } else {
             config
         };
-        self.parts.push(Part {
-            component: component.to_owned(),
-            version: library.description().version.clone(),
-            at: Some(at),
-            config,
-            entry: None,
-            state: NewState::Kept,
-            conversions: Vec::new(),
-            course: Course::Ready,
-            terminated: false,
-            started: None,
-            library,
-        });
+        self.parts
+            .push(Part::new(component, Some(at), library, config));
         let last = self.parts.len() - 1;
         Ok(&mut self.parts[last])
     }

@@ -5,6 +5,7 @@
 //! version's library stays open and its region untouched. From the flip on, the new release
 //! is the current one, whatever happens.
 
+mod chain;
 mod command;
 mod course;
 mod error;
@@ -34,7 +35,8 @@ use crate::protocol::{Progress, StepTime, Upgraded};
 use crate::release::ReleasePackage;
 use crate::shard::{Seat, Taken};
 use crate::worker::Worker;
-use part::{Course, NewState, Part, plan_conversion};
+use chain::{Ends, Later};
+use part::{Course, NewState, Part};
 
 /// How long messages may wait if the appup does not say otherwise.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -50,11 +52,21 @@ const SHORT_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Goal {
     pub(crate) package: Arc<ReleasePackage>,
+    /// Releases between, whose libraries have conversions that are needed.
+    pub(crate) between: Vec<Arc<ReleasePackage>>,
     pub(crate) steps: Vec<Step>,
     pub(crate) plan_id: String,
     pub(crate) operation: String,
     pub(crate) who: String,
     pub(crate) way: Way,
+}
+
+impl Goal {
+    /// Whether the release it leads to has the component in another version.
+    fn has_other(&self, component: &str, version: &str) -> bool {
+        let named = self.package.component(component);
+        named.is_some_and(|named| named.version.to_string() != version)
+    }
 }
 
 /// Which way it leads.
@@ -74,6 +86,8 @@ pub(crate) struct Upgrade<'a> {
     goal: &'a Goal,
     progress: &'a mut dyn FnMut(Progress),
     parts: Vec<Part>,
+    /// Libraries of versions between, which only convert.
+    between: Vec<Arc<Library>>,
     /// The shard while it stands still.
     taken: Option<Taken>,
     /// Since when messages wait.
@@ -104,6 +118,7 @@ impl<'a> Upgrade<'a> {
             goal,
             progress,
             parts: Vec::new(),
+            between: Vec::new(),
             taken,
             stopped: None,
             pause: PAUSE,
@@ -342,6 +357,9 @@ impl<'a> Upgrade<'a> {
     /// Step 1: loads the new version beside the old one.
     fn load_object_code(&mut self, component: &str, version: &str) -> Result<(), UpgradeError> {
         let goal = self.goal;
+        if goal.has_other(component, version) {
+            return self.open_between(component, version);
+        }
         let library = self.core.open_library(&goal.package, component, version)?;
         fault::point("upgrade.library-open");
         let name = component.to_owned();
@@ -358,24 +376,21 @@ impl<'a> Upgrade<'a> {
             ))
         })?;
         let Some((at, old, schema, source)) = seen else {
-            let part = self.newcomer(component, version, library)?;
+            let part = self.newcomer(component, library)?;
             self.parts.push(part);
             return Ok(());
         };
-        let planned = plan_conversion(component, &schema, &old, &library)?;
-        let mut part = Part {
-            component: component.to_owned(),
-            version: version.to_owned(),
-            at: Some(at),
-            config: config_json(&goal.package, component)?,
-            entry: None,
-            state: NewState::Kept,
-            conversions: Vec::new(),
-            course: Course::Ready,
-            terminated: false,
-            started: None,
-            library,
+        let ends = Ends {
+            component,
+            old: &old,
+            new: &library,
+            between: &self.between,
         };
+        let hops = chain::hops(&goal.steps, component);
+        let mut links = ends.links(&schema, hops)?.into_iter();
+        let first = links.next();
+        let config = config_json(&goal.package, component)?;
+        let mut part = Part::new(component, Some(at), library, config);
         if let Way::BackWithLoss(regions) = &goal.way {
             if let Some(before) = regions.iter().find(|entry| entry.component == component) {
                 let now = self.core.catalog.state().region(component, before.instance);
@@ -386,19 +401,28 @@ impl<'a> Upgrade<'a> {
                         part.library.description().fingerprint,
                     )?));
                     part.entry = Some(before.clone());
-                } else if planned.is_some() {
+                } else if first.is_some() {
                     let what = format!("the state of `{component}` before is not there any more");
                     return Err(UpgradeError::Script(what));
                 }
             }
-        } else if let Some((plan, conversions)) = planned {
-            let generation = self.core.next_generation();
+        } else if let Some(first) = first {
             let instance = 0;
-            let file = region_file_name(component, instance, generation)?;
-            let path = self.core.directory.region_file(&file)?;
             let options = self.core.region_options(&goal.package, component)?;
-            part.conversions = conversions;
-            part.prepare(plan, &source, &path, &options)?;
+            let mut generation = self.core.next_generation();
+            let mut file = region_file_name(component, instance, generation)?;
+            let mut path = self.core.directory.region_file(&file)?;
+            part.prepare(first, &source, &path, &options)?;
+            for link in links {
+                generation = self.core.next_generation();
+                file = region_file_name(component, instance, generation)?;
+                path = self.core.directory.region_file(&file)?;
+                part.later.push(Later {
+                    link,
+                    path: path.clone(),
+                    options: options.clone(),
+                });
+            }
             fault::point("upgrade.region-prepared");
             part.entry = Some(RegionEntry {
                 component: component.to_owned(),
@@ -410,6 +434,25 @@ impl<'a> Upgrade<'a> {
             });
         }
         self.parts.push(part);
+        Ok(())
+    }
+
+    /// Opens the library of a version between: of it only the conversions are called.
+    fn open_between(&mut self, component: &str, version: &str) -> Result<(), UpgradeError> {
+        let goal = self.goal;
+        let has = |package: &&Arc<ReleasePackage>| {
+            let found = package.component(component);
+            found.is_some_and(|found| found.version.to_string() == version)
+        };
+        let package = goal.between.iter().find(has).ok_or_else(|| {
+            UpgradeError::Script(format!(
+                "no release of this node has `{component} {version}`, whose code_change is needed: \
+                 install one"
+            ))
+        })?;
+        let library = self.core.open_library(package, component, version)?;
+        fault::point("upgrade.library-open");
+        self.between.push(library);
         Ok(())
     }
 
@@ -560,6 +603,17 @@ impl<'a> Upgrade<'a> {
             }
         }
         drop(in_use);
+        // The way back needs those of versions between as well.
+        for library in self.between.drain(..) {
+            if !self
+                .core
+                .warm
+                .iter()
+                .any(|warm| Arc::ptr_eq(warm, &library))
+            {
+                old.push(library);
+            }
+        }
         if self.goal.way == Way::Forward {
             self.core.warm.append(&mut old);
             return (Vec::new(), self.core.retained());
@@ -616,7 +670,8 @@ impl<'a> Upgrade<'a> {
                 }
             }
         }
-        let libraries = self.parts.drain(..).map(|part| part.library).collect();
+        let parts = self.parts.drain(..).map(|part| part.library);
+        let libraries = parts.chain(self.between.drain(..)).collect();
         if let Err(error) = self.resume() {
             trouble.push(error.to_string());
         }

@@ -1,12 +1,13 @@
 //! What an upgrade holds of one component: the new library, and the new state in the making.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use neurath_pmem::migrate::{Building, Conversion, MigrateError, MigrationPlan, Row};
+use neurath_pmem::migrate::{Building, MigrateError, Row, Source};
 use neurath_pmem::region::{Region, RegionOptions};
-use neurath_pmem::schema::{SchemaDesc, hex};
 
+use super::chain::{Later, Link};
 use super::error::UpgradeError;
 use crate::catalog::RegionEntry;
 use crate::loader::{Batch, Library};
@@ -33,8 +34,13 @@ pub(super) struct Part {
     pub(super) entry: Option<RegionEntry>,
     /// The new generation in the making.
     pub(super) state: NewState,
-    /// Where each conversion of the plan is.
+    /// Where each conversion of the first link is, and its table.
     pub(super) conversions: Vec<Place>,
+    pub(super) extra: Option<String>,
+    /// The file of the generation that the first link makes.
+    pub(super) path: Option<PathBuf>,
+    /// The links after it, if the state goes through versions between.
+    pub(super) later: Vec<Later>,
     /// What the script makes of the instance.
     pub(super) course: Course,
     /// Whether the old version was terminated.
@@ -71,55 +77,32 @@ pub(super) enum NewState {
     Lost,
 }
 
-/// Plans the conversion of a region's state for a library; `None` if nothing changes.
-pub(super) fn plan_conversion(
-    component: &str,
-    region_schema: &[u8],
-    old: &Arc<Library>,
-    new: &Arc<Library>,
-) -> Result<Option<(MigrationPlan, Vec<Place>)>, UpgradeError> {
-    let version = new.description().version.clone();
-    let decode = |bytes: &[u8]| {
-        SchemaDesc::decode(bytes).map_err(|error| UpgradeError::Schema {
+impl Part {
+    /// A component of which nothing is done yet.
+    pub(super) fn new(
+        component: &str,
+        at: Option<usize>,
+        library: Arc<Library>,
+        config: String,
+    ) -> Part {
+        Part {
             component: component.to_owned(),
-            text: error.to_string(),
-        })
-    };
-    let (from, to) = (decode(region_schema)?, decode(&new.description().schema)?);
-    if to.fingerprint != new.description().fingerprint {
-        return Err(UpgradeError::Schema {
-            component: component.to_owned(),
-            text: format!("its fingerprint is not {}", hex(to.fingerprint)),
-        });
-    }
-    if from.fingerprint == to.fingerprint {
-        return Ok(None);
-    }
-    // The newer of the two libraries knows the way, there and back.
-    let mut places = Vec::new();
-    let mut known: Vec<Conversion> = Vec::new();
-    for library in [new, old] {
-        for (index, migration) in library.description().migrations.iter().enumerate() {
-            let conversion = Conversion {
-                from: migration.from,
-                to: migration.to,
-            };
-            if !known.contains(&conversion) {
-                known.push(conversion);
-                places.push((library.clone(), index));
-            }
+            version: library.description().version.clone(),
+            at,
+            library,
+            config,
+            entry: None,
+            state: NewState::Kept,
+            conversions: Vec::new(),
+            extra: None,
+            path: None,
+            later: Vec::new(),
+            course: Course::Ready,
+            terminated: false,
+            started: None,
         }
     }
-    let plan =
-        MigrationPlan::new(&from, &to, &known).map_err(|source| UpgradeError::Uncovered {
-            component: component.to_owned(),
-            version,
-            source,
-        })?;
-    Ok(Some((plan, places)))
-}
 
-impl Part {
     /// Runs `code_change` over the whole state, on a throwaway thread.
     pub(super) fn convert(
         &mut self,
@@ -139,33 +122,29 @@ impl Part {
         let (component, version) = (self.component.clone(), self.version.clone());
         let source = old.source();
         let conversions = self.conversions.clone();
+        let first = self.extra.clone().unwrap_or_else(|| extra.clone());
+        let (later, first_path) = (std::mem::take(&mut self.later), self.path.take());
         let worked = worker.run("code_change", deadline, move || {
-            let convert = |index: usize, row: Row<'_>| {
-                let (library, number) = &conversions[index];
-                let Row {
-                    old,
-                    old_stride,
-                    new,
-                    new_stride,
-                    count,
-                    live,
-                    extra,
-                    now_ms,
-                } = row;
-                let batch = Batch {
-                    old,
-                    old_stride,
-                    new,
-                    new_stride,
-                    count,
-                    live,
-                    extra,
-                    now_ms,
-                };
-                library.convert(*number, batch).map_err(|error| error.text)
-            };
-            building.fill(&source, &extra, now_ms(), &convert)?;
-            building.finish()
+            fill(&mut building, &source, &conversions, &first)?;
+            let mut region = building.finish()?;
+            let mut file = first_path;
+            for Later {
+                link,
+                path,
+                options,
+            } in later
+            {
+                let source = region.source();
+                let mut next = link.plan.prepare(&source, &path, &options, &link.schema)?;
+                let extra = link.extra.as_deref().unwrap_or(&extra);
+                fill(&mut next, &source, &link.conversions, extra)?;
+                region = next.finish()?;
+                // What stays is removed with the other orphans.
+                drop(std::fs::remove_file(
+                    std::mem::replace(&mut file, Some(path)).unwrap_or_default(),
+                ));
+            }
+            Ok(region)
         });
         match worked {
             Ok(Ok(region)) => {
@@ -185,22 +164,58 @@ impl Part {
         }
     }
 
-    /// Makes the new generation's file ready, while the old version still serves.
+    /// Makes the first new generation's file ready, while the old version still serves.
     pub(super) fn prepare(
         &mut self,
-        plan: MigrationPlan,
-        source: &neurath_pmem::migrate::Source,
+        link: Link,
+        source: &Source,
         path: &std::path::Path,
         options: &RegionOptions,
     ) -> Result<(), UpgradeError> {
-        let schema = self.library.description().schema.clone();
-        let building = plan.prepare(source, path, options, &schema);
+        let building = link.plan.prepare(source, path, options, &link.schema);
         let building = building.map_err(|source: MigrateError| UpgradeError::Convert {
             component: self.component.clone(),
             version: self.version.clone(),
             source,
         })?;
+        self.conversions = link.conversions;
+        self.extra = link.extra;
+        self.path = Some(path.to_owned());
         self.state = NewState::Prepared(building);
         Ok(())
     }
+}
+
+/// Converts every object by the functions of the libraries.
+fn fill(
+    building: &mut Building,
+    source: &Source,
+    conversions: &[Place],
+    extra: &str,
+) -> Result<(), MigrateError> {
+    let convert = |index: usize, row: Row<'_>| {
+        let (library, number) = &conversions[index];
+        let Row {
+            old,
+            old_stride,
+            new,
+            new_stride,
+            count,
+            live,
+            extra,
+            now_ms,
+        } = row;
+        let batch = Batch {
+            old,
+            old_stride,
+            new,
+            new_stride,
+            count,
+            live,
+            extra,
+            now_ms,
+        };
+        library.convert(*number, batch).map_err(|error| error.text)
+    };
+    building.fill(source, extra, now_ms(), &convert)
 }

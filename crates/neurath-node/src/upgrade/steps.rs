@@ -15,7 +15,9 @@ pub(crate) fn missing(step: &Step) -> Option<String> {
             ..
         } => Some("`strategy = \"incremental\"`".into()),
         Step::CodeChange { via: Some(_), .. } => Some("`via`".into()),
-        Step::CodeChange { hops, .. } if !hops.is_empty() => Some("`hops`".into()),
+        Step::CodeChange { hops, .. } if hops.iter().any(|hop| hop.via.is_some()) => {
+            Some("`via`".into())
+        }
         Step::LoadObjectCode { .. }
         | Step::PointOfNoReturn
         | Step::Suspend { .. }
