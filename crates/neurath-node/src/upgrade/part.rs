@@ -140,9 +140,9 @@ impl Part {
                 fill(&mut next, &source, &link.conversions, extra)?;
                 region = next.finish()?;
                 // What stays is removed with the other orphans.
-                drop(std::fs::remove_file(
-                    std::mem::replace(&mut file, Some(path)).unwrap_or_default(),
-                ));
+                if let Some(before) = file.replace(path) {
+                    drop(std::fs::remove_file(before));
+                }
             }
             Ok(region)
         });
