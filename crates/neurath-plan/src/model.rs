@@ -5,11 +5,13 @@
 //! recorded can be replayed on it. The model knows one commit: the first `resume` or `start` after the point of no return
 //! makes the new release the current one, so everything must have changed by then.
 
+mod commit;
+mod state;
+
 use crate::catalogue::Catalogue;
 use crate::codes;
-use crate::schema::ComponentFacts;
 use crate::sides::Sides;
-use neurath_manifest::{ApplyTarget, Component, Release, StartType, Step};
+use neurath_manifest::{ApplyTarget, Release, ReleaseComponent, StartType, Step};
 use semver::Version;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -65,10 +67,12 @@ pub struct Model<'a> {
 impl<'a> Model<'a> {
     /// A node that runs the release `from`, and is to run the release `to`.
     pub fn new(catalogue: &'a Catalogue, from: &'a Release, to: &'a Release) -> Self {
-        let parts = from.components.iter().map(|part| {
+        // Of one that is not started at all, nothing is there.
+        let there = |part: &&ReleaseComponent| part.start != StartType::None;
+        let parts = from.components.iter().filter(there).map(|part| {
             let runs = part.start.runs();
             let state = Part {
-                code: (part.start != StartType::None).then(|| part.version.clone()),
+                code: Some(part.version.clone()),
                 state: runs.then(|| part.version.clone()),
                 activity: if runs {
                     Activity::Running
@@ -404,306 +408,22 @@ impl<'a> Model<'a> {
     }
 
     fn purge(&mut self, name: &str, version: &Version, faults: &mut Vec<Fault>) {
-        if self.code(name) == Some(version) {
-            faults.push(fault(
+        if self.code(name) != Some(version) {
+            return;
+        }
+        let wanted = self.sides.new_one(name);
+        let unused = wanted.is_some_and(|part| part.start == StartType::None);
+        match self.activity(name) {
+            // Nothing of it is used in the release that is wanted.
+            Activity::Stopped if unused => {
+                self.parts.remove(name);
+            }
+            _ => faults.push(fault(
                 codes::MISPLACED,
                 format!("{name} {version} is what runs"),
                 "purge the old version, after the new one was loaded",
-            ));
+            )),
         }
-    }
-
-    fn facts(&self, name: &str, version: &Version) -> Option<&'a ComponentFacts> {
-        self.catalogue.facts(name, version)
-    }
-
-    /// Whether two versions have the same state, as far as is known.
-    fn same_state(&self, name: &str, one: &Version, other: &Version) -> bool {
-        one == other
-            || match (self.facts(name, one), self.facts(name, other)) {
-                (Some(one), Some(other)) => one.state.fingerprint == other.state.fingerprint,
-                _ => false,
-            }
-    }
-
-    fn code_change(
-        &mut self,
-        name: &str,
-        (from, to): (&Version, &Version),
-        hops: &[(&Version, &Version, Option<&String>)],
-        faults: &mut Vec<Fault>,
-    ) {
-        if self.activity(name) == Activity::Running {
-            faults.push(fault(
-                codes::NOT_SUSPENDED,
-                format!("{name} is not suspended"),
-                "suspend it before, and resume it after",
-            ));
-        }
-        self.not_committed(name, faults);
-        self.wanted(name, to, faults);
-        let held = self.parts.get(name).and_then(|part| part.state.clone());
-        if held.as_ref() != Some(from) {
-            let (message, help) = if held.as_ref() == Some(to) {
-                (
-                    format!("the state of {name} was changed before"),
-                    "remove one of the two",
-                )
-            } else {
-                (
-                    format!("the state there is not that of {name} {from}"),
-                    "name the version that the release it starts from has",
-                )
-            };
-            faults.push(fault(codes::MISPLACED, message, help));
-        }
-        let mut at = from.clone();
-        for (hop_from, hop_to, via) in hops {
-            if !self.continues(name, &at, hop_from, hops.len() > 1) {
-                faults.push(fault(
-                    codes::MISPLACED,
-                    format!(
-                        "the hop from {hop_from} does not begin where the one before ends, at {at}"
-                    ),
-                    "give the hops in order, each from where the last one ends",
-                ));
-            }
-            let newer = hop_from.max(hop_to);
-            let open = via.is_some()
-                || self.ready.contains(&(name.to_string(), (*newer).clone()))
-                || self
-                    .sides
-                    .old(name)
-                    .is_some_and(|part| part.version == **newer);
-            if !open {
-                faults.push(fault(
-                    codes::MISPLACED,
-                    format!("{name} {newer}, whose library has the conversion, was not made ready"),
-                    "add a load_object_code of it before the point of no return",
-                ));
-            }
-            at = (*hop_to).clone();
-        }
-        if !self.continues(name, &at, to, hops.len() > 1) {
-            faults.push(fault(
-                codes::MISPLACED,
-                format!("the last hop ends at {at}, and not at {to}"),
-                "add the hops that are missing",
-            ));
-        }
-        if let Some(part) = self.part(name) {
-            part.state = Some(to.clone());
-        }
-    }
-
-    /// Whether a hop from `next` can follow one that ends at `at`: versions between may leave the state as it is.
-    fn continues(&self, name: &str, at: &Version, next: &Version, several: bool) -> bool {
-        at == next
-            || self.same_state(name, at, next)
-            || (several && (self.facts(name, at).is_none() || self.facts(name, next).is_none()))
-    }
-
-    fn reset(&mut self, components: &[String], faults: &mut Vec<Fault>) {
-        for name in components {
-            self.stands_still(name, faults);
-            self.not_committed(name, faults);
-            let code = self.code(name).cloned();
-            if let Some(part) = self.part(name) {
-                part.state = code;
-            }
-        }
-    }
-
-    /// Resumes or starts; the first of both is the commit.
-    fn serve(&mut self, components: &[String], before: Activity, faults: &mut Vec<Fault>) {
-        if self.past_the_point && !self.committed {
-            self.together(faults);
-            self.committed = true;
-        }
-        let mut serving: Vec<&'a str> = Vec::new();
-        for name in components {
-            let Some((key, activity)) = self
-                .parts
-                .get_key_value(name.as_str())
-                .map(|(key, part)| (*key, part.activity))
-            else {
-                faults.push(fault(
-                    codes::MISPLACED,
-                    format!("{name} has no code to run"),
-                    "load it first",
-                ));
-                continue;
-            };
-            if activity != before {
-                let (message, help) = match (before, activity) {
-                    (Activity::Suspended, _) => (
-                        format!("{name} is not suspended"),
-                        "suspend it first, and resume it once",
-                    ),
-                    (_, Activity::Suspended) => {
-                        (format!("{name} is suspended, not stopped"), "resume it")
-                    }
-                    _ => (
-                        format!("{name} runs already"),
-                        "stop it first, and start it once",
-                    ),
-                };
-                faults.push(fault(codes::MISPLACED, message, help));
-                continue;
-            }
-            serving.push(key);
-            if let Some(part) = self.part(name) {
-                part.activity = Activity::Running;
-                if part.state.is_none() {
-                    // A new component makes itself a new, empty state.
-                    part.state = part.code.clone();
-                }
-            }
-        }
-        for name in serving {
-            self.fits(name, faults);
-        }
-    }
-
-    /// Everything has changed before anything serves again.
-    fn together(&self, faults: &mut Vec<Fault>) {
-        for part in &self.sides.to.components {
-            let wanted = (part.start != StartType::None).then_some(&part.version);
-            if self.code(&part.name) != wanted && part.start != StartType::None {
-                let now = self
-                    .code(&part.name)
-                    .map_or("not there".into(), |version| format!("still {version}"));
-                faults.push(fault(
-                    codes::NOT_TOGETHER,
-                    format!(
-                        "{} is {now}, and this is the commit of {} {}",
-                        part.name, self.sides.to.name, self.sides.to.version
-                    ),
-                    "load everything before the first resume or start",
-                ));
-            }
-        }
-        for part in &self.sides.from.components {
-            if self.sides.new_one(&part.name).is_none()
-                && self.parts.contains_key(part.name.as_str())
-            {
-                faults.push(fault(
-                    codes::NOT_TOGETHER,
-                    format!("{} is still there, and this is the commit", part.name),
-                    "stop and remove it before the first resume or start",
-                ));
-            }
-        }
-    }
-
-    fn manifest(&self, name: &str) -> Option<&'a Component> {
-        let version = self.code(name)?;
-        self.catalogue.component(name, version)
-    }
-
-    /// What serves now fits to what serves beside it. What stands still exchanges no message, and is not looked at.
-    fn fits(&mut self, name: &'a str, faults: &mut Vec<Fault>) {
-        let dependants = self.dependants.get(name).cloned().unwrap_or_default();
-        let mut found = Vec::new();
-        for one in std::iter::once(name).chain(dependants) {
-            let Some(component) = self.manifest(one) else {
-                continue;
-            };
-            if self.activity(one) != Activity::Running {
-                continue;
-            }
-            for dependency in &component.depends_on {
-                let other = dependency.component.as_str();
-                if (one != name && other != name) || self.activity(other) != Activity::Running {
-                    continue;
-                }
-                if let Some(version) = self.code(other)
-                    && !dependency.requirement.matches(version)
-                {
-                    let message = format!(
-                        "{one} {} runs beside {other} {version}, but needs {}",
-                        component.version, dependency.requirement
-                    );
-                    found.push(((one, other), message));
-                }
-            }
-        }
-        for (pair, message) in found {
-            if self.mixed.insert(pair) {
-                faults.push(fault(
-                    codes::MIXED_VERSIONS,
-                    message,
-                    "change both under one suspension: resume them in one step",
-                ));
-            }
-        }
-    }
-
-    /// Says what is wrong with where the script has led.
-    pub fn end(&self) -> Vec<Fault> {
-        let mut faults = Vec::new();
-        let mut say = |code: &'static str, message: String, help: String| {
-            faults.push(Fault {
-                code,
-                message,
-                help,
-            })
-        };
-        if !self.past_the_point {
-            say(
-                codes::MISPLACED,
-                "the script has no point of no return".into(),
-                "add { point_of_no_return = true } after the load_object_code steps".into(),
-            );
-        }
-        let left = |activity: Activity| -> Vec<&str> {
-            let parts = self.parts.iter();
-            parts
-                .filter(|(name, part)| part.activity == activity && self.sides.will_run(name))
-                .map(|(name, _)| *name)
-                .collect()
-        };
-        for (activity, word, help) in [
-            (Activity::Suspended, "suspended", "resume them at the end"),
-            (Activity::Stopped, "stopped", "start them at the end"),
-        ] {
-            let names = left(activity);
-            if !names.is_empty() {
-                let message = format!("the script leaves {} {word}", names.join(", "));
-                say(codes::MISPLACED, message, help.into());
-            }
-        }
-        let (to, version) = (&self.sides.to.name, &self.sides.to.version);
-        for part in &self.sides.to.components {
-            let name = &part.name;
-            match (self.code(name), part.start) {
-                (_, StartType::None) => {}
-                (Some(found), _) if *found == part.version => {}
-                (Some(found), _) => say(
-                    codes::WRONG_END,
-                    format!(
-                        "the script ends with {name} {found}, but {to} {version} has {}",
-                        part.version
-                    ),
-                    format!("load {name} {}", part.version),
-                ),
-                (None, _) => say(
-                    codes::WRONG_END,
-                    format!("the script ends without {name}, which {to} {version} has"),
-                    format!("load {name} {}, and start it", part.version),
-                ),
-            }
-        }
-        for name in self.parts.keys() {
-            if self.sides.new_one(name).is_none() {
-                say(
-                    codes::WRONG_END,
-                    format!("the script ends with {name}, which {to} {version} has not"),
-                    format!("stop and remove {name}"),
-                );
-            }
-        }
-        faults
     }
 }
 

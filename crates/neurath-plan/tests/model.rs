@@ -32,6 +32,18 @@ struct Project {
     timeouts: Vec<Option<u8>>,
     applies: Vec<bool>,
     order: Vec<usize>,
+    /// How each is started, in the old release and in the new one.
+    starts: Vec<(&'static str, &'static str)>,
+}
+
+fn start() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        8 => Just("permanent"),
+        1 => Just("transient"),
+        1 => Just("temporary"),
+        1 => Just("load"),
+        1 => Just("none"),
+    ]
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -58,15 +70,19 @@ fn project() -> impl Strategy<Value = Project> {
             prop::collection::vec(prop::option::of(1_u8..3), count),
             prop::collection::vec(prop::bool::weighted(0.15), count),
             Just((0..count).collect::<Vec<_>>()).prop_shuffle(),
+            prop::collection::vec((start(), start()), count),
         )
-            .prop_map(|(fates, needs, wishes, timeouts, applies, order)| Project {
-                fates,
-                needs,
-                wishes,
-                timeouts,
-                applies,
-                order,
-            })
+            .prop_map(
+                |(fates, needs, wishes, timeouts, applies, order, starts)| Project {
+                    fates,
+                    needs,
+                    wishes,
+                    timeouts,
+                    applies,
+                    order,
+                    starts,
+                },
+            )
     })
 }
 
@@ -131,9 +147,19 @@ impl Project {
             if self.fates[number] == Fate::Hops {
                 files.push(with("1.1.0", Vec::new()));
             }
-            for (ver, parts) in [(old, &mut old_parts), (new, &mut new_parts)] {
+            let (old_start, mut new_start) = self.starts[number];
+            if old == new {
+                // With the same version nothing is done.
+                new_start = old_start;
+            }
+            for (ver, start, parts) in [
+                (old, old_start, &mut old_parts),
+                (new, new_start, &mut new_parts),
+            ] {
                 if let Some(ver) = ver {
-                    parts.push_str(&format!("{name} = {{ version = \"{ver}\" }}\n"));
+                    parts.push_str(&format!(
+                        "{name} = {{ version = \"{ver}\", start = \"{start}\" }}\n"
+                    ));
                 }
             }
             files.extend(self.appups(number));
@@ -289,7 +315,12 @@ fn planned(catalogue: &Catalogue, up: bool) -> Option<Plan> {
 fn essence(catalogue: &Catalogue, parts: &Parts) -> Vec<(String, String, String, Activity)> {
     let essence = parts.iter().map(|(name, part)| {
         let code = part.code.as_ref().map(ToString::to_string);
-        let state = part.state.as_ref().map(|ver| {
+        // A region that nothing uses stays as it is.
+        let used = part
+            .state
+            .as_ref()
+            .filter(|_| part.activity == Activity::Running);
+        let state = used.map(|ver| {
             let facts = catalogue.facts(name, ver).expect("facts");
             facts.state.fingerprint.clone()
         });
