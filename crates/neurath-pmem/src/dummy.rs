@@ -83,10 +83,15 @@ impl Handle {
     }
 
     pub(crate) fn show(&self, segments: &[SegmentView], root: Ref) {
+        self.show_segments(segments);
+        self.with(|slot| slot.root = root);
+    }
+
+    /// Tells where the segments are, the root being as it was.
+    pub(crate) fn show_segments(&self, segments: &[SegmentView]) {
         self.with(|slot| {
             slot.segments = segments.as_ptr();
             slot.segment_count = segments.len() as u64;
-            slot.root = root;
         });
     }
 

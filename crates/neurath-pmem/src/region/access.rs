@@ -7,6 +7,7 @@ use super::error::RegionError;
 use super::format::{self, RECORD_MAX};
 use super::media::Media;
 use super::space::object_size;
+use super::write_set::LINE;
 
 impl<M: Media> Inner<M> {
     pub(super) fn alloc(&mut self, type_id: u64, size: u64) -> Result<Ref, RegionError> {
@@ -32,7 +33,9 @@ impl<M: Media> Inner<M> {
             |media: &mut M, length| Self::grow(media, superblock, superblock_slot, header, length);
         let object = space.alloc(type_id, size, media, set, &mut grow)?;
         self.mark_dirty(object, 0, object_size(type_id, size));
-        self.refresh_handle();
+        if let Some(handle) = &self.handle {
+            handle.show_segments(self.space.views());
+        }
         Ok(object)
     }
 
@@ -88,22 +91,44 @@ impl<M: Media> Inner<M> {
         }
         let sum = u64::from(self.space.sum_holds(object));
         self.check_record_len(len / 8 + sum)?;
-        let mut changed = false;
-        for (i, word) in bytes.chunks_exact(8).enumerate() {
-            let mut le = [0; 8];
-            le.copy_from_slice(word);
-            let (at, value) = (place + offset + i as u64 * 8, u64::from_le_bytes(le));
-            if self.set.word(at).unwrap_or_else(|| self.media.word(at)) != value {
-                self.set.set_word(at, value);
-                changed = true;
-            }
-        }
+        let changed = self.set_words(place + offset, bytes);
         // What stays as it was can still be read where it is.
         if changed {
             self.space.touch(object.segment() as u32, &mut self.set);
             self.mark_dirty(object, offset, len);
         }
         Ok(())
+    }
+
+    /// Sets the words that differ from what the transaction sees at `at`; whether any did.
+    fn set_words(&mut self, at: u64, bytes: &[u8]) -> bool {
+        let (new, _) = bytes.as_chunks::<8>();
+        let (old, _) = self.media.bytes(at, bytes.len() as u64).as_chunks::<8>();
+        let set = &mut self.set;
+        let before = set.words().len();
+        let mut changed = false;
+        let (mut at, mut known, mut line) = (at, false, u64::MAX);
+        for (new, old) in new.iter().zip(old) {
+            if at / LINE != line {
+                line = at / LINE;
+                known = set.may_hold_line(at);
+            }
+            // A line that has no word to be set yet, as most have not, is compared with what
+            // is mapped and nothing else.
+            if !known {
+                if new != old {
+                    set.add_word(at, u64::from_le_bytes(*new));
+                }
+            } else {
+                let new = u64::from_le_bytes(*new);
+                if set.word(at).unwrap_or(u64::from_le_bytes(*old)) != new {
+                    set.set_word(at, new);
+                    changed = true;
+                }
+            }
+            at += 8;
+        }
+        changed || set.words().len() > before
     }
 
     pub(super) fn read(

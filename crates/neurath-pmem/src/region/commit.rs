@@ -1,8 +1,6 @@
 //! The end of a transaction: one record, one fence, then the words at their places; or
 //! nothing at all.
 
-use xxhash_rust::xxh3::Xxh3;
-
 use super::Inner;
 use super::ablation::{Without, without};
 use super::error::RegionError;
@@ -10,6 +8,15 @@ use super::format::{
     self, LOG_AT, LOG_LEN, RECORD_ALIGN, RECORD_HEADER_LEN, RECORD_MAX, RecordHeader,
 };
 use super::media::Media;
+
+/// Adds a pair of a record: a place and its word, or a new object and its length.
+#[inline]
+fn push_pair(record: &mut Vec<u8>, first: u64, second: u64) {
+    let mut pair = [0; 16];
+    pair[..8].copy_from_slice(&first.to_le_bytes());
+    pair[8..].copy_from_slice(&second.to_le_bytes());
+    record.extend_from_slice(&pair);
+}
 
 impl<M: Media> Inner<M> {
     pub(super) fn commit(&mut self) -> Result<bool, RegionError> {
@@ -23,17 +30,17 @@ impl<M: Media> Inner<M> {
         }
         let seed = self.header.seed();
         self.record.clear();
-        self.record.resize(RECORD_HEADER_LEN as usize, 0);
+        self.record
+            .extend_from_slice(&[0; RECORD_HEADER_LEN as usize]);
         let mut words = 0;
         for &(offset, value) in self.set.words() {
             if self.media.word(offset) != value {
-                self.record.extend_from_slice(&offset.to_le_bytes());
-                self.record.extend_from_slice(&value.to_le_bytes());
+                push_pair(&mut self.record, offset, value);
                 words += 1;
             }
         }
         // The root's word was added unchecked. A longer record would not be found again.
-        let needed = format::record_len(words.into(), self.set.live_fresh().count() as u64);
+        let needed = format::record_len(words.into(), self.set.live_fresh_count() as u64);
         if needed > RECORD_MAX {
             return Err(RegionError::TooLarge {
                 needed,
@@ -45,30 +52,21 @@ impl<M: Media> Inner<M> {
         }
         // New objects go to their places: nothing refers to them yet.
         let mut fresh = 0;
-        let mut hasher = None;
         for object in self.set.live_fresh() {
             let bytes = self.set.fresh_bytes(object);
             self.media.store(object.offset, bytes);
-            hasher
-                .get_or_insert_with(|| Xxh3::with_seed(seed))
-                .update(bytes);
-            self.record.extend_from_slice(&object.offset.to_le_bytes());
-            self.record.extend_from_slice(&object.len.to_le_bytes());
+            push_pair(&mut self.record, object.offset, object.len);
             fresh += 1;
         }
         if words == 0 && fresh == 0 {
             self.abort();
             return Ok(false);
         }
-        let fresh_hash = match hasher {
-            Some(hasher) => hasher.digest(),
-            None => Xxh3::with_seed(seed).digest(),
-        };
         let header = RecordHeader {
             sequence: self.sequence + 1,
             words,
             fresh,
-            fresh_hash,
+            fresh_hash: self.set.fresh_hash(seed),
         };
         let (head, payload) = self.record.split_at_mut(RECORD_HEADER_LEN as usize);
         head.copy_from_slice(&header.encode(payload, seed));

@@ -301,7 +301,8 @@ impl<M: Media> Region<M> {
         if self.inner().handle.is_none() {
             self.attach(&Handle::new());
         }
-        let Some(handle) = self.inner().handle.clone() else {
+        // Stays as long as the region keeps its handle, which it does meanwhile.
+        let Some(slot) = self.inner().handle.as_ref().map(Handle::slot) else {
             unreachable!("just attached")
         };
         // A panic must leave the state as an error does.
@@ -313,7 +314,7 @@ impl<M: Media> Region<M> {
         }
         let guard = Abort(self);
         // SAFETY: the slot is attached to this region, which is not used meanwhile.
-        let result = change(&mut unsafe { Tx::new(handle.slot()) })?;
+        let result = change(&mut unsafe { Tx::new(slot) })?;
         guard.0.commit()?;
         Ok(result)
     }

@@ -3,6 +3,7 @@
 //! change with the transaction that allocates or frees.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use neurath_abi::{Ref, SegmentView};
 
@@ -42,6 +43,8 @@ struct Segment {
     used: Option<Box<[u64]>>,
     /// How many can.
     free: u32,
+    /// The words of `used` before this one have no place left.
+    full: usize,
     sum: Sum,
 }
 
@@ -65,13 +68,36 @@ enum Step {
     Chunk,
 }
 
+/// Hashes a type's id and a size: asked for with each new object. Ids are hashes already.
+#[derive(Default)]
+struct ClassHasher(u64);
+
+impl Hasher for ClassHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(26) ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(value.into());
+    }
+
+    fn finish(&self) -> u64 {
+        // The table takes the lowest bits and the highest ones.
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
 /// The allocator of one region.
 #[derive(Debug)]
 pub(super) struct Space {
     segments: Vec<Option<Segment>>,
     views: Vec<SegmentView>,
     /// Segments that may have free places, by type and size. Checked when used.
-    partial: HashMap<(u64, u32), Vec<u32>>,
+    partial: HashMap<(u64, u32), Vec<u32>, BuildHasherDefault<ClassHasher>>,
     /// The bitmaps of the segments before this one have been read.
     known_to: usize,
     /// Segments without any object, by length.
@@ -124,7 +150,7 @@ impl Space {
         let mut space = Space {
             segments: vec![None],
             views: vec![NO_VIEW],
-            partial: HashMap::new(),
+            partial: HashMap::default(),
             known_to: 1,
             empty: BTreeSet::new(),
             chunks: Vec::new(),
@@ -230,6 +256,7 @@ impl Space {
                 entry,
                 used: None,
                 free: 0,
+                full: 0,
                 sum,
             }));
         }
@@ -394,29 +421,29 @@ impl Space {
     }
 
     /// The live object that `object` refers to: its place in the file and its size.
+    #[inline]
     pub(super) fn find(
         &self,
         object: Ref,
         type_id: u64,
-        media: &dyn Media,
+        media: &impl Media,
         set: &WriteSet,
     ) -> Result<(u64, u64), RegionError> {
-        let bad = RegionError::BadRef {
+        let bad = || RegionError::BadRef {
             segment: object.segment(),
             index: object.index(),
         };
-        let segment = usize::try_from(object.segment())
-            .ok()
-            .and_then(|number| self.segments.get(number)?.as_ref());
-        let Some(Segment { entry, .. }) = segment else {
-            return Err(bad);
+        let number = usize::try_from(object.segment()).unwrap_or(usize::MAX);
+        let Some(Some(segment)) = self.segments.get(number) else {
+            return Err(bad());
         };
+        let entry = &segment.entry;
         if entry.type_id != type_id || u32::from(object.index()) >= entry.capacity {
-            return Err(bad);
+            return Err(bad());
         }
         let (word, bit) = self.bit(object);
         if set.word(word).unwrap_or_else(|| media.word(word)) & bit == 0 {
-            return Err(bad);
+            return Err(bad());
         }
         let size = u64::from(entry.object_size);
         Ok((entry.offset + u64::from(object.index()) * size, size))
@@ -453,10 +480,11 @@ impl Space {
         let Some(used) = &mut segment.used else {
             unreachable!("just made known")
         };
-        let mut word = 0;
+        let mut word = segment.full;
         while used[word] == valid_bits(segment.entry.capacity, word) {
             word += 1;
         }
+        segment.full = word;
         let bit = used[word].trailing_ones();
         used[word] |= 1 << bit;
         if segment.free == segment.entry.capacity {
@@ -661,7 +689,11 @@ impl Space {
 
     /// The transaction is committed as `sequence`.
     pub(super) fn committed(&mut self, sequence: u64, media: &impl Media) {
-        // Both keep their room for the next transaction.
+        let nothing = self.steps.is_empty() && self.ends.is_empty() && self.freed.is_empty();
+        if nothing && self.quarantine.is_empty() {
+            return;
+        }
+        // All keep their room for the next transaction.
         let mut steps = std::mem::take(&mut self.steps);
         for step in steps.drain(..) {
             if let Step::Reserved(object) = step {
@@ -754,7 +786,9 @@ impl Space {
         let Some(used) = &mut segment.used else {
             unreachable!("known since it was taken or freed")
         };
-        used[usize::from(object.index()) / 64] &= !(1 << (object.index() % 64));
+        let word = usize::from(object.index()) / 64;
+        used[word] &= !(1 << (object.index() % 64));
+        segment.full = segment.full.min(word);
         segment.free += 1;
         if segment.free == 1 {
             let class = (segment.entry.type_id, segment.entry.object_size);
@@ -785,6 +819,7 @@ fn new_segment(entry: SegmentEntry) -> Segment {
         entry,
         used: Some(used),
         free: entry.capacity,
+        full: 0,
         sum: Sum::None,
     }
 }
