@@ -525,6 +525,32 @@ pub enum Fuzz {
     /// A case fails if it panics, takes more than 5 seconds or 512 MiB, is refused without a word,
     /// or if the order of the files changes its plan. Exits with 1 if any case failed.
     Manifests(FuzzManifests),
+    /// Read, check, describe, open and use regions and schemas that are damaged, also with
+    /// checksums that hold.
+    ///
+    /// A case fails if it panics, takes more than 5 seconds or 512 MiB, is refused without a word,
+    /// or gives what cannot be. Exits with 1 if any case failed.
+    Regions(FuzzRegions),
+}
+
+/// `neurath fuzz regions`
+#[derive(Debug, Clone, Args)]
+pub struct FuzzRegions {
+    /// For how long.
+    #[arg(long, default_value_t = 10.0, value_name = "N", value_parser = long_seconds)]
+    pub seconds: f64,
+    /// How many cases, in place of a time.
+    #[arg(long, value_name = "N", conflicts_with = "seconds")]
+    pub cases: Option<u64>,
+    /// What the cases are made from: the same seed, the same cases.
+    #[arg(long, default_value_t = 1, value_name = "S", value_parser = number)]
+    pub seed: u64,
+    /// Try one case alone, as a failure names it.
+    #[arg(long, value_name = "SEED:CASE", value_parser = case, conflicts_with_all = ["seconds", "cases", "seed"])]
+    pub replay: Option<(u64, u64)>,
+    /// Under valgrind, which sees every access out of bounds: some fifty times slower.
+    #[arg(long)]
+    pub valgrind: bool,
 }
 
 /// `neurath fuzz manifests`

@@ -1,7 +1,8 @@
-//! The short form of `neurath fuzz manifests`.
+//! The short forms of `neurath fuzz manifests` and `neurath fuzz regions`.
 
 use neurath_cli::fuzz::manifests::{Corpus, case};
-use neurath_cli::fuzz::{Until, run};
+use neurath_cli::fuzz::{Until, Verdict, run};
+use neurath_pmem::fuzz as regions;
 use std::path::Path;
 
 const SEED: u64 = 1;
@@ -18,5 +19,21 @@ fn damaged_manifests_and_made_up_projects_are_borne() {
     );
     assert_eq!(outcome.failures, 0, "{:#?}", outcome.first_failures);
     assert!(outcome.accepted > 200, "{outcome:?}");
+    assert!(outcome.refused > 200, "{outcome:?}");
+}
+
+#[test]
+fn damaged_regions_and_schemas_are_borne() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let corpus = regions::Corpus::new(folder.path()).expect("the corpus");
+    let case = |number| {
+        regions::case(&corpus, SEED, number).map(|taken| match taken {
+            true => Verdict::Accepted,
+            false => Verdict::Refused,
+        })
+    };
+    let outcome = run(SEED, Until::Cases(600), case, &|_| {});
+    assert_eq!(outcome.failures, 0, "{:#?}", outcome.first_failures);
+    assert!(outcome.accepted > 60, "{outcome:?}");
     assert!(outcome.refused > 200, "{outcome:?}");
 }

@@ -17,6 +17,8 @@ extern crate self as neurath_pmem;
 pub mod campaign;
 pub mod collections;
 mod dummy;
+#[cfg(any(test, feature = "campaign"))]
+pub mod fuzz;
 pub mod inspect;
 pub mod migrate;
 pub mod region;

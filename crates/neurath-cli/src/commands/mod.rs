@@ -34,6 +34,7 @@ pub fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
         Command::Bench(Bench::Regions(regions)) => bench_regions::run(&regions, output),
         Command::Bench(Bench::Plan(plan)) => bench_plan::run(&plan, output),
         Command::Crash(Crash::Regions(regions)) => crash::run(&regions, output),
+        Command::Fuzz(Fuzz::Regions(regions)) => fuzz::regions(&regions, output),
         Command::Fuzz(Fuzz::Manifests(manifests)) => fuzz::manifests(&manifests, output),
     }
 }

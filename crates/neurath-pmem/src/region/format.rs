@@ -84,7 +84,7 @@ pub const FEATURES: u64 = SEGMENT_SUMS;
 const HEADER_LEN: usize = 512;
 const ENDIAN: u64 = 0x0102_0304_0506_0708;
 
-fn get<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+pub(crate) fn get<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&bytes[at..at + N]);
     out
