@@ -566,6 +566,18 @@ fn the_work_of_an_operation_depends_on_the_depth_alone() {
                 ..Work::default()
             },
         );
+        let range = most(&mut region, 0..entries.min(2000), |state, tx, n| {
+            let from = u64::from(n);
+            state
+                .vector
+                .range(tx, from..from + 10, |_, _, _| Ok::<_, TxError>(()))
+                .map(drop)
+        });
+        let limit = Work {
+            reads: 10 + 2 * (4 + levels),
+            ..Work::default()
+        };
+        all("vector range of 10", range, limit);
         let pop = most(&mut region, 0..entries, |state, tx, _| {
             state.vector.pop(tx).map(drop)
         });
@@ -589,6 +601,29 @@ fn the_work_of_an_operation_depends_on_the_depth_alone() {
         });
         // The first page of the table is 512 words, written by nobody.
         all("map insert", insert, map);
+        // A bucket's page, and of each node of its chain the hash and the next one.
+        let chain = 2 * 14;
+        let get = most(&mut region, 0..entries.min(20_000), |state, tx, n| {
+            assert_eq!(state.hashed.get(tx, &n)?, Some(n));
+            Ok(())
+        });
+        let limit = Work {
+            reads: 4 + levels + chain,
+            ..Work::default()
+        };
+        all("map get", get, limit);
+        let mut cursor = 0;
+        let scan = most(&mut region, 0..2000, |state, tx, _| {
+            cursor = state
+                .hashed
+                .scan(tx, cursor, 10, |_, _| Ok::<_, TxError>(()))?;
+            Ok(())
+        });
+        let limit = Work {
+            reads: 10 * (1 + levels) + 3 * chain,
+            ..Work::default()
+        };
+        all("map scan of 10 buckets", scan, limit);
         let remove = most(&mut region, 0..entries, |state, tx, n| {
             state.hashed.remove(tx, &n).map(drop)
         });
@@ -614,6 +649,34 @@ fn the_work_of_an_operation_depends_on_the_depth_alone() {
             region.stats().live_objects
         );
     }
+}
+
+#[test]
+fn bytes_are_one_block_at_any_length() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut region = create(&dir.path().join("region"));
+    for len in [0usize, 1, 19, 20, 21, 100, 4096, 100_000] {
+        let bytes = vec![7; len];
+        let work = with(&mut region, |_, tx| {
+            work::take();
+            let stored = Bytes::new(tx, &bytes)?;
+            let made = work::take();
+            assert_eq!(stored.get(tx)?, bytes);
+            let got = work::take();
+            stored.free_owned(tx)?;
+            Ok((made, got, work::take()))
+        });
+        let (made, got, freed) = work.unwrap();
+        let block = u64::from(len > 20);
+        assert_eq!((made.made, freed.freed), (block, block), "{len}");
+        assert!(
+            made.words <= block * (len as u64).div_ceil(8),
+            "{len}: {made:?}"
+        );
+        assert_eq!((made.reads, got), (0, Work::default()), "{len}");
+        assert_eq!((freed.reads, freed.words, freed.made), (0, 0, 0), "{len}");
+    }
+    assert_eq!(region.stats().live_objects, 1);
 }
 
 #[test]
