@@ -141,18 +141,12 @@ fn difference(relup: &Relup, entry: &RelupEntry, planned: &Plan) -> Diagnostic {
         planned.from,
         planned.to
     );
-    let mut left = written.clone();
-    let same_steps = written.len() == planned.steps.len()
-        && planned
-            .steps
-            .iter()
-            .all(|step| match left.iter().position(|other| *other == step) {
-                Some(found) => {
-                    left.swap_remove(found);
-                    true
-                }
-                None => false,
-            });
+    let sorted = |steps: &mut dyn Iterator<Item = &Step>| {
+        let mut lines: Vec<String> = steps.map(ToString::to_string).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let same_steps = sorted(&mut written.iter().copied()) == sorted(&mut planned.steps.iter());
     let label = match planned.steps.get(at) {
         Some(step) => format!("the planner has {step} here"),
         None => "the planner's script ends before this".to_string(),

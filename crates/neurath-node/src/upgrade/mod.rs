@@ -39,7 +39,7 @@ use chain::{Ends, Later};
 use part::{Course, NewState, Part};
 
 /// How long messages may wait if the appup does not say otherwise.
-const PAUSE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = neurath_plan::PAUSE;
 /// How long the event loop has to come to a message boundary.
 const SUSPEND: Duration = Duration::from_secs(5);
 /// How long an old version may take over its clean-up.

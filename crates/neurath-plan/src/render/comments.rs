@@ -5,7 +5,7 @@ use crate::plan::Direction;
 use neurath_manifest::scalar::format_duration;
 use neurath_manifest::{Relup, RelupEntry, ScriptComments, Step, Strategy};
 use semver::Version;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// The relup as a file, commented. The same relup gives the same text, byte for byte.
 pub fn relup_to_toml(relup: &Relup) -> String {
@@ -60,10 +60,15 @@ fn head(steps: &[&Step], direction: Direction, from: &Version, to: &Version) -> 
 
 /// A comment before each step that begins something.
 fn of_steps(steps: &[&Step], direction: Direction) -> Vec<Option<String>> {
-    let converted: HashSet<&str> = steps
+    let converted: HashMap<&str, (usize, Strategy)> = steps
         .iter()
         .filter_map(|step| match step {
-            Step::CodeChange { component, .. } => Some(component.as_str()),
+            Step::CodeChange {
+                component,
+                hops,
+                strategy,
+                ..
+            } => Some((component.as_str(), (hops.len(), *strategy))),
             _ => None,
         })
         .collect();
@@ -73,9 +78,11 @@ fn of_steps(steps: &[&Step], direction: Direction) -> Vec<Option<String>> {
     for step in steps {
         let verb = step.verb();
         comments.push(match step {
-            Step::Load { component, .. } | Step::CodeChange { component, .. } => begun
-                .insert(component)
-                .then(|| component_comment(component, &converted, steps, direction)),
+            Step::Load { component, .. } | Step::CodeChange { component, .. } => {
+                begun.insert(component).then(|| {
+                    component_comment(component, converted.get(component.as_str()), direction)
+                })
+            }
             _ if verb == before => None,
             step => block(step, direction),
         });
@@ -84,38 +91,26 @@ fn of_steps(steps: &[&Step], direction: Direction) -> Vec<Option<String>> {
     comments
 }
 
-/// What happens to one component.
+/// What happens to one component; `converted` has the hops and the strategy if its state changes.
 fn component_comment(
     component: &str,
-    converted: &HashSet<&str>,
-    steps: &[&Step],
+    converted: Option<&(usize, Strategy)>,
     direction: Direction,
 ) -> String {
-    if !converted.contains(component) {
+    let Some((hops, strategy)) = converted else {
         return format!("{component}: other code; its state stays as it is.");
-    }
-    let change = steps.iter().find_map(|step| match step {
-        Step::CodeChange {
-            component: own,
-            hops,
-            strategy,
-            ..
-        } if own == component => Some((hops, *strategy)),
-        _ => None,
-    });
+    };
     let mut text = match direction {
         Direction::Up => format!("{component}: the newer code, which then converts the state"),
         Direction::Down => format!(
             "{component}: the newer code knows the way back, so it converts the state before it goes"
         ),
     };
-    if let Some((hops, strategy)) = change {
-        if hops.len() > 1 {
-            text.push_str(&format!(", in {} hops", hops.len()));
-        }
-        if strategy == Strategy::Incremental {
-            text.push_str(", little by little while it serves");
-        }
+    if *hops > 1 {
+        text.push_str(&format!(", in {hops} hops"));
+    }
+    if *strategy == Strategy::Incremental {
+        text.push_str(", little by little while it serves");
     }
     text.push('.');
     text

@@ -6,6 +6,7 @@ use super::svg::{begin, escaped, text, width};
 use crate::plan::Plan;
 use neurath_manifest::Step;
 use neurath_manifest::scalar::format_duration;
+use semver::Version;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
@@ -85,8 +86,14 @@ pub(crate) fn plan(plan: &Plan) -> String {
         .enumerate()
         .map(|(at, lane)| (lane.component, at))
         .collect();
+    let last: HashMap<&str, Option<&Version>> = plan
+        .routes
+        .iter()
+        .map(|route| (route.component.as_str(), route.versions.last()))
+        .collect();
     for (at, lane) in lanes.iter().enumerate() {
-        draw_lane(&mut out, plan, &layout, at, lane);
+        let last = last.get(lane.component).copied().flatten();
+        draw_lane(&mut out, &layout, at, lane, last);
     }
     for (number, step) in plan.steps.iter().enumerate() {
         marks(&mut out, &layout, number, step, &by_name);
@@ -179,7 +186,13 @@ fn columns(out: &mut String, plan: &Plan, layout: &Layout) {
     }
 }
 
-fn draw_lane(out: &mut String, plan: &Plan, layout: &Layout, at: usize, lane: &Lane<'_>) {
+fn draw_lane(
+    out: &mut String,
+    layout: &Layout,
+    at: usize,
+    lane: &Lane<'_>,
+    last: Option<&Version>,
+) {
     let y = layout.bar(at);
     text(
         out,
@@ -189,18 +202,13 @@ fn draw_lane(out: &mut String, plan: &Plan, layout: &Layout, at: usize, lane: &L
         14,
         lane.component,
     );
-    let route = plan
-        .routes
-        .iter()
-        .find(|route| route.component == lane.component);
     for segment in &lane.segments {
         let a = segment.begun.map_or(layout.left, |step| layout.at(step));
         let b = segment.ended.map_or(layout.end(), |step| layout.at(step));
-        let class = match (&segment.version, route) {
+        let class = match (&segment.version, last) {
             _ if segment.serving == Serving::Absent => "gone",
-            (Some(version), Some(route)) if route.versions.last() == Some(version) => "new",
-            (Some(_), Some(_)) => "old",
-            (Some(_), None) => "new",
+            (Some(version), Some(last)) if last != version => "old",
+            (Some(_), _) => "new",
             (None, _) => "same",
         };
         let _ = writeln!(
