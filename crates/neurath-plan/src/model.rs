@@ -57,6 +57,8 @@ pub struct Model<'a> {
     /// Who depends on a component, in either release.
     dependants: HashMap<&'a str, Vec<&'a str>>,
     ready: BTreeSet<(String, Version)>,
+    /// What of that no release has, and no conversion has used yet.
+    spare: BTreeSet<(String, Version)>,
     steps: usize,
     past_the_point: bool,
     committed: bool,
@@ -99,6 +101,7 @@ impl<'a> Model<'a> {
             sides: Sides::new(from, to),
             dependants,
             ready: BTreeSet::new(),
+            spare: BTreeSet::new(),
             steps: 0,
             past_the_point: false,
             committed: false,
@@ -262,12 +265,17 @@ impl<'a> Model<'a> {
     }
 
     fn load_object_code(&mut self, name: &str, version: &Version, faults: &mut Vec<Fault>) {
+        let key = (name.to_string(), version.clone());
         // Beside the wanted version, a script may need the libraries of versions between, for their conversions.
         let wanted = self.sides.new_one(name).map(|part| &part.version);
-        if wanted != Some(version) && self.catalogue.component(name, version).is_none() {
-            self.wanted(name, version, faults);
+        if wanted != Some(version) {
+            if self.catalogue.component(name, version).is_some() {
+                self.spare.insert(key.clone());
+            } else {
+                self.wanted(name, version, faults);
+            }
         }
-        self.ready.insert((name.to_string(), version.clone()));
+        self.ready.insert(key);
     }
 
     /// The version is the one that the target release has.

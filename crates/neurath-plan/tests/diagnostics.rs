@@ -324,6 +324,10 @@ fn low_level_steps_that_cannot_stand_there() {
         ),
         ("{ load = \"store\", version = \"1.1.0\" }", "P019"),
         (
+            "{ load_object_code = \"store\", version = \"1.0.0\" },\n    { update = \"store\" }",
+            "P019",
+        ),
+        (
             "{ suspend = [\"store\"] },\n    { update = \"store\" }",
             "P019",
         ),

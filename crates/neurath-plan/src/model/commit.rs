@@ -152,6 +152,13 @@ impl<'a> Model<'a> {
                 "add { point_of_no_return = true } after the load_object_code steps".into(),
             );
         }
+        for (name, version) in &self.spare {
+            say(
+                codes::MISPLACED,
+                format!("{name} {version} is made ready, and nothing uses it"),
+                "name the version that the release has, or leave it out".into(),
+            );
+        }
         let left = |activity: Activity| -> Vec<&str> {
             let parts = self.parts.iter();
             parts

@@ -62,6 +62,12 @@ impl<'a> Model<'a> {
                 ));
             }
             let newer = hop_from.max(hop_to);
+            match via {
+                Some(via) => self.spare.retain(|(name, _)| name != *via),
+                None => {
+                    self.spare.remove(&(name.to_string(), (*newer).clone()));
+                }
+            }
             let open = via.is_some()
                 || self.ready.contains(&(name.to_string(), (*newer).clone()))
                 || self
