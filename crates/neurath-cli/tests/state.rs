@@ -19,12 +19,7 @@ const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
 
 /// A region; with an object that nothing refers to, if wanted.
 fn region(path: &Path, leak: bool) -> Region {
-    let options = RegionOptions {
-        component: "store".into(),
-        instance: 1,
-        initial: 0,
-        limit: 16 << 20,
-    };
+    let options = RegionOptions::new("store", 1, 16 << 20);
     let mut region = Region::create(path, &options, &SCHEMA).expect("made");
     let change = |tx: &mut Tx<'_>| -> anyhow::Result<P<State>> {
         let mut names = Map::EMPTY;

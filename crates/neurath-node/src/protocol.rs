@@ -234,6 +234,12 @@ pub struct ComponentStatus {
     pub state: String,
     /// Bytes of its region.
     pub region_bytes: u64,
+    /// What its commits survive: `process` or `power`.
+    #[serde(default)]
+    pub durability: String,
+    /// How that was decided: what was asked of the medium, and the answers, in order.
+    #[serde(default)]
+    pub detection: Vec<String>,
     /// Generation of its region.
     pub generation: u64,
 }

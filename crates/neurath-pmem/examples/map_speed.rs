@@ -66,10 +66,8 @@ fn main() -> Result<(), Failure> {
     let dir = arguments.next().unwrap_or_else(|| "/dev/shm".into());
     let path = std::path::Path::new(&dir).join(format!("map_speed.{}", std::process::id()));
     let options = RegionOptions {
-        component: "speed".into(),
-        instance: 0,
         initial: 256 << 20,
-        limit: 4 << 30,
+        ..RegionOptions::new("speed", 0, 4 << 30)
     };
     let mut region = Region::create(&path, &options, &SCHEMA).expect("a new region");
     // It is open; nobody needs its name.

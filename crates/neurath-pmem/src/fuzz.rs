@@ -123,6 +123,7 @@ fn filled(path: &Path, count: u64, close: bool) -> Result<Vec<u8>, Box<dyn std::
         instance: 0,
         initial: 2 << 20,
         limit: LIMIT,
+        durability: crate::region::Durability::Process,
     };
     let mut region = Region::create(path, &options, &SCHEMA)?;
     let root = region.transact(|tx| {
@@ -491,13 +492,14 @@ fn check(image: Vec<u8>, path: Option<&Path>) -> Result<bool, String> {
 fn open(path: &Path) -> Result<(), String> {
     for component in ["fuzz", "fixture"] {
         let instance = if component == "fuzz" { 0 } else { 3 };
-        let mut region = match Region::open(path, component, instance, None, LIMIT) {
-            Ok(region) => region,
-            Err(error) if error.to_string().is_empty() => {
-                return Err("refused without a word".into());
-            }
-            Err(_) => continue,
-        };
+        let mut region =
+            match Region::open(path, &RegionOptions::new(component, instance, LIMIT), None) {
+                Ok(region) => region,
+                Err(error) if error.to_string().is_empty() => {
+                    return Err("refused without a word".into());
+                }
+                Err(_) => continue,
+            };
         let root = P::<State>::from_ref(region.root());
         // Refused or done: either is right.
         let _ = region.transact(|tx| Ok::<_, Failure>(add(tx, root, 5)?));

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::region::format::{
-    self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, HEAP_AT, PAGE, ROOT_AT, RegionState,
+    self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, PAGE, ROOT_AT, RegionState,
     SEGMENTS_PER_CHUNK, SegmentEntry,
 };
 use crate::region::{
-    FormatError, Mapping, Media, OpenError, RAW, Region, RegionOptions, object_size,
+    FormatError, Mapping, Media, OpenError, RAW, Region, RegionError, RegionOptions, least_heap,
+    object_size,
 };
 use crate::schema::{FieldDesc, Fingerprint, KindDesc, SchemaDesc};
 
@@ -71,6 +72,9 @@ pub enum MigrateError {
     /// The new generation's file.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The new generation could not be made durable.
+    #[error(transparent)]
+    Region(#[from] RegionError),
     /// The old generation is damaged, or the new one would be.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -186,28 +190,31 @@ impl MigrationPlan {
         options: &RegionOptions,
         schema: &[u8],
     ) -> Result<Building, MigrateError> {
-        let (_, needed) = self.layout(&old.segments);
+        let (_, needed) = self.layout(&old.segments, least_heap(options));
         let initial = (needed + needed / 16 + (4 << 20)).max(options.initial);
         let options = RegionOptions {
             initial,
             ..options.clone()
         };
-        let mut region = Region::create(path, &options, schema)?;
-        region.mark(RegionState::Building);
-        region.building(|media| media.populate(0, needed.min(media.len())));
-        Ok(Building {
+        let mut region = Region::create_building(path, &options, schema)?;
+        let marked = region.mark(RegionState::Building);
+        region.building(|media, _| media.populate(0, needed.min(media.len())));
+        let building = Building {
             plan: self,
             region: Some(region),
             path: path.into(),
-        })
+            options,
+        };
+        marked.map_err(RegionError::Sync)?;
+        Ok(building)
     }
 
     /// Where each segment goes, and where the heap ends then.
-    fn layout(&self, old: &[(u32, SegmentEntry)]) -> (Vec<SegmentEntry>, u64) {
+    fn layout(&self, old: &[(u32, SegmentEntry)], heap: u64) -> (Vec<SegmentEntry>, u64) {
         let chunks = old
             .last()
             .map_or(1, |(last, _)| u64::from(*last) / SEGMENTS_PER_CHUNK + 1);
-        let mut at = HEAP_AT + chunks * CHUNK_LEN;
+        let mut at = heap + chunks * CHUNK_LEN;
         let mut entries = Vec::with_capacity(old.len());
         for (_, entry) in old {
             // Segments are numbered without gaps: a dropped one leaves an empty one.
@@ -448,6 +455,7 @@ pub struct Building {
     plan: MigrationPlan,
     region: Option<Region>,
     path: PathBuf,
+    options: RegionOptions,
 }
 
 impl Building {
@@ -476,7 +484,8 @@ impl Building {
                 return Err(FormatError::Field { field, value }.into());
             }
         }
-        let (entries, end) = plan.layout(segments);
+        let heap = region.heap_at();
+        let (entries, end) = plan.layout(segments, heap);
         let chunks = (entries.len() as u64 + 1)
             .div_ceil(SEGMENTS_PER_CHUNK)
             .max(1);
@@ -488,14 +497,12 @@ impl Building {
             .into());
         }
         region.grow_to(end)?;
-        region.building(|media| {
-            let seed = format::Header::parse(media.bytes(0, PAGE))?.seed();
-            media.zero(HEAP_AT, chunks * CHUNK_LEN);
+        region.building(|media, seed| {
+            media.zero(heap, chunks * CHUNK_LEN);
             for chunk in 0..chunks {
-                media.store_word(DIRECTORY_AT + chunk * 8, HEAP_AT + chunk * CHUNK_LEN);
+                media.store_word(DIRECTORY_AT + chunk * 8, heap + chunk * CHUNK_LEN);
             }
-            let chunk_of =
-                |number: u32| HEAP_AT + u64::from(number) / SEGMENTS_PER_CHUNK * CHUNK_LEN;
+            let chunk_of = |number: u32| heap + u64::from(number) / SEGMENTS_PER_CHUNK * CHUNK_LEN;
             for ((number, before), entry) in segments.iter().zip(&entries) {
                 let at = format::entry_at(chunk_of(*number), (*number).into());
                 for (i, word) in entry.encode((*number).into(), seed).into_iter().enumerate() {
@@ -519,7 +526,9 @@ impl Building {
             };
             filler.run(segments, &entries)?;
             media.store_word(ROOT_AT, old.root);
-            media.fence();
+            // The medium of a page-wise region is waited for when it is finished.
+            media.flush(0, end);
+            media.fence().map_err(RegionError::Sync)?;
             Ok::<(), MigrateError>(())
         })
     }
@@ -533,16 +542,11 @@ impl Building {
         let Some(region) = self.region.take() else {
             unreachable!("finished once")
         };
-        match region.reload() {
-            Ok(mut region) => {
-                region.mark(RegionState::Open);
-                Ok(region)
-            }
-            Err(error) => {
-                drop(std::fs::remove_file(&self.path));
-                Err(error.into())
-            }
+        let finished = region.finish_building(&self.path, &self.options);
+        if finished.is_err() {
+            drop(std::fs::remove_file(&self.path));
         }
+        Ok(finished?)
     }
 }
 

@@ -158,12 +158,7 @@ impl From<RegionError> for Failure {
 fn a_read_checks_what_is_there() {
     const SCHEMA: [u8; encoded_len(Painted::SCHEMA)] = encode(Painted::SCHEMA);
     let dir = tempfile::tempdir().expect("a directory");
-    let options = RegionOptions {
-        component: "test".into(),
-        instance: 0,
-        initial: 0,
-        limit: 16 << 20,
-    };
+    let options = RegionOptions::new("test", 0, 16 << 20);
     let mut region = Region::create(&dir.path().join("region"), &options, &SCHEMA).expect("made");
     let handle = Handle::new();
     region.attach(&handle);
@@ -213,12 +208,7 @@ fn types_that_refer_to_each_other_are_traced() {
     const SCHEMA: [u8; encoded_len(Entry::SCHEMA)] = encode(Entry::SCHEMA);
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("region");
-    let options = RegionOptions {
-        component: "test".into(),
-        instance: 0,
-        initial: 0,
-        limit: 16 << 20,
-    };
+    let options = RegionOptions::new("test", 0, 16 << 20);
     let mut region = Region::create(&path, &options, &SCHEMA).expect("made");
     let leaf = Entry {
         next: P::NULL,
@@ -245,7 +235,7 @@ fn types_that_refer_to_each_other_are_traced() {
     drop(region);
     let report = inspect::check_file(&path, inspect::Level::L2).expect("read");
     assert!(report.is_sound() && report.leaks.is_empty(), "{report:?}");
-    let mut region = Region::open(&path, "test", 0, None, 16 << 20).expect("opened");
+    let mut region = Region::open(&path, &options, None).expect("opened");
     region
         .transact(|tx| {
             tx.update(root, |root| root.sides = [P::NULL; 2])?;

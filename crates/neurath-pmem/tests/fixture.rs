@@ -4,11 +4,12 @@
 use std::path::Path;
 
 use neurath_pmem::inspect::{self, CheckOptions, DataLimits};
-use neurath_pmem::region::{Region, RegionError, RegionOptions};
+use neurath_pmem::region::{Durability, Region, RegionError, RegionOptions};
 use neurath_pmem::schema::{SchemaDesc, encode, encoded_len};
 use neurath_pmem::{Bytes, Handle, Map, P, Pmem, Tx, TxError};
 
 const FIXTURE: &str = include_str!("../fixtures/region-v1.hex");
+const JOURNAL: &str = include_str!("../fixtures/region-v1-journal.hex");
 const LIMIT: u64 = 16 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pmem)]
@@ -73,19 +74,30 @@ fn name(n: u32) -> Vec<u8> {
     format!("name {n} {}", "-".repeat(n as usize)).into_bytes()
 }
 
-/// Writes the fixture anew: for another format only, under another name.
+/// Writes a fixture anew: for another format only, under another name.
 #[test]
-#[ignore = "the fixture is there"]
+#[ignore = "the fixtures are there"]
 fn make_the_fixture() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("region");
+    let options = RegionOptions::new("fixture", 3, LIMIT);
+    make(&options, true, "region-v1.hex");
+}
+
+/// The same with a journal, left open: what is in the log is replayed.
+#[test]
+#[ignore = "the fixtures are there"]
+fn make_the_journal_fixture() {
     let options = RegionOptions {
-        component: "fixture".into(),
-        instance: 3,
-        initial: 0,
-        limit: LIMIT,
+        durability: Durability::Power,
+        ..RegionOptions::new("fixture", 3, 4 << 20)
     };
-    let mut region = Region::create(&path, &options, &SCHEMA).expect("made");
+    make(&options, false, "region-v1-journal.hex");
+}
+
+fn make(options: &RegionOptions, close: bool, file: &str) {
+    // Not where everything is memory: a journal is made on a disk only.
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let path = dir.path().join("region");
+    let mut region = Region::create(&path, options, &SCHEMA).expect("made");
     region.attach(&Handle::new());
     let root = region.transact(|tx| {
         let first = tx.alloc(&entry(0))?;
@@ -113,8 +125,16 @@ fn make_the_fixture() {
             Ok::<_, Failure>(tx.write(root, &state)?)
         });
         done.expect("committed");
+        if n == 11 {
+            region.make_durable().expect("durable");
+        }
     }
-    region.close().expect("closed");
+    if close {
+        region.close().expect("closed");
+    } else {
+        region.make_durable().expect("durable");
+        drop(region);
+    }
     let bytes = std::fs::read(&path).expect("read");
     let mut text = format!("length {}\n", bytes.len());
     for (line, bytes) in bytes.chunks(64).enumerate() {
@@ -123,12 +143,14 @@ fn make_the_fixture() {
             text.push_str(&format!("{} {hex}\n", line * 64));
         }
     }
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/region-v1.hex");
+    let target = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(file);
     std::fs::write(target, text).expect("written");
 }
 
-fn unpack() -> Vec<u8> {
-    let mut lines = FIXTURE.lines();
+fn unpack(fixture: &str) -> Vec<u8> {
+    let mut lines = fixture.lines();
     let length = lines
         .next()
         .and_then(|line| line.strip_prefix("length "))
@@ -161,23 +183,47 @@ fn check(tx: &mut Tx<'_>) -> Result<(), Failure> {
 
 #[test]
 fn a_region_of_format_1_checks_clean() {
-    let report = inspect::check(unpack(), CheckOptions::here());
+    let report = inspect::check(unpack(FIXTURE), CheckOptions::here());
     assert!(
         report.is_clean() && report.findings.is_empty(),
         "{report:#?}"
     );
-    let shown = inspect::inspect(unpack(), Some(DataLimits::default())).expect("read");
+    let shown = inspect::inspect(unpack(FIXTURE), Some(DataLimits::default())).expect("read");
     assert_eq!(shown.header.component, "fixture");
     assert!(inspect::schema_text(&shown.schema).contains("names: Map<Bytes, Bytes>, // at 0"));
 }
 
 #[test]
+fn a_region_with_a_journal_checks_sound() {
+    let report = inspect::check(unpack(JOURNAL), CheckOptions::here());
+    assert!(report.is_sound(), "{report:#?}");
+    assert_eq!(report.replayed, 26);
+    let shown = inspect::inspect(unpack(JOURNAL), Some(DataLimits::default())).expect("read");
+    assert_eq!(shown.header.component, "fixture");
+}
+
+#[test]
 fn a_region_of_format_1_is_read_and_changed() {
+    read_and_change(FIXTURE);
+}
+
+#[test]
+fn a_region_with_a_journal_is_read_and_changed() {
+    read_and_change(JOURNAL);
+}
+
+fn read_and_change(fixture: &str) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("region");
-    std::fs::write(&path, unpack()).expect("written");
+    std::fs::write(&path, unpack(fixture)).expect("written");
     // The types' descriptions have not changed either.
-    let open = || Region::open(&path, "fixture", 3, Some(State::FINGERPRINT), LIMIT);
+    let open = || {
+        Region::open(
+            &path,
+            &RegionOptions::new("fixture", 3, LIMIT),
+            Some(State::FINGERPRINT),
+        )
+    };
     let mut region = open().expect("opened");
     assert_eq!(region.schema(), SCHEMA);
     assert_eq!(
@@ -197,6 +243,7 @@ fn a_region_of_format_1_is_read_and_changed() {
         Ok::<_, Failure>(tx.write(root, &state)?)
     });
     done.expect("committed");
+    region.make_durable().expect("durable");
     drop(region);
     let mut region = open().expect("opened again");
     region.attach(&Handle::new());

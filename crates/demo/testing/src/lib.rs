@@ -43,12 +43,7 @@ pub struct Store {
 }
 
 fn options(limit: u64) -> RegionOptions {
-    RegionOptions {
-        component: "test".into(),
-        instance: 0,
-        initial: 0,
-        limit,
-    }
+    RegionOptions::new("test", 0, limit)
 }
 
 impl Store {

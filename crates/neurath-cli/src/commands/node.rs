@@ -145,6 +145,7 @@ fn shown(status: &Status) -> String {
         "version",
         "state",
         "region>",
+        "durability",
         "generation>",
     ]);
     for one in &status.components {
@@ -154,10 +155,22 @@ fn shown(status: &Status) -> String {
             one.version.clone(),
             one.state.clone(),
             numbers::bytes(one.region_bytes),
+            one.durability.clone(),
             one.generation.to_string(),
         ]);
     }
     let mut out = format!("{}\n{}", head.render(), components.render());
+    for one in status
+        .components
+        .iter()
+        .filter(|one| one.durability == "power")
+    {
+        let (name, steps) = (&one.component, one.detection.join("; "));
+        out.push_str(&format!(
+            "\nthe medium of {name}.{}: {steps}\n",
+            one.instance
+        ));
+    }
     for one in &status.retained {
         out.push_str(&format!(
             "\nnot unloaded: {}: {}\n",
@@ -185,6 +198,8 @@ mod tests {
                 version: "1.1.0".into(),
                 state: "running".into(),
                 region_bytes: 64 << 20,
+                durability: "power".into(),
+                detection: vec!["statx says no DAX".into(), "backend `page`".into()],
                 generation: 2,
             }],
             connections: 3,
@@ -197,5 +212,7 @@ mod tests {
         assert!(text.contains("kv-1.1.0 (not confirmed yet)"), "{text}");
         assert!(text.contains("store"), "{text}");
         assert!(text.contains("64.0 MiB"), "{text}");
+        let medium = "the medium of store.0: statx says no DAX; backend `page`";
+        assert!(text.contains(medium), "{text}");
     }
 }

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use neurath_manifest::Durability;
-use neurath_pmem::region::{OpenError, Region, RegionOptions};
+use neurath_pmem::region::{Region, RegionOptions};
 use neurath_pmem::schema::Fingerprint;
 
 use crate::catalog::{Catalog, RegionEntry, ReleaseId};
@@ -181,10 +180,6 @@ impl Core {
                 release_id(package)
             ))
         })?;
-        if manifest.region.durability == Durability::Power {
-            let path = PathBuf::from(format!("the region of {component}"));
-            return Err(OpenError::Durability { path }.into());
-        }
         Ok(region_options(manifest))
     }
 
@@ -196,14 +191,17 @@ impl Core {
         fingerprint: Fingerprint,
     ) -> Result<Region, UpgradeError> {
         let path = self.directory.region_file(&entry.file)?;
-        let limit = self.region_options(package, &entry.component)?.limit;
-        let region = Region::open(
-            &path,
-            &entry.component,
-            entry.instance,
-            Some(fingerprint),
-            limit,
-        )?;
+        let options = RegionOptions {
+            instance: entry.instance,
+            ..self.region_options(package, &entry.component)?
+        };
+        let region = Region::open(&path, &options, Some(fingerprint))?;
+        tracing::info!(
+            component = entry.component,
+            durability = %region.durability(),
+            found = %region.detection(),
+            "the region is open"
+        );
         Ok(region)
     }
 

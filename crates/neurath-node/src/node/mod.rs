@@ -529,6 +529,8 @@ fn status(core: &Core, figures: &Figures) -> Status {
                     version: instance.library.description().version.clone(),
                     state: "running".into(),
                     region_bytes: instance.region_figures().0,
+                    durability: instance.region.durability().to_string(),
+                    detection: instance.region.detection().steps.clone(),
                     generation: instance.generation,
                 })
                 .collect();

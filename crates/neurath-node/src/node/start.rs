@@ -182,10 +182,6 @@ pub(crate) fn create_region(
         UpgradeError::Script(format!("the release has no manifest of {component}"))
     })?;
     let config = config_json(package, component)?;
-    if manifest.region.durability == neurath_manifest::Durability::Power {
-        let path = directory.region_file(file)?;
-        return Err(neurath_pmem::region::OpenError::Durability { path }.into());
-    }
     let options = crate::upgrade::region_options(manifest);
     let schema = library.description().schema.clone();
     let path = directory.region_file(file)?;
@@ -206,8 +202,10 @@ pub(crate) fn create_region(
     gate.close();
     let (outcome, _) = created?;
     region.set_root(outcome.root);
+    // The catalog is about to name it.
     region
         .commit()
+        .and_then(|_| region.make_durable())
         .map_err(|error| UpgradeError::Script(error.to_string()))?;
     Ok(())
 }

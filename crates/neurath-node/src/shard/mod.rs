@@ -137,6 +137,8 @@ pub(crate) struct Shard {
     pool: Vec<Vec<u8>>,
     timers: Timers,
     callers: HashMap<u64, Sender<Answer>>,
+    /// Answers to callers, until what they tell of is durable.
+    answers: Vec<(Sender<Answer>, Answer)>,
     next_caller: u64,
     effects: Effects,
     scratch: Vec<u8>,
@@ -182,6 +184,7 @@ impl Shard {
             pool: Vec::new(),
             timers: Timers::default(),
             callers: HashMap::new(),
+            answers: Vec::new(),
             next_caller: 0,
             effects: Effects::default(),
             scratch: connection::scratch(),
@@ -221,7 +224,11 @@ impl Shard {
 
     /// One round of the loop: waits for something to do, and does it.
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        let timeout = if self.unread.is_empty() && self.mailbox.is_empty() {
+        let idle = self.unread.is_empty()
+            && self.mailbox.is_empty()
+            && self.answers.is_empty()
+            && self.dirty.is_empty();
+        let timeout = if idle {
             self.timers
                 .next()
                 .map(|at| at.saturating_duration_since(Instant::now()))
@@ -278,8 +285,35 @@ impl Shard {
             }
         }
         self.serve_mailbox();
-        self.flush();
+        if self.make_durable() {
+            self.answer();
+            self.flush();
+        }
         Ok(())
+    }
+
+    /// Waits until all that this turn has committed is durable, once for each region; whether
+    /// it is. No answer leaves before, to a client or to a caller of this process, whoever it
+    /// is that it tells of a commit.
+    fn make_durable(&mut self) -> bool {
+        for instance in &mut self.instances {
+            if let Err(error) = instance.region.make_durable() {
+                let Instance {
+                    component, number, ..
+                } = instance;
+                self.failed = Some(format!("the state of {component}.{number}: {error}"));
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Gives callers of this process their answers.
+    fn answer(&mut self) {
+        for (caller, answer) in self.answers.drain(..) {
+            // A caller that went away needs no answer.
+            let _ = caller.send(answer);
+        }
     }
 
     fn accept(&mut self, number: usize) {
@@ -433,8 +467,7 @@ impl Shard {
     fn fail(&mut self, token: Token, error: &CallError) {
         if token.target & CALLER != 0 {
             if let Some(caller) = self.callers.remove(&token.target) {
-                // A caller that went away needs no answer.
-                let _ = caller.send(Err(error.text.clone()));
+                self.answers.push((caller, Err(error.text.clone())));
             }
         } else if token != Token::NONE {
             self.reply(token, &error_line(error));
@@ -444,8 +477,7 @@ impl Shard {
     fn reply(&mut self, token: Token, bytes: &[u8]) {
         if token.target & CALLER != 0 {
             if let Some(caller) = self.callers.remove(&token.target) {
-                // A caller that went away needs no answer.
-                let _ = caller.send(Ok(bytes.to_vec()));
+                self.answers.push((caller, Ok(bytes.to_vec())));
             }
             return;
         }

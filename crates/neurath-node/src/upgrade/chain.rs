@@ -39,6 +39,8 @@ pub(super) struct Ends<'a> {
     pub(super) new: &'a Arc<Library>,
     /// Those of versions between, which only convert.
     pub(super) between: &'a [Arc<Library>],
+    /// The state is to be made again, also if nothing changes.
+    pub(super) again: bool,
 }
 
 /// The hops of a component in a script; none if its state is converted in one go, or not at all.
@@ -62,7 +64,8 @@ impl Ends<'_> {
         if hops.is_empty() {
             let schema = &self.new.description().schema;
             // The newer of the two libraries knows the way, there and back.
-            let link = self.link(region_schema, schema, &[self.new, self.old], None)?;
+            let libraries = [self.new, self.old];
+            let link = self.link(region_schema, schema, &libraries, None, self.again)?;
             return Ok(link.into_iter().collect());
         }
         let mut links = Vec::new();
@@ -80,10 +83,14 @@ impl Ends<'_> {
             let extra = hop.extra.as_ref().map(serde_json::to_string).transpose();
             let extra = extra.map_err(|error| UpgradeError::Script(error.to_string()))?;
             let extra = Some(extra.unwrap_or_else(|| "{}".into()));
-            if let Some(link) = self.link(&at, schema, &[library], extra)? {
+            if let Some(link) = self.link(&at, schema, &[library], extra, false)? {
                 at.clone_from(&link.schema);
                 links.push(link);
             }
+        }
+        if links.is_empty() && self.again {
+            let schema = &self.new.description().schema;
+            links.extend(self.link(&at, schema, &[], None, true)?);
         }
         Ok(links)
     }
@@ -100,13 +107,14 @@ impl Ends<'_> {
             })
     }
 
-    /// One link; `None` if nothing changes.
+    /// One link; `None` if nothing changes, unless it is to be made `again`.
     fn link(
         &self,
         from: &[u8],
         to: &[u8],
         libraries: &[&Arc<Library>],
         extra: Option<String>,
+        again: bool,
     ) -> Result<Option<Link>, UpgradeError> {
         let decode = |bytes: &[u8]| {
             SchemaDesc::decode(bytes).map_err(|error| UpgradeError::Schema {
@@ -122,7 +130,7 @@ impl Ends<'_> {
                 text: format!("its fingerprint is not {}", hex(new.fingerprint)),
             });
         }
-        if old.fingerprint == new.fingerprint {
+        if old.fingerprint == new.fingerprint && !again {
             return Ok(None);
         }
         let mut conversions = Vec::new();

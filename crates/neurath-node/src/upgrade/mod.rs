@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use neurath_manifest::{ApplyTarget, PurgeKind, Step};
-use neurath_pmem::region::{Region, RegionOptions};
+use neurath_pmem::region::{Durability, Region, RegionOptions};
 use neurath_pmem::schema::hex;
 
 pub use error::{CallFailed, UpgradeError};
@@ -373,24 +373,30 @@ impl<'a> Upgrade<'a> {
                 instance.library.clone(),
                 instance.region.schema(),
                 instance.region.source(),
+                instance.region.durability(),
             ))
         })?;
-        let Some((at, old, schema, source)) = seen else {
+        let Some((at, old, schema, source, durability)) = seen else {
             let part = self.newcomer(component, library)?;
             self.parts.push(part);
             return Ok(());
         };
+        let options = self.core.region_options(&goal.package, component)?;
         let ends = Ends {
             component,
             old: &old,
             new: &library,
             between: &self.between,
+            // Another durability needs another log, and so another file.
+            again: options.durability != durability,
         };
         let hops = chain::hops(&goal.steps, component);
         let mut links = ends.links(&schema, hops)?.into_iter();
         let first = links.next();
         let config = config_json(&goal.package, component)?;
+        let same_schema = old.description().fingerprint == library.description().fingerprint;
         let mut part = Part::new(component, Some(at), library, config);
+        part.same_schema = same_schema;
         if let Way::BackWithLoss(regions) = &goal.way {
             if let Some(before) = regions.iter().find(|entry| entry.component == component) {
                 let now = self.core.catalog.state().region(component, before.instance);
@@ -408,7 +414,6 @@ impl<'a> Upgrade<'a> {
             }
         } else if let Some(first) = first {
             let instance = 0;
-            let options = self.core.region_options(&goal.package, component)?;
             let mut generation = self.core.next_generation();
             let mut file = region_file_name(component, instance, generation)?;
             let mut path = self.core.directory.region_file(&file)?;
@@ -738,5 +743,9 @@ pub(crate) fn region_options(component: &neurath_manifest::Component) -> RegionO
         instance: 0,
         initial: component.region.initial_size,
         limit: component.region.limit,
+        durability: match component.region.durability {
+            neurath_manifest::Durability::Process => Durability::Process,
+            neurath_manifest::Durability::Power => Durability::Power,
+        },
     }
 }

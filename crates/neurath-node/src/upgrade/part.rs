@@ -41,6 +41,8 @@ pub(super) struct Part {
     pub(super) path: Option<PathBuf>,
     /// The links after it, if the state goes through versions between.
     pub(super) later: Vec<Later>,
+    /// Whether the new generation, if there is one, differs in its durability only.
+    pub(super) same_schema: bool,
     /// What the script makes of the instance.
     pub(super) course: Course,
     /// Whether the old version was terminated.
@@ -97,6 +99,7 @@ impl Part {
             extra: None,
             path: None,
             later: Vec::new(),
+            same_schema: false,
             course: Course::Ready,
             terminated: false,
             started: None,

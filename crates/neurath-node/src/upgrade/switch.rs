@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use neurath_pmem::Handle;
+use neurath_pmem::region::Durability;
 
 use super::part::{Course, NewState, Part};
 use super::{Outside, TERMINATE, Upgrade, UpgradeError, Way, outside};
@@ -20,7 +21,8 @@ impl Upgrade<'_> {
         for at in 0..self.parts.len() {
             let part = &self.parts[at];
             let component = &part.component;
-            if matches!(part.state, NewState::Prepared(_)) {
+            let prepared = matches!(part.state, NewState::Prepared(_));
+            if prepared && !part.same_schema {
                 let what = format!(
                     "the state of `{component}` changes, and the script has no code_change for it"
                 );
@@ -37,6 +39,11 @@ impl Upgrade<'_> {
                     return Err(UpgradeError::Script(what));
                 }
             };
+            if prepared {
+                // A new file of the same schema: the script has no step for it.
+                let component = component.clone();
+                self.code_change(&component, "{}".into())?;
+            }
             self.end_old(at)?;
             if goes_on {
                 self.start_new(at)?;
@@ -45,8 +52,13 @@ impl Upgrade<'_> {
         let budget = self.left();
         fault::point("upgrade.initialised");
         budget?;
+        let durable = self.make_durable()?;
         self.flip()?;
         self.flipped = true;
+        if durable {
+            // The new code's first answer must not outlive the flip.
+            self.core.catalog.settle()?;
+        }
         fault::point("upgrade.flipped");
         self.hand_over();
         self.resume()
@@ -121,6 +133,31 @@ impl Upgrade<'_> {
         Ok(())
     }
 
+    /// Makes what the flip refers to as durable as its regions are; whether any survives a
+    /// loss of power.
+    fn make_durable(&mut self) -> Result<bool, UpgradeError> {
+        let Some(taken) = &mut self.taken else {
+            unreachable!("still standing")
+        };
+        let kept = taken.shard.instances.iter_mut();
+        let kept = kept.map(|instance| (instance.component.clone(), &mut instance.region));
+        let made = self
+            .parts
+            .iter_mut()
+            .filter_map(|part| match &mut part.state {
+                NewState::Made(region) => Some((part.component.clone(), &mut **region)),
+                _ => None,
+            });
+        let mut durable = false;
+        for (component, region) in kept.chain(made) {
+            region.make_durable().map_err(|error| {
+                UpgradeError::Script(format!("the state of {component}: {error}"))
+            })?;
+            durable |= region.durability() == Durability::Power;
+        }
+        Ok(durable)
+    }
+
     /// THE commit.
     fn flip(&mut self) -> Result<(), UpgradeError> {
         let now = self.core.catalog.state().clone();
@@ -157,7 +194,7 @@ impl Upgrade<'_> {
             sequence: now.sequence + 1,
         };
         // Regions of durability `process` survive the death of the process, and so does the
-        // flip; the medium is waited for when messages are served again.
+        // flip; where all are so, the medium is waited for when messages are served again.
         self.core.catalog.flip(state)?;
         self.core.package = package.clone();
         Ok(())

@@ -62,6 +62,7 @@ impl Explorer<'_> {
         let mut expected = Expected {
             models,
             acknowledged: 0,
+            applied: 0,
             synced: 0,
             just_synced: false,
             closed: false,
@@ -70,6 +71,7 @@ impl Explorer<'_> {
             let last = number + 1 == events.len();
             expected.just_synced = matches!(event, Event::Synced);
             match event {
+                Event::Applied => expected.applied += 1,
                 Event::Commit => expected.acknowledged += 1,
                 Event::Synced => {
                     expected.synced = expected.acknowledged;
@@ -79,7 +81,7 @@ impl Explorer<'_> {
             }
             let mut random = Random(mix(self.seed, number as u64));
             if survives == Survives::Prefix {
-                if !matches!(event, Event::Fence | Event::Sync)
+                if !matches!(event, Event::Fence | Event::Sync | Event::Flush { .. })
                     && random.chance(self.effort.one_in.0)
                 {
                     let words = match event {
@@ -103,7 +105,7 @@ impl Explorer<'_> {
                 carry_out(event, sim.as_mut().expect("a medium"));
                 continue;
             }
-            pending.note(event, survives);
+            pending.note(event, survives, sim.as_ref().expect("a medium"));
             let settles = survives.settles(event);
             let marked = matches!(event, Event::Commit | Event::Synced | Event::Fence);
             if (settles || marked || last) && random.chance(self.effort.one_in.0) {
@@ -116,7 +118,7 @@ impl Explorer<'_> {
                 }
             }
             if settles {
-                pending.settle(sim.as_mut().expect("a medium"));
+                pending.settle(event, survives, sim.as_mut().expect("a medium"));
             }
         }
         Ok(())
@@ -184,9 +186,9 @@ impl Explorer<'_> {
                 carry_out(event, &mut disk);
                 continue;
             }
-            pending.note(event, self.survives);
+            pending.note(event, self.survives, &disk);
             if self.survives.settles(event) {
-                pending.settle(&mut disk);
+                pending.settle(event, self.survives, &mut disk);
             }
         }
         *sim = Some(disk);

@@ -3,24 +3,29 @@
 use std::ops::Range;
 
 use super::sim::{Event, Random, Sim, mix};
-use super::workloads::{Model, Op, contents, fresh, random_workload, run, tx};
-use crate::region::format::{HEADER_AT, LOG_AT, LOG_LEN, PAGE, SUPERBLOCK_AT};
-use crate::region::{Media, Region};
+use super::workloads::{Model, Op, acknowledge, contents, fresh, random_workload, run, tx};
+use crate::region::format::{
+    HEADER_AT, Header, LOG_AT, LOG_LEN, PAGE, SUPERBLOCK_AT, newest_records,
+};
+use crate::region::{Backend, Media, Region, journal};
 
 /// All faults; says what went wrong.
 pub(crate) fn all(seed: u64) -> Vec<String> {
     let mut failures = Vec::new();
     for (name, check) in [
-        ("growth", growths as fn(u64) -> Result<(), String>),
+        ("growth", growths as fn(u64, Backend) -> Result<(), String>),
+        ("waiting", waits),
         ("damage", damage),
         ("truncation", truncations),
     ] {
-        super::quiet(true);
-        let result = std::panic::catch_unwind(|| check(seed))
-            .unwrap_or_else(|panic| Err(super::explore::said(&*panic)));
-        super::quiet(false);
-        if let Err(error) = result {
-            failures.push(format!("{name}: {error}"));
+        for backend in [Backend::Process, Backend::Line, Backend::Page] {
+            super::quiet(true);
+            let result = std::panic::catch_unwind(|| check(seed, backend))
+                .unwrap_or_else(|panic| Err(super::explore::said(&*panic)));
+            super::quiet(false);
+            if let Err(error) = result {
+                failures.push(format!("{name}, {backend}: {error}"));
+            }
         }
     }
     failures
@@ -42,9 +47,9 @@ fn growing(seed: u64) -> Vec<Vec<Op>> {
 }
 
 /// The n-th growth fails, for each n: an error, nothing is changed, and it works again.
-fn growths(seed: u64) -> Result<(), String> {
+fn growths(seed: u64, backend: Backend) -> Result<(), String> {
     for failing in 0.. {
-        let mut region = fresh();
+        let mut region = fresh(backend);
         region.media_mut().growths = Some(failing);
         let mut model = Model::default();
         let mut failed = false;
@@ -73,8 +78,10 @@ fn growths(seed: u64) -> Result<(), String> {
         if contents(&mut region)? != model {
             return Err(format!("something is lost; growth {failing} fails"));
         }
-        let mut region =
-            Region::recover_media(region.into_media()).map_err(|error| error.to_string())?;
+        acknowledge(&mut region)?;
+        let mut media = region.into_media();
+        media.lose_memory(0);
+        let mut region = Region::recover_media(media).map_err(|error| error.to_string())?;
         if contents(&mut region)? != model {
             return Err(format!(
                 "something is lost by a crash; growth {failing} fails"
@@ -87,27 +94,89 @@ fn growths(seed: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// The n-th wait for the medium fails, for each n: an error, no change is taken any more, and
+/// after a crash everything acknowledged is there, and nothing that was not committed.
+fn waits(seed: u64, backend: Backend) -> Result<(), String> {
+    for failing in 0.. {
+        let mut region = fresh(backend);
+        region.media_mut().waits = Some(failing);
+        let place = |error: String| format!("{error}; wait {failing} fails");
+        let (mut models, mut acknowledged) = (vec![Model::default()], 0);
+        let mut failed = None;
+        for (number, ops) in growing(seed).into_iter().enumerate() {
+            let mut model = models[models.len() - 1].clone();
+            model.apply(&ops);
+            if let Err(error) = run(&mut region, &tx(&ops)) {
+                // Of a commit that may or may not be durable, both are right.
+                models.push(model);
+                failed = Some(error);
+                break;
+            }
+            models.push(model);
+            region.media_mut().events.push(Event::Applied);
+            if number % 2 == 0 || backend != Backend::Page {
+                if let Err(error) = acknowledge(&mut region) {
+                    failed = Some(error);
+                    break;
+                }
+                acknowledged = models.len() - 1;
+            }
+        }
+        let over = failed.is_none();
+        if !over {
+            region.media_mut().waits = None;
+            if run(&mut region, &tx(&[Op::Number(9, 9)])).is_ok() {
+                return Err(place("a change was taken afterwards".into()));
+            }
+            if backend == Backend::Page && region.make_durable().is_ok() {
+                return Err(place("something was acknowledged afterwards".into()));
+            }
+        }
+        let mut media = region.into_media();
+        (media.waits, media.growths) = (None, None);
+        media.lose_memory(0);
+        let mut region = Region::recover_media(media).map_err(|error| place(error.to_string()))?;
+        let found = contents(&mut region)?;
+        if !models[acknowledged..].contains(&found) {
+            return Err(place("the state is another one".into()));
+        }
+        if over {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
 /// A region left by a process that died, recovered once, and what it holds.
-fn left_behind(seed: u64) -> Result<(Sim, Model), String> {
-    let mut region = fresh();
+fn left_behind(seed: u64, backend: Backend) -> Result<(Sim, Vec<Model>), String> {
+    let mut region = fresh(backend);
     for transaction in random_workload(mix(seed, 1), 30) {
         run(&mut region, &transaction)?;
     }
-    let mut region =
-        Region::recover_media(region.into_media()).map_err(|error| error.to_string())?;
+    acknowledge(&mut region)?;
+    let mut media = region.into_media();
+    media.lose_memory(0);
+    let mut region = Region::recover_media(media).map_err(|error| error.to_string())?;
+    region.media_mut().events.clear();
+    let mut models = Vec::new();
     for transaction in random_workload(mix(seed, 2), 5) {
         run(&mut region, &transaction)?;
+        acknowledge(&mut region)?;
+        let model = contents(&mut region)?;
+        if models.last() != Some(&model) {
+            models.push(model);
+        }
     }
-    let model = contents(&mut region)?;
     let mut media = region.into_media();
+    media.lose_memory(0);
     media.events.clear();
-    Ok((media, model))
+    Ok((media, models))
 }
 
 /// Opens what is there: an error, or the contents; the medium is as before afterwards.
 fn look(media: &mut Option<Sim>, spare: &[u8]) -> Option<Result<Model, String>> {
     let taken = media.take().expect("media");
-    let len = taken.len;
+    let (len, backend) = (taken.len, taken.backend());
     let result = match Region::recover_media(taken) {
         Err(error) if error.to_string().is_empty() => Some(Err("an error of no words".into())),
         Err(_) => None,
@@ -120,7 +189,7 @@ fn look(media: &mut Option<Sim>, spare: &[u8]) -> Option<Result<Model, String>> 
         }
     };
     if media.is_none() {
-        let mut again = Sim::new(len);
+        let mut again = Sim::new(len, backend);
         again.raw(0, spare);
         *media = Some(again);
     }
@@ -128,10 +197,13 @@ fn look(media: &mut Option<Sim>, spare: &[u8]) -> Option<Result<Model, String>> 
 }
 
 /// Every bit of the header, of both superblocks and of the newest record.
-fn damage(seed: u64) -> Result<(), String> {
-    let (mut media, model) = left_behind(seed)?;
-    let log = media.bytes(LOG_AT, LOG_LEN);
-    let newest = newest(log).ok_or("no record")?;
+fn damage(seed: u64, backend: Backend) -> Result<(), String> {
+    let (mut media, models) = left_behind(seed, backend)?;
+    let newest = newest(&media).ok_or("no record")?;
+    // A journal's newest record that is damaged looks like one that was never whole: its
+    // transaction is lost. What a ring's holds is in its place already.
+    let kept = models.len() - if backend == Backend::Page { 2 } else { 1 };
+    let right = &models[kept..];
     let places: [Range<u64>; 4] = [
         HEADER_AT..512,
         SUPERBLOCK_AT[0]..SUPERBLOCK_AT[0] + 256,
@@ -149,7 +221,7 @@ fn damage(seed: u64) -> Result<(), String> {
             let found = look(&mut media, &original);
             media.as_mut().expect("media").raw(at, &[old]);
             if let Some(found) = found
-                && found.as_ref() != Ok(&model)
+                && !found.as_ref().is_ok_and(|found| right.contains(found))
             {
                 return Err(format!("byte {at} bit {bit}: {found:?}"));
             }
@@ -159,17 +231,22 @@ fn damage(seed: u64) -> Result<(), String> {
 }
 
 /// Where the newest record stands.
-fn newest(log: &[u8]) -> Option<Range<u64>> {
+fn newest(media: &Sim) -> Option<Range<u64>> {
     let seed = xxhash_rust::xxh3::xxh3_64(&[7; 16]);
-    let found = crate::region::format::newest_records(log, seed, 1);
+    if media.holds_back() {
+        let header = Header::parse(media.bytes(HEADER_AT, PAGE)).ok()?;
+        let log = media.bytes(LOG_AT, header.log.len());
+        return journal::newest(log, seed);
+    }
+    let found = newest_records(media.bytes(LOG_AT, LOG_LEN), seed, 1);
     let record = found.first()?;
     let at = LOG_AT + record.at;
     Some(at..at + record.len)
 }
 
 /// Cut off at each page, and beside it.
-fn truncations(seed: u64) -> Result<(), String> {
-    let (media, model) = left_behind(seed)?;
+fn truncations(seed: u64, backend: Backend) -> Result<(), String> {
+    let (media, models) = left_behind(seed, backend)?;
     let whole = media.len;
     let original = media.bytes(0, whole).to_vec();
     let mut media = Some(media);
@@ -180,7 +257,7 @@ fn truncations(seed: u64) -> Result<(), String> {
         media.as_mut().expect("media").len = len;
         let found = look(&mut media, &original);
         if let Some(found) = found
-            && found.as_ref() != Ok(&model)
+            && found.as_ref().ok() != models.last()
         {
             return Err(format!("{len} bytes of {whole}: {found:?}"));
         }

@@ -146,10 +146,10 @@ pub(crate) fn put(image: &Image, pending: &Pending, disk: &mut Sim) {
         disk.grow(len).expect("simulated media grow");
     }
     for (stores, &count) in pending.units.values().zip(&image.counts) {
-        for (at, bytes) in &stores[..count] {
+        for word in &stores[..count] {
             // Of a file that did not grow, nothing beyond the end survives.
-            if at + 8 <= disk.len {
-                disk.store(*at, bytes);
+            if word.at + 8 <= disk.len {
+                disk.store(word.at, &word.bytes);
             }
         }
     }

@@ -7,7 +7,7 @@ use super::sites::Site;
 use crate::region::ablation::{Without, leave_out};
 
 /// All wrong variants of the protocol.
-pub(crate) const MUTANTS: [Without; 9] = [
+pub(crate) const MUTANTS: [Without; 13] = [
     Without::Quarantine,
     Without::SecondQuarantine,
     Without::SecondRecord,
@@ -17,6 +17,10 @@ pub(crate) const MUTANTS: [Without; 9] = [
     Without::RecordFirst,
     Without::ManySlots,
     Without::FreshHash,
+    Without::Laps,
+    Without::LogFirst,
+    Without::HalfFree,
+    Without::LapsLeftOut,
 ];
 
 /// What a job's first violation says, with its place.

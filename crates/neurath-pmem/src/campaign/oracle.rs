@@ -4,7 +4,7 @@ use super::explore::Explorer;
 use super::images::Effort;
 use super::models::Survives;
 use super::sim::{Event, Random, Sim};
-use super::workloads::{Model, Op, contents, random_transaction, run, tx};
+use super::workloads::{Model, Op, acknowledge, contents, random_transaction, run, tx};
 use crate::region::Region;
 use crate::region::format::{PAGE, SUPERBLOCK_AT};
 
@@ -13,6 +13,8 @@ pub(crate) struct Expected<'a> {
     pub(crate) models: &'a [Model],
     /// So many commits were acknowledged.
     pub(crate) acknowledged: usize,
+    /// So many were made.
+    pub(crate) applied: usize,
     /// So many were when the region was last synced.
     pub(crate) synced: usize,
     /// Just now.
@@ -46,7 +48,7 @@ pub(crate) fn check(
     let mut random = Random(seed);
     let media = sim.take().expect("a medium");
     let models = expected.models;
-    let mut allowed = expected.acknowledged..(expected.acknowledged + 2).min(models.len());
+    let mut allowed = expected.acknowledged..(expected.applied + 2).min(models.len());
     if survives == Survives::Closing {
         let clean = crate::region::Found::is_clean(&media);
         match clean {
@@ -76,13 +78,15 @@ pub(crate) fn check(
         ));
     }
     // A second recovery changes nothing but the superblocks.
-    let media = region.into_media();
+    let mut media = region.into_media();
+    media.lose_memory(mark);
     let again = media.events.len();
     let mut region = recover(media)?;
     let stable = |event: &Event| match event {
         Event::Store { at, old, new } => {
             old == new || (SUPERBLOCK_AT[0]..SUPERBLOCK_AT[1] + PAGE).contains(at)
         }
+        Event::Write { at, .. } => (SUPERBLOCK_AT[0]..SUPERBLOCK_AT[1] + PAGE).contains(at),
         _ => true,
     };
     if !region.media_mut().events[again..].iter().all(stable) {
@@ -97,7 +101,10 @@ pub(crate) fn check(
         if transaction.commit {
             model.apply(&transaction.ops);
             lives.push(model.clone());
-            region.media_mut().events.push(Event::Commit);
+            region.media_mut().events.push(Event::Applied);
+        }
+        if survives != Survives::Pages || random.chance(2) {
+            acknowledge(&mut region).map_err(|error| format!("in use: {error}"))?;
         }
     }
     sums(&region)?;

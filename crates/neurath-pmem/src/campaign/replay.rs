@@ -78,8 +78,7 @@ pub(crate) struct Done {
 }
 
 pub(crate) fn carry_out(job: &Job, way: &Way) -> Done {
-    let close = job.survives == Survives::Closing;
-    let recorded = || record(&job.workload, way.without, close);
+    let recorded = || record(&job.workload, way.without, job.survives);
     let mut explorer = Explorer {
         survives: job.survives,
         effort: way.effort,

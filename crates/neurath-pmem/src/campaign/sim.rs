@@ -2,28 +2,54 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::io;
 use std::panic::Location;
 
 use super::sites::Site;
-use crate::region::Media;
+use crate::region::{Backend, Media};
 
 /// The simulated medium's limit.
 pub(crate) const LIMIT: u64 = 16 << 20;
 
+/// What happened to a medium.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
+    /// To memory.
     Store {
         at: u64,
         old: Vec<u8>,
         new: Vec<u8>,
     },
+    /// What memory holds there goes on its way.
+    Flush {
+        at: u64,
+        len: u64,
+    },
+    /// The same, where memory and medium are two: these bytes.
+    Write {
+        at: u64,
+        new: Vec<u8>,
+    },
+    /// Everything that is on its way has arrived.
     Fence,
+    /// A written range has arrived.
+    Persisted {
+        at: u64,
+        len: u64,
+    },
+    /// Everything has arrived, and so has the file's length.
     Sync,
+    /// The same is begun, while other things happen.
+    BeginSync,
+    /// What was on its way when it began has arrived.
+    EndSync,
     Grow {
         from: u64,
         to: u64,
     },
-    /// A transaction was acknowledged.
+    /// A transaction was committed; it may not be durable.
+    Applied,
+    /// A transaction was acknowledged: it is durable.
     Commit,
     /// A sync was acknowledged.
     Synced,
@@ -59,9 +85,14 @@ pub(crate) struct Sim {
     memory: *mut u64,
     words: usize,
     pub(crate) len: u64,
+    backend: Backend,
     pub(crate) events: Vec<Event>,
     /// Growths until one fails.
     pub(crate) growths: Option<u32>,
+    /// Waits for the medium until one fails; then all do.
+    pub(crate) waits: Option<u32>,
+    /// Times that a begun sync is asked after before it has ended.
+    syncing: Option<u32>,
 }
 
 // SAFETY: the memory is the `Sim`'s own.
@@ -76,16 +107,57 @@ impl Drop for Sim {
 }
 
 impl Sim {
-    pub(crate) fn new(len: u64) -> Sim {
+    pub(crate) fn new(len: u64, backend: Backend) -> Sim {
         let words = LIMIT as usize / 8;
         let memory = Box::leak(vec![0u64; words].into_boxed_slice()).as_mut_ptr();
         Sim {
             memory,
             words,
             len,
+            backend,
             events: Vec::new(),
             growths: None,
+            waits: None,
+            syncing: None,
         }
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        match &mut self.waits {
+            Some(0) => Err(rustix::io::Errno::IO.into()),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Memory is lost, as with a process, and is what the file holds. The events since the
+    /// `mark`-th stay, and taking them back still leads to what was then.
+    pub(crate) fn lose_memory(&mut self, mark: usize) {
+        self.syncing = None;
+        if !self.holds_back() {
+            return;
+        }
+        let mut events = self.take_back(mark);
+        let mut file: Vec<Event> = Vec::new();
+        for event in &events {
+            match event {
+                Event::Write { at, new } => {
+                    let old = self.bytes(*at, new.len() as u64).to_vec();
+                    self.raw(*at, new);
+                    let (at, new) = (*at, new.clone());
+                    file.push(Event::Store { at, old, new });
+                }
+                Event::Grow { to, .. } => self.len = *to,
+                _ => {}
+            }
+        }
+        // In their places: what was stored, and is no more.
+        events.retain(|event| !matches!(event, Event::Store { .. }));
+        self.events.append(&mut file);
+        self.events.append(&mut events);
     }
 
     /// Stores unseen.
@@ -96,6 +168,17 @@ impl Sim {
             let target = self.memory.cast::<u8>().add(at as usize);
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
         }
+    }
+
+    /// The word at a place that may be beyond the end.
+    pub(crate) fn peek(&self, at: u64) -> [u8; 8] {
+        assert!(at + 8 <= LIMIT, "in bounds");
+        let mut word = [0; 8];
+        // SAFETY: within the memory, which nobody stores to meanwhile.
+        let bytes =
+            unsafe { std::slice::from_raw_parts(self.memory.cast::<u8>().add(at as usize), 8) };
+        word.copy_from_slice(bytes);
+        word
     }
 
     /// Takes back everything since the `mark`-th event.
@@ -144,16 +227,77 @@ impl Media for Sim {
     fn zero(&mut self, offset: u64, len: u64) {
         self.store(offset, &vec![0; len as usize]);
     }
-    fn fence(&mut self) {
+    fn flush(&mut self, at: u64, len: u64) {
+        if !pass(Location::caller()) {
+            return;
+        }
+        self.events.push(if self.holds_back() {
+            let new = self.bytes(at, len.next_multiple_of(8)).to_vec();
+            Event::Write { at, new }
+        } else {
+            Event::Flush { at, len }
+        });
+    }
+    fn fence(&mut self) -> io::Result<()> {
+        self.syncing = None;
         if pass(Location::caller()) {
+            self.wait()?;
             self.events.push(Event::Fence);
         }
+        Ok(())
     }
-    fn sync(&mut self) -> std::io::Result<()> {
+    fn persist(&mut self, at: u64, len: u64) -> io::Result<()> {
+        if !pass(Location::caller()) {
+            if self.holds_back() {
+                // It is on its way, and nobody waits.
+                let new = self.bytes(at, len.next_multiple_of(8)).to_vec();
+                self.events.push(Event::Write { at, new });
+            }
+            return Ok(());
+        }
+        self.wait()?;
+        if self.holds_back() {
+            let new = self.bytes(at, len.next_multiple_of(8)).to_vec();
+            self.events.push(Event::Write { at, new });
+            self.events.push(Event::Persisted { at, len });
+        } else {
+            self.events.push(Event::Flush { at, len });
+            self.events.push(Event::Fence);
+        }
+        Ok(())
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.syncing = None;
         if pass(Location::caller()) {
+            self.wait()?;
             self.events.push(Event::Sync);
         }
         Ok(())
+    }
+    fn begin_sync(&mut self) -> io::Result<()> {
+        assert!(self.syncing.is_none(), "one at a time");
+        self.events.push(Event::BeginSync);
+        // Now soon, now late, and the same in every run.
+        self.syncing = Some(self.events.len() as u32 % 5);
+        Ok(())
+    }
+    fn end_sync(&mut self, wait: bool) -> Option<io::Result<()>> {
+        let left = self.syncing.as_mut()?;
+        if !wait && *left > 0 {
+            *left -= 1;
+            return None;
+        }
+        self.syncing = None;
+        if pass(Location::caller()) {
+            if let Err(error) = self.wait() {
+                return Some(Err(error));
+            }
+            self.events.push(Event::EndSync);
+        }
+        Some(Ok(()))
+    }
+    fn backend(&self) -> Backend {
+        self.backend
     }
     fn grow(&mut self, len: u64) -> std::io::Result<()> {
         assert!(len >= self.len && len <= LIMIT, "within the limit");

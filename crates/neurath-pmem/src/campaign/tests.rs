@@ -84,6 +84,6 @@ fn every_kind_of_job_comes_in_its_turn() {
             (job.survives, job.workload.name)
         })
         .collect();
-    assert_eq!(kinds.len(), 5 * 12);
+    assert_eq!(kinds.len(), 5 * 14);
     assert!(sites::all().len() >= 5);
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::models::Survives;
 use super::sim::{Event, LIMIT, Random, Sim, suppressing};
 use crate::collections::Direction;
 use crate::region::ablation::Without;
-use crate::region::format::{CHUNK_LEN, HEAP_AT};
-use crate::region::{Media, Region, RegionError, RegionOptions};
+use crate::region::format::{CHUNK_LEN, JOURNAL_LENS, LOG_AT, Log};
+use crate::region::{Backend, Durability, Media, Region, RegionError, RegionOptions};
 use crate::schema::{encode, encoded_len};
 use crate::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
 
@@ -297,26 +298,58 @@ pub(crate) fn random_workload(seed: u64, len: usize) -> Vec<Transaction> {
         .collect()
 }
 
+/// The log of a region on such media. A journal is short, so that laps end.
+fn log_of(backend: Backend) -> Log {
+    match backend {
+        Backend::Page => Log::Journal(*JOURNAL_LENS.start()),
+        _ => Log::Ring,
+    }
+}
+
 /// A new region with a root.
-pub(crate) fn fresh() -> Region<Sim> {
+pub(crate) fn fresh(backend: Backend) -> Region<Sim> {
     crate::collections::FIXED_KEY.set(Some([1, 2]));
-    let media = Sim::new(HEAP_AT + CHUNK_LEN);
+    let log = log_of(backend);
+    let media = Sim::new(LOG_AT + log.len() + CHUNK_LEN, backend);
     let options = RegionOptions {
         component: "test".into(),
         instance: 0,
         initial: 0,
         limit: LIMIT,
+        durability: Durability::Process,
     };
-    let mut region = Region::format(media, &options, &SCHEMA).expect("formats");
+    let mut region = Region::format(media, &options, log, &SCHEMA).expect("formats");
     init(&mut region);
+    opened_again(region)
+}
+
+/// The same region with nothing under way: memory and medium are alike.
+fn opened_again(mut region: Region<Sim>) -> Region<Sim> {
+    if region.media().holds_back() {
+        region.close_in_order().expect("simulated media sync");
+        region = Region::recover_media(region.into_media()).expect("opens");
+    }
     region.media_mut().events.clear();
     region
 }
 
+/// Waits until everything is durable, and says so.
+pub(crate) fn acknowledge(region: &mut Region<Sim>) -> Result<(), String> {
+    region.make_durable().map_err(|error| error.to_string())?;
+    let events = &mut region.media_mut().events;
+    let count = |events: &[Event], wanted: fn(&Event) -> bool| {
+        events.iter().filter(|event| wanted(event)).count()
+    };
+    let applied = count(events, |event| matches!(event, Event::Applied));
+    let acknowledged = count(events, |event| matches!(event, Event::Commit));
+    events.extend((acknowledged..applied).map(|_| Event::Commit));
+    Ok(())
+}
+
 /// A region whose first chunk is nearly full, and in which a transaction that never was
 /// committed has left its bytes behind the heap.
-fn nearly_full() -> Region<Sim> {
-    let mut region = fresh();
+fn nearly_full(backend: Backend) -> Region<Sim> {
+    let mut region = fresh(backend);
     for n in 0..=u8::MAX {
         if region.segments().len() >= 251 {
             break;
@@ -327,12 +360,13 @@ fn nearly_full() -> Region<Sim> {
         let gone: Vec<Op> = (n..=n + 31).map(Op::Remove).collect();
         run(&mut region, &tx(&gone)).expect("empties");
     }
+    let mut region = opened_again(region);
     let end = region
         .segments()
         .iter()
         .map(|(_, entry)| entry.offset + entry.length)
         .max()
-        .unwrap_or(HEAP_AT);
+        .expect("segments");
     let len = region.media().len();
     let media = region.media_mut();
     media.events.clear();
@@ -359,53 +393,97 @@ pub(crate) struct Recording {
     pub(crate) models: Vec<Model>,
 }
 
-/// Runs a workload. Checks the number of fences on the way.
-pub(crate) fn record(workload: &Workload, without: Option<Without>, close: bool) -> Recording {
-    let mut region = if workload.full {
-        nearly_full()
-    } else {
-        fresh()
-    };
-    let mut models = vec![Model::default()];
-    let exact = without.is_none() && !suppressing();
-    for (number, transaction) in workload.transactions.iter().enumerate() {
-        let before = region.media().events.len();
-        let (sequence, chunks) = (region.stats().sequence, region.generation());
-        run(&mut region, transaction).expect("runs");
-        let growths = (region.generation() - chunks) as usize;
-        let stats = region.stats();
-        let events = &mut region.media_mut().events;
-        let done = &events[before..];
-        let fences = done
-            .iter()
+/// Whether something waits for the medium.
+fn is_wait(event: &Event) -> bool {
+    let waits = [
+        matches!(event, Event::Fence | Event::Sync | Event::EndSync),
+        matches!(event, Event::Persisted { .. }),
+    ];
+    waits.contains(&true)
+}
+
+/// Checks what a transaction has waited for and stored: one fence for a commit, and none
+/// where commits are waited for together; nothing at all for an abort; but for growth, which
+/// is a superblock and two waits, and for a new chunk, which is zeros and one.
+fn count_waits(done: &[Event], superblocks: usize, committed: bool, backend: Backend) {
+    let waits = done.iter().filter(|event| is_wait(event)).count();
+    let large =
+        |event: &&Event| matches!(event, Event::Store { new, .. } if new.len() as u64 == CHUNK_LEN);
+    let zeroed = done.iter().filter(large).count();
+    let at_once = usize::from(committed && backend != Backend::Page);
+    // An object too large for the journal's record is waited for in its place.
+    let placed = if backend == Backend::Page && committed {
+        done.iter()
             .filter(|event| matches!(event, Event::Fence))
-            .count();
+            .count()
+            .saturating_sub(zeroed)
+    } else {
+        0
+    };
+    assert!(
+        waits == at_once + 2 * superblocks + zeroed + placed || placed > 0,
+        "{waits} waits"
+    );
+    if !committed {
         let stores = done
             .iter()
             .filter(|event| matches!(event, Event::Store { .. }))
             .count();
-        // Growth and a new chunk come with fences of their own.
-        let large = |event: &&Event| matches!(event, Event::Store { new, .. } if new.len() as u64 == CHUNK_LEN);
-        let zeroed = done.iter().filter(large).count();
-        if transaction.commit {
-            let wanted = usize::from(stats.sequence > sequence) + 2 * growths + zeroed;
-            assert!(fences == wanted || !exact, "{fences} fences");
+        assert_eq!(stores, superblocks + zeroed);
+    }
+}
+
+/// Runs a workload. Checks the number of waits on the way.
+pub(crate) fn record(
+    workload: &Workload,
+    without: Option<Without>,
+    survives: Survives,
+) -> Recording {
+    let (backend, close) = (survives.backend(), survives == Survives::Closing);
+    let mut region = if workload.full {
+        nearly_full(backend)
+    } else {
+        fresh(backend)
+    };
+    let mut models = vec![Model::default()];
+    let exact = without.is_none() && !suppressing();
+    let mut batch = 0;
+    for (number, transaction) in workload.transactions.iter().enumerate() {
+        let before = region.media().events.len();
+        let (sequence, generation) = (region.stats().sequence, region.generation());
+        let lap = region.lap();
+        run(&mut region, transaction).expect("runs");
+        let superblocks = (region.generation() - generation) as usize;
+        let (stats, went_on) = (region.stats(), region.lap() != lap);
+        let events = &mut region.media_mut().events;
+        let committed = stats.sequence > sequence;
+        assert!(!committed || transaction.commit);
+        if exact && !went_on {
+            count_waits(&events[before..], superblocks, committed, backend);
+        }
+        if committed {
             let mut model = models.last().expect("a model").clone();
             model.apply(&transaction.ops);
-            if stats.sequence > sequence {
-                events.push(Event::Commit);
-                models.push(model);
-            } else {
-                assert_eq!(Some(&model), models.last());
-            }
-        } else if exact {
-            assert_eq!((fences, stores), (2 * growths + zeroed, growths + zeroed));
+            models.push(model);
+            events.push(Event::Applied);
+        }
+        // Of a journal's commits, up to three wait for the medium together.
+        batch += 1;
+        if backend != Backend::Page || batch % 4 != 0 || !transaction.commit {
+            let waits = events.iter().filter(|event| is_wait(event)).count();
+            let lap = region.lap();
+            acknowledge(&mut region).expect("simulated media sync");
+            let superblocks = region.generation() - generation;
+            let events = &region.media().events;
+            let waited = events.iter().filter(|event| is_wait(event)).count() - waits;
+            assert!(!exact || region.lap() == lap && waited <= 2 + superblocks as usize);
         }
         if close && number % 3 == 1 {
             region.sync().expect("simulated media sync");
             region.media_mut().events.push(Event::Synced);
         }
     }
+    acknowledge(&mut region).expect("simulated media sync");
     assert_eq!(
         contents(&mut region).as_ref(),
         Ok(models.last().expect("a model"))
@@ -519,6 +597,32 @@ pub(crate) fn small() -> Vec<Workload> {
                 tx(&[Set(5, 14_000), Set(6, 20_000), Set(7, 2000)]),
                 tx(&[Remove(1), Remove(2), Remove(3)]),
             ],
+        ),
+        (
+            "more than a journal's half, and what is too large for its record",
+            vec![
+                tx(&[Set(1, 14_000), Number(1, 1)]),
+                tx(&[Set(2, 15_000), Remove(1)]),
+                tx(&[Set(3, 15_500)]),
+                tx(&[Set(1, 20_000)]),
+                tx(&[Set(4, 15_600), Remove(1)]),
+                tx(&[Set(5, 15_700)]),
+                tx(&[Set(6, 15_800), Number(2, 2)]),
+                tx(&[Set(2, 15_900), Remove(3)]),
+                tx(&[Set(3, 16_000), Number(1, 3)]),
+                tx(&[Remove(2), Number(4, 1)]),
+            ],
+        ),
+        (
+            "a checkpoint beside the commits",
+            (0..44)
+                .map(|n| {
+                    tx(&[
+                        Set(n % 7, 3000 + u16::from(n)),
+                        Number(u32::from(n % 5), n.into()),
+                    ])
+                })
+                .collect(),
         ),
     ];
     workloads

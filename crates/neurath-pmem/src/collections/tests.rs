@@ -35,12 +35,7 @@ enum Failure {
 }
 
 fn create(path: &Path) -> Region {
-    let options = RegionOptions {
-        component: "test".into(),
-        instance: 0,
-        initial: 0,
-        limit: LIMIT,
-    };
+    let options = RegionOptions::new("test", 0, LIMIT);
     let mut region = Region::create(path, &options, &SCHEMA).unwrap();
     let root = region.transact(|tx| {
         Ok::<_, Failure>(tx.alloc(&State {
@@ -334,7 +329,7 @@ proptest! {
                 Op::Reopen => {
                     batch.clear();
                     drop(region);
-                    region = Region::open(&path, "test", 0, Some(State::FINGERPRINT), LIMIT)
+                    region = Region::open(&path, &RegionOptions::new("test", 0, LIMIT), Some(State::FINGERPRINT))
                         .unwrap();
                     check(&model, &mut region);
                 }

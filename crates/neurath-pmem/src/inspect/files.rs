@@ -14,7 +14,7 @@ use super::levels::{self, HEADER_USED, SUPERBLOCK_USED};
 use super::report::{Level, Report};
 use super::{CheckOptions, DataLimits, Inspection, checked, sums};
 use crate::region::format::{
-    HEADER_AT, HEADER_COPY_AT, HEAP_AT, Header, PAGE, RegionState, SUPERBLOCK_AT, Superblock,
+    HEADER_AT, HEADER_COPY_AT, Header, LOG_AT, Log, PAGE, RegionState, SUPERBLOCK_AT, Superblock,
 };
 use crate::region::{FormatError, Media, SnapshotError, SnapshotSource};
 
@@ -161,6 +161,11 @@ fn settled(mut image: Image) -> Bytes {
             generation: image.superblock.generation + 1,
             state: RegionState::Clean,
             checkpoint: image.sequence,
+            // No record that is in the log counts any more.
+            lap: match image.header.log {
+                Log::Ring => 0,
+                Log::Journal(_) => image.superblock.lap + 2,
+            },
             ..image.superblock
         };
         let at = SUPERBLOCK_AT[1 - image.slot];
@@ -377,7 +382,7 @@ pub fn restore_file(
         let old = std::fs::read(region).map_err(io("read", region))?;
         let old = Bytes::from(old);
         // What is damaged may be anybody's.
-        let wanted = (old.len() >= HEAP_AT)
+        let wanted = (old.len() >= LOG_AT)
             .then(|| levels::headers(&old, &mut Report::default()))
             .flatten();
         if let Some(wanted) = wanted
@@ -471,7 +476,7 @@ pub(super) fn repair(bytes: impl Into<Bytes>, options: CheckOptions) -> (Repair,
     let mut bytes = bytes.into();
     let before = checked(bytes.clone(), options).0;
     let mut actions = Vec::new();
-    if bytes.len() >= HEAP_AT {
+    if bytes.len() >= LOG_AT {
         mend_pages(&mut bytes, &mut actions);
     }
     // From here on it is as good as its tables are.

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use memmap2::{Advice, MmapMut};
 
 use crate::region::format::{self, Header, SegmentEntry, Superblock};
-use crate::region::{Media, map_copy};
+use crate::region::{Backend, Media, map_copy};
 use crate::schema::SchemaDesc;
 
 /// Memory with a file's bytes.
@@ -145,10 +145,30 @@ impl Media for Bytes {
         self.0[offset as usize..][..len as usize].fill(0);
     }
 
-    fn fence(&mut self) {}
+    fn flush(&mut self, _: u64, _: u64) {}
+
+    fn fence(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn persist(&mut self, _: u64, _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
 
     fn sync(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+
+    fn begin_sync(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn end_sync(&mut self, _: bool) -> Option<std::io::Result<()>> {
+        Some(Ok(()))
+    }
+
+    fn backend(&self) -> Backend {
+        Backend::Process
     }
 
     fn grow(&mut self, _: u64) -> std::io::Result<()> {

@@ -1,6 +1,7 @@
 //! Levels 0 and 1: what the region says about itself.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -10,11 +11,11 @@ use super::image::{Bytes, Image, Segment, Tables};
 use super::report::{Code, Done, Level, Report};
 use crate::region::format::{
     self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, ENTRY_LEN, ENTRY_WORDS, HEADER_AT,
-    HEADER_COPY_AT, HEAP_AT, Header, LOG_AT, LOG_LEN, PAGE, RECORD_ALIGN, RECORD_HEADER_LEN,
+    HEADER_COPY_AT, Header, LOG_AT, LOG_LEN, Log, PAGE, RECORD_ALIGN, RECORD_HEADER_LEN,
     RecordHeader, RegionState, SCHEMA_AT, SCHEMA_MAX, SEGMENTS_PER_CHUNK, SUPERBLOCK_AT,
     SegmentEntry, Superblock,
 };
-use crate::region::{FormatError, Media, RAW, object_size, replay};
+use crate::region::{FormatError, Media, RAW, journal, object_size, replay};
 use crate::schema::SchemaDesc;
 
 const L0: Level = Level::L0;
@@ -107,7 +108,7 @@ pub(super) fn superblocks(
     for (slot, parsed) in slots.iter().enumerate() {
         let at = SUPERBLOCK_AT[slot];
         let what = format!("what superblock {slot} leaves free");
-        for (from, to) in [(44, 48), (64, 72), (88, 248), (SUPERBLOCK_USED, PAGE)] {
+        for (from, to) in [(88, 248), (SUPERBLOCK_USED, PAGE)] {
             must_be_zero(bytes, at + from, at + to, &what, L0, report);
         }
         let Err(error) = parsed else { continue };
@@ -128,7 +129,8 @@ pub(super) fn superblocks(
         };
         let follows = old.generation + 1 == new.generation
             && old.length <= new.length
-            && old.checkpoint <= new.checkpoint;
+            && old.checkpoint <= new.checkpoint
+            && old.lap <= new.lap;
         if !follows {
             let message = format!(
                 "superblocks of generations {} and {} do not follow one another",
@@ -141,6 +143,15 @@ pub(super) fn superblocks(
     Superblock::choose(pages, header).ok()
 }
 
+/// Refuses a file that is shorter than every region of its kind.
+fn is_short(found: u64, least: u64, report: &mut Report) -> bool {
+    if found < least {
+        let message = format!("the file has {found} bytes, and a region has at least {least}");
+        report.error(L0, Code::FileShort, found, message);
+    }
+    found < least
+}
+
 /// Header, schema, superblocks and log; what a recovery would do is done.
 pub(super) fn level0(
     mut bytes: Bytes,
@@ -149,12 +160,13 @@ pub(super) fn level0(
 ) -> Option<Image> {
     report.done(L0, Done::Partial);
     let found = bytes.len();
-    if found < HEAP_AT {
-        let message = format!("the file has {found} bytes, and a region has at least {HEAP_AT}");
-        report.error(L0, Code::FileShort, found, message);
+    if is_short(found, LOG_AT, report) {
         return None;
     }
     let header = headers(&bytes, report)?;
+    if is_short(found, header.heap_at(), report) {
+        return None;
+    }
     let schema = match schema(&bytes, &header) {
         Ok(schema) => schema,
         Err(error) => {
@@ -179,7 +191,7 @@ pub(super) fn level0(
             let message = "a conversion was building the region, and never finished it".into();
             report.error(L0, Code::Unfinished, SUPERBLOCK_AT[slot] + 16, message);
         }
-        (RegionState::Open, Some(boot_id)) if boot_id != superblock.boot_id => {
+        (_, Some(boot_id)) if superblock.lost_power(&header, boot_id) => {
             let message = "the region was open when the machine went down (or comes from another \
                            machine): its last changes may be lost in any mixture"
                 .into();
@@ -208,36 +220,34 @@ fn log(
     superblock: &Superblock,
     report: &mut Report,
 ) -> Option<u64> {
-    let log = bytes.bytes(LOG_AT, LOG_LEN);
-    let mut records = format::newest_records(log, header.seed(), 3);
-    records.retain(|found| found.header.sequence > superblock.checkpoint);
-    report.checked(
-        L0,
-        "log records beyond the checkpoint",
-        records.len() as u64,
-    );
-    report.checked(L0, "log's bytes", LOG_LEN);
-    if superblock.state == RegionState::Open {
-        // The next record would stand behind the newest one, or at the log's begin.
-        let behind = records
-            .first()
-            .map(|found| (found.at + found.len).next_multiple_of(RECORD_ALIGN));
-        for at in [behind, Some(0)].into_iter().flatten() {
-            if let Some(place) = torn(log, at, header.seed()) {
-                let message = "the log holds a record that is not whole: either its process died \
-                               while it wrote it, and nothing is lost that was acknowledged; or \
-                               the record was damaged, and its transaction is lost"
-                    .into();
-                report.notice(L0, Code::TornRecord, LOG_AT + place, message);
-                break;
-            }
+    report.checked(L0, "log's bytes", header.log.len());
+    let behind = match header.log {
+        Log::Ring => {
+            let log = bytes.bytes(LOG_AT, LOG_LEN);
+            let mut records = format::newest_records(log, header.seed(), 3);
+            records.retain(|found| found.header.sequence > superblock.checkpoint);
+            let count = records.len() as u64;
+            report.checked(L0, "log records beyond the checkpoint", count);
+            let newest = records.first();
+            // The next record would stand behind the newest one, or at the log's begin.
+            [newest.map(|found| found.at + found.len), Some(0)]
         }
-    }
-    let whole = records.len() as u64;
-    match replay(bytes, header, superblock) {
-        Ok(sequence) => {
-            report.replayed = whole.min(2);
-            Some(sequence)
+        Log::Journal(_) => [None; 2],
+    };
+    let replayed = replay(bytes, header, superblock, &mut |_, _| {});
+    match replayed {
+        Ok(replayed) => {
+            let behind = match header.log {
+                Log::Ring => behind,
+                Log::Journal(_) => {
+                    let count = replayed.records;
+                    report.checked(L0, "log records beyond the checkpoint", count);
+                    [Some(replayed.end), None]
+                }
+            };
+            look_for_torn(bytes, header, superblock, behind, report);
+            report.replayed = replayed.records;
+            Some(replayed.sequence)
         }
         Err(error) => {
             report.error(L0, Code::LogDamaged, LOG_AT, error.to_string());
@@ -246,21 +256,53 @@ fn log(
     }
 }
 
+/// Tells of a record that was begun and is not whole, where the next one would stand.
+fn look_for_torn(
+    bytes: &Bytes,
+    header: &Header,
+    superblock: &Superblock,
+    behind: [Option<u64>; 2],
+    report: &mut Report,
+) {
+    if superblock.state != RegionState::Open {
+        return;
+    }
+    let log = bytes.bytes(LOG_AT, header.log.len());
+    for at in behind.into_iter().flatten() {
+        if let Some(place) = torn(log, at.next_multiple_of(RECORD_ALIGN), header) {
+            let message = "the log holds a record that is not whole: either its process died \
+                           while it wrote it, and nothing is lost that was acknowledged; or \
+                           the record was damaged, and its transaction is lost"
+                .into();
+            report.notice(L0, Code::TornRecord, LOG_AT + place, message);
+            break;
+        }
+    }
+}
+
 /// Whether a record begins here that is not whole. Records are written from the log's begin
 /// on, so that what begins behind the newest one is either that, or whole and older, or
 /// the middle of an older one.
-fn torn(log: &[u8], at: u64, seed: u64) -> Option<u64> {
+fn torn(log: &[u8], at: u64, header: &Header) -> Option<u64> {
     let rest = log.get(at as usize..)?;
     let head = rest.get(..RECORD_HEADER_LEN as usize)?;
     let mut magic = [0; 8];
     magic.copy_from_slice(&head[..8]);
-    let differing = (u64::from_le_bytes(magic) ^ u64::from_le_bytes(*b"NEURLOG1")).count_ones();
+    let known = match header.log {
+        Log::Ring => b"NEURLOG1",
+        Log::Journal(_) => b"NEURLOG2",
+    };
+    let differing = (u64::from_le_bytes(magic) ^ u64::from_le_bytes(*known)).count_ones();
     // A flipped bit or two do not make it another thing.
     if differing > 8 {
         return None;
     }
-    let whole = RecordHeader::peek(rest)
-        .is_some_and(|(_, len)| RecordHeader::is_whole(&rest[..len as usize], seed));
+    let seed = header.seed();
+    let whole = match header.log {
+        Log::Ring => RecordHeader::peek(rest)
+            .is_some_and(|(_, len)| RecordHeader::is_whole(&rest[..len as usize], seed)),
+        Log::Journal(_) => journal::begins_whole(rest, seed),
+    };
     (!whole).then_some(at)
 }
 
@@ -268,9 +310,10 @@ fn torn(log: &[u8], at: u64, seed: u64) -> Option<u64> {
 pub(super) fn level1(image: &Image, report: &mut Report) -> Option<Tables> {
     let bytes = &image.bytes;
     let length = image.superblock.length;
+    let heap = image.header.heap_at()..length;
     let errors = report.errors;
     report.done(L1, Done::Partial);
-    let chunks = directory(bytes, length, report)?;
+    let chunks = directory(bytes, &heap, report)?;
     let mut ranges: Vec<(u64, u64, String)> = Vec::new();
     for (number, &chunk) in chunks.iter().enumerate() {
         ranges.push((chunk, chunk + CHUNK_LEN, format!("chunk {number}")));
@@ -302,7 +345,7 @@ pub(super) fn level1(image: &Image, report: &mut Report) -> Option<Tables> {
         for (i, word) in words.iter_mut().enumerate() {
             *word = bytes.word(entry_at + i as u64 * 8);
         }
-        let entry = match SegmentEntry::parse(&words, number, image.header.seed(), length) {
+        let entry = match SegmentEntry::parse(&words, number, image.header.seed(), &heap) {
             Ok(Some(entry)) => entry,
             Ok(None) => {
                 ended = true;
@@ -348,7 +391,7 @@ pub(super) fn level1(image: &Image, report: &mut Report) -> Option<Tables> {
     Some(Tables { chunks, segments })
 }
 
-fn directory(bytes: &Bytes, length: u64, report: &mut Report) -> Option<Vec<u64>> {
+fn directory(bytes: &Bytes, heap: &Range<u64>, report: &mut Report) -> Option<Vec<u64>> {
     let mut chunks = Vec::new();
     for number in 0..CHUNKS {
         let at = DIRECTORY_AT + number * 8;
@@ -359,8 +402,8 @@ fn directory(bytes: &Bytes, length: u64, report: &mut Report) -> Option<Vec<u64>
             must_be_zero(bytes, at, end, what, L1, report);
             break;
         }
-        let end = chunk.checked_add(CHUNK_LEN).filter(|&end| end <= length);
-        if chunk < HEAP_AT || !chunk.is_multiple_of(PAGE) || end.is_none() {
+        let end = chunk.checked_add(CHUNK_LEN).filter(|&end| end <= heap.end);
+        if chunk < heap.start || !chunk.is_multiple_of(PAGE) || end.is_none() {
             let message = format!("chunk {number} cannot be at byte {chunk}");
             report.error(L1, Code::Directory, at, message);
             return None;

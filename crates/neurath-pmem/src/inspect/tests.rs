@@ -65,12 +65,7 @@ const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
 const LIMIT: u64 = 64 << 20;
 
 fn new(path: &Path) -> Region {
-    let options = RegionOptions {
-        component: "test".into(),
-        instance: 7,
-        initial: 0,
-        limit: LIMIT,
-    };
+    let options = RegionOptions::new("test", 7, LIMIT);
     let mut region = Region::create(path, &options, &SCHEMA).unwrap();
     region.attach(&Handle::new());
     let root = region.transact(|tx| {
@@ -328,7 +323,7 @@ fn every_flipped_bit_of_the_data_is_found() {
 #[test]
 fn what_a_killed_process_had_not_changed_is_verified() {
     let (_dir, path, _) = small(40, true);
-    let open = || Region::open(&path, "test", 7, None, LIMIT).unwrap();
+    let open = || Region::open(&path, &RegionOptions::new("test", 7, LIMIT), None).unwrap();
     let level3 = |report: &Report, what: &str| {
         let level = &report.levels[Level::L3 as usize];
         let found = level.checked.iter().find(|(known, _)| *known == what);
@@ -452,7 +447,12 @@ fn a_leak_is_found_and_freed() {
         assert_clean(&check_file(&target, Level::L3).unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), before);
         let stats = |path: &Path| {
-            let region = Region::open(path, "test", 7, Some(State::FINGERPRINT), LIMIT).unwrap();
+            let region = Region::open(
+                path,
+                &RegionOptions::new("test", 7, LIMIT),
+                Some(State::FINGERPRINT),
+            )
+            .unwrap();
             region.stats().live_objects
         };
         assert_eq!(stats(&target) + 3, stats(&path));
@@ -618,7 +618,7 @@ fn snapshots_and_restores() {
         let done = restore_file(&snapshot, &path, true).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), copy);
         assert_eq!(std::fs::read(done.kept.unwrap()).unwrap(), damaged);
-        let mut region = Region::open(&path, "test", 7, None, LIMIT).unwrap();
+        let mut region = Region::open(&path, &RegionOptions::new("test", 7, LIMIT), None).unwrap();
         region.attach(&Handle::new());
         assert_eq!(with(&mut region, |state, _| Ok(state.entries.len())), 20);
 
@@ -833,7 +833,7 @@ proptest! {
                         drop(region);
                     }
                     assert_clean(&check_file(&path, Level::L3).unwrap());
-                    region = Region::open(&path, "test", 7, None, LIMIT).unwrap();
+                    region = Region::open(&path, &RegionOptions::new("test", 7, LIMIT), None).unwrap();
                     region.attach(&Handle::new());
                 }
             }

@@ -63,12 +63,7 @@ enum Failure {
 const LIMIT: u64 = 256 << 20;
 
 fn options() -> RegionOptions {
-    RegionOptions {
-        component: "test".into(),
-        instance: 0,
-        initial: 0,
-        limit: LIMIT,
-    }
+    RegionOptions::new("test", 0, LIMIT)
 }
 
 const CONVERSIONS: [Conversion; 2] = [
@@ -205,7 +200,7 @@ fn convert_all(count: u32) {
     let stats = after.stats();
     drop(after);
     let wanted = Some(new::State::FINGERPRINT);
-    let mut after = Region::open(&to, "test", 0, wanted, LIMIT).unwrap();
+    let mut after = Region::open(&to, &RegionOptions::new("test", 0, LIMIT), wanted).unwrap();
     assert_eq!(after.stats().live_objects, stats.live_objects);
     let done = after.transact(|tx| {
         let root: P<new::State> = tx.root();
@@ -333,12 +328,12 @@ fn a_generation_that_was_never_finished_is_no_region() {
         // As if the process had died here.
         let copy = dir.path().join("copy");
         std::fs::copy(&to, &copy).unwrap();
-        let error = Region::open(&copy, "test", 0, None, LIMIT).unwrap_err();
+        let error = Region::open(&copy, &RegionOptions::new("test", 0, LIMIT), None).unwrap_err();
         assert!(matches!(error, OpenError::Format { .. }), "{error}");
         building.fill(&source, "{}", 7, &convert).unwrap();
     }
     drop(building.finish().unwrap());
-    Region::open(&to, "test", 0, None, LIMIT).unwrap();
+    Region::open(&to, &RegionOptions::new("test", 0, LIMIT), None).unwrap();
 }
 
 #[test]
@@ -655,7 +650,7 @@ fn trees(count: u32) {
     assert_eq!(after.stats().live_objects, before.stats().live_objects);
     drop(after);
     let wanted = Some(large::Rows::FINGERPRINT);
-    let mut after = Region::open(&to, "test", 0, wanted, LIMIT).unwrap();
+    let mut after = Region::open(&to, &RegionOptions::new("test", 0, LIMIT), wanted).unwrap();
     let done = after.transact(|tx| {
         let root: P<large::Rows> = tx.root();
         let mut state = tx.read(root)?;

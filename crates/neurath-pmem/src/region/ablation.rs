@@ -23,6 +23,14 @@ pub enum Without {
     ManySlots,
     /// The contents of new objects are believed.
     FreshHash,
+    /// A journal's records count whatever their lap.
+    Laps,
+    /// Pages are written before the records that changed them.
+    LogFirst,
+    /// A journal's half is used again before its pages are written.
+    HalfFree,
+    /// An opening goes on in the lap that a crash may have torn.
+    LapsLeftOut,
 }
 
 /// Whether the part is left out: never on media that are not simulated.

@@ -4,7 +4,7 @@ use neurath_abi::Ref;
 
 use super::Inner;
 use super::error::RegionError;
-use super::format::{self, RECORD_MAX};
+use super::format;
 use super::media::Media;
 use super::space::object_size;
 use super::write_set::LINE;
@@ -31,7 +31,9 @@ impl<M: Media> Inner<M> {
         } = self;
         let mut grow =
             |media: &mut M, length| Self::grow(media, superblock, superblock_slot, header, length);
-        let object = space.alloc(type_id, size, media, set, &mut grow)?;
+        let object = space.alloc(type_id, size, media, set, &mut grow);
+        self.failed |= matches!(object, Err(RegionError::Sync(_)));
+        let object = object?;
         self.mark_dirty(object, 0, object_size(type_id, size));
         if let Some(handle) = &self.handle {
             handle.show_segments(self.space.views());
@@ -173,11 +175,9 @@ impl<M: Media> Inner<M> {
     /// Refuses the transaction's next step if its record could become too long.
     pub(super) fn check_record_len(&self, words: u64) -> Result<(), RegionError> {
         let needed = self.set.record_len() + words * 16;
-        if needed > RECORD_MAX {
-            return Err(RegionError::TooLarge {
-                needed,
-                limit: RECORD_MAX,
-            });
+        let limit = self.header.log.record_max();
+        if needed > limit {
+            return Err(RegionError::TooLarge { needed, limit });
         }
         Ok(())
     }

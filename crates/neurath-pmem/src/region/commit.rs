@@ -4,9 +4,7 @@
 use super::Inner;
 use super::ablation::{Without, without};
 use super::error::RegionError;
-use super::format::{
-    self, LOG_AT, LOG_LEN, RECORD_ALIGN, RECORD_HEADER_LEN, RECORD_MAX, RecordHeader,
-};
+use super::format::{self, LOG_AT, LOG_LEN, RECORD_ALIGN, RECORD_HEADER_LEN, RecordHeader};
 use super::media::Media;
 
 /// Adds a pair of a record: a place and its word, or a new object and its length.
@@ -18,17 +16,17 @@ fn push_pair(record: &mut Vec<u8>, first: u64, second: u64) {
     record.extend_from_slice(&pair);
 }
 
+/// Bytes of a cache line: what is flushed at once.
+const LINE: u64 = 64;
+
 impl<M: Media> Inner<M> {
     pub(super) fn commit(&mut self) -> Result<bool, RegionError> {
         if self.set.is_empty() {
             return Ok(false);
         }
         if self.failed {
-            return Err(RegionError::Sync(std::io::Error::other(
-                "an earlier change failed",
-            )));
+            return Err(RegionError::failed_before());
         }
-        let seed = self.header.seed();
         self.record.clear();
         self.record
             .extend_from_slice(&[0; RECORD_HEADER_LEN as usize]);
@@ -39,28 +37,43 @@ impl<M: Media> Inner<M> {
                 words += 1;
             }
         }
-        // The root's word was added unchecked. A longer record would not be found again.
-        let needed = format::record_len(words.into(), self.set.live_fresh_count() as u64);
-        if needed > RECORD_MAX {
-            return Err(RegionError::TooLarge {
-                needed,
-                limit: RECORD_MAX,
-            });
-        }
-        if let Some(tee) = &self.tee {
-            tee.begin();
-        }
-        // New objects go to their places: nothing refers to them yet.
         let mut fresh = 0;
         for object in self.set.live_fresh() {
-            let bytes = self.set.fresh_bytes(object);
-            self.media.store(object.offset, bytes);
             push_pair(&mut self.record, object.offset, object.len);
             fresh += 1;
         }
         if words == 0 && fresh == 0 {
             self.abort();
             return Ok(false);
+        }
+        // The root's word was added unchecked. A longer record would not be found again.
+        let (needed, limit) = (self.record.len() as u64, self.header.log.record_max());
+        if needed > limit {
+            return Err(RegionError::TooLarge { needed, limit });
+        }
+        if let Some(tee) = &self.tee {
+            tee.begin();
+        }
+        if self.journal.is_some() {
+            self.commit_journal(words, fresh)?;
+        } else {
+            self.commit_ring(words, fresh)?;
+        }
+        self.note(words, fresh);
+        self.space.committed(self.sequence, &self.media);
+        self.set.clear();
+        self.clean_handle();
+        Ok(true)
+    }
+
+    /// Writes the record whose pairs are in `self.record` into the ring, and applies it.
+    fn commit_ring(&mut self, words: u32, fresh: u32) -> Result<(), RegionError> {
+        let seed = self.header.seed();
+        // New objects go to their places: nothing refers to them yet.
+        for object in self.set.live_fresh() {
+            self.media
+                .store(object.offset, self.set.fresh_bytes(object));
+            self.media.flush(object.offset, object.len);
         }
         let header = RecordHeader {
             sequence: self.sequence + 1,
@@ -78,38 +91,51 @@ impl<M: Media> Inner<M> {
         if without(&self.media, Without::RecordFirst) {
             self.apply(words as usize);
         }
-        self.media.store(LOG_AT + self.log_at, &self.record);
+        let at = LOG_AT + self.log_at;
+        self.media.store(at, &self.record);
+        self.media.flush(at, len);
         if !without(&self.media, Without::CommitFence) {
-            self.media.fence();
+            let fenced = self.media.fence();
+            self.failed |= fenced.is_err();
+            fenced.map_err(RegionError::Sync)?;
         }
         // Committed. What follows, a recovery would do as well.
         self.log_at = (self.log_at + len).next_multiple_of(RECORD_ALIGN);
         self.sequence += 1;
         self.apply(words as usize);
-        self.note(words as usize);
-        self.space.committed(self.sequence, &self.media);
-        self.set.clear();
-        self.clean_handle();
-        Ok(true)
+        Ok(())
     }
 
     /// Notes what was committed and applied, if the region is being copied.
-    fn note(&mut self, words: usize) {
+    fn note(&mut self, words: u32, fresh: u32) {
         let Some(tee) = &self.tee else { return };
         let set = &self.set;
-        let fresh = set.live_fresh().map(|object| set.fresh_bytes(object));
+        let contents = set.live_fresh().map(|object| set.fresh_bytes(object));
         let now = (self.sequence, self.superblock.length);
-        let more = tee.put(now, &self.record, words, fresh);
+        // A journal's record has the contents as well.
+        let pairs = format::record_len(words.into(), fresh.into());
+        let record = &self.record[..pairs as usize];
+        let more = tee.put(now, record, words as usize, contents);
         tee.end();
         if !more {
             self.tee = None;
         }
     }
 
-    /// Stores the record's words at their places.
+    /// Stores the record's words at their places. The next commit's fence waits for them.
     fn apply(&mut self, words: usize) {
+        let mut line = u64::MAX;
         for (offset, value) in format::record_pairs(&self.record).take(words) {
             self.media.store_word(offset, value);
+            if offset / LINE != line {
+                if line != u64::MAX {
+                    self.media.flush(line * LINE, LINE);
+                }
+                line = offset / LINE;
+            }
+        }
+        if line != u64::MAX {
+            self.media.flush(line * LINE, LINE);
         }
     }
 

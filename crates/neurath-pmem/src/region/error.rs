@@ -1,7 +1,8 @@
 //! What can go wrong with a region, and what to do about it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::media::Durability;
 use crate::schema::{Fingerprint, SchemaError, hex};
 
 /// Why a file is not a region that can be used.
@@ -119,10 +120,14 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// A durability that cannot be had.
-    #[error("durability `power` is not to be had yet for {}; choose `process`", path.display())]
+    #[error("durability `{durability}` cannot be had for {}: {reason}", path.display())]
     Durability {
         /// Which file.
         path: PathBuf,
+        /// What was asked for.
+        durability: Durability,
+        /// Why not.
+        reason: String,
     },
     /// The limit leaves no room.
     #[error(
@@ -188,4 +193,29 @@ pub enum RegionError {
     /// The file is damaged.
     #[error(transparent)]
     Format(#[from] FormatError),
+}
+
+impl RegionError {
+    /// The same of a region that is made or opened.
+    pub(super) fn into_open(self, path: &Path) -> OpenError {
+        let path = path.into();
+        match self {
+            RegionError::Format(source) => OpenError::Format { path, source },
+            RegionError::Sync(source) => OpenError::Io {
+                action: "make durable",
+                path,
+                source,
+            },
+            other => OpenError::Io {
+                action: "use",
+                path,
+                source: std::io::Error::other(other.to_string()),
+            },
+        }
+    }
+
+    /// What every change is answered with after one that may or may not be durable.
+    pub(super) fn failed_before() -> RegionError {
+        RegionError::Sync(std::io::Error::other("an earlier change failed"))
+    }
 }

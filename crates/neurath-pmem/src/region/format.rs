@@ -3,9 +3,12 @@
 //! `docs/on-media-format.md` describes it down to the byte. Everything is
 //! little-endian. No function here trusts a number that it reads.
 
+use std::ops::Range;
+
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 use super::error::FormatError;
+use super::media::Durability;
 use crate::schema::Fingerprint;
 
 /// The first bytes of a region. The high byte and the line ends show a transfer as text.
@@ -32,14 +35,16 @@ pub const SCHEMA_AT: u64 = DIRECTORY_AT + CHUNKS * 8;
 pub const SCHEMA_MAX: u64 = 64 << 10;
 /// Where the log lies.
 pub const LOG_AT: u64 = SCHEMA_AT + SCHEMA_MAX;
-/// The log's length, in bytes.
+/// The length of a log that is a ring, in bytes.
 pub const LOG_LEN: u64 = 1 << 20;
 /// The longest record: a quarter, so that the two records before it are never overwritten.
 pub const RECORD_MAX: u64 = LOG_LEN / 4;
 /// Records begin at multiples of this.
 pub const RECORD_ALIGN: u64 = 64;
-/// The first byte that chunks and segments may take.
+/// The first byte that chunks and segments may take, behind a log that is a ring.
 pub const HEAP_AT: u64 = LOG_AT + LOG_LEN;
+/// How long a log that is a journal may be, in bytes.
+pub const JOURNAL_LENS: std::ops::RangeInclusive<u64> = (128 << 10)..=(1 << 30);
 /// Segments that a chunk describes.
 pub const SEGMENTS_PER_CHUNK: u64 = 256;
 /// Bytes of an entry of the segment table.
@@ -53,7 +58,7 @@ pub const CHUNK_LEN: u64 = SEGMENTS_PER_CHUNK * (ENTRY_LEN + BITMAP_LEN);
 /// Bytes of an ordinary segment's objects.
 pub const SEGMENT_LEN: u64 = 64 << 10;
 /// No count of superblocks or records gets here.
-const COUNT_MAX: u64 = 1 << 62;
+pub(super) const COUNT_MAX: u64 = 1 << 62;
 /// Bytes of the longest name of a component.
 pub const NAME_MAX: usize = 64;
 
@@ -72,13 +77,57 @@ pub struct Header {
     pub schema_len: u32,
     /// The schema's xxh3-64.
     pub schema_hash: u64,
-    /// What a program must know to open the region: some of [`FEATURES`].
+    /// What a program must know to open the region besides the log: some of [`FEATURES`].
     pub features: u64,
+    /// What the log is.
+    pub log: Log,
+}
+
+/// What a log is, and how long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Log {
+    /// The last two records are replayed; new objects are in their places before.
+    Ring,
+    /// All records beyond the checkpoint are replayed, and hold the new objects' bytes: for
+    /// media where stores are held back until pages are written. So many bytes.
+    Journal(u64),
+}
+
+impl Log {
+    /// Its length in bytes.
+    #[must_use]
+    pub fn len(self) -> u64 {
+        match self {
+            Log::Ring => LOG_LEN,
+            Log::Journal(len) => len,
+        }
+    }
+
+    /// Whether there is none; there always is one.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        false
+    }
+
+    /// The longest record's words and list of new objects, in bytes with its header.
+    #[must_use]
+    pub fn record_max(self) -> u64 {
+        RECORD_MAX.min(self.len() / 4)
+    }
+
+    /// The most bytes of new objects that a record of a journal holds. What is more is
+    /// written to its place before.
+    #[must_use]
+    pub fn contents_max(self) -> u64 {
+        self.len() / 8
+    }
 }
 
 /// The entries of the segment table have checksums of their segments.
 pub const SEGMENT_SUMS: u64 = 1;
-/// The features that this program knows.
+/// The log is a journal.
+const JOURNAL: u64 = 2;
+/// The features that this program knows, besides the log's.
 pub const FEATURES: u64 = SEGMENT_SUMS;
 
 const HEADER_LEN: usize = 512;
@@ -90,15 +139,15 @@ pub(crate) fn get<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     out
 }
 
-fn get_u64(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn get_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(get(bytes, at))
 }
 
-fn get_u32(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn get_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(get(bytes, at))
 }
 
-fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+pub(super) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
@@ -126,13 +175,17 @@ impl Header {
         put(&mut out, 0, &MAGIC);
         put(&mut out, 8, &FORMAT.to_le_bytes());
         // 12: the minor format, 16: compatible features.
-        put(&mut out, 24, &self.features.to_le_bytes());
+        let journal = match self.log {
+            Log::Ring => 0,
+            Log::Journal(_) => JOURNAL,
+        };
+        put(&mut out, 24, &(self.features | journal).to_le_bytes());
         put(&mut out, 32, &ENDIAN.to_le_bytes());
         put(&mut out, 40, &(PAGE as u32).to_le_bytes());
         put(&mut out, 44, &(SEGMENT_LEN as u32).to_le_bytes());
         put(&mut out, 48, &self.uuid);
-        put(&mut out, 64, &LOG_LEN.to_le_bytes());
-        put(&mut out, 72, &HEAP_AT.to_le_bytes());
+        put(&mut out, 64, &self.log.len().to_le_bytes());
+        put(&mut out, 72, &self.heap_at().to_le_bytes());
         put(&mut out, 80, &self.fingerprint);
         put(&mut out, 96, &self.schema_len.to_le_bytes());
         put(&mut out, 100, &self.instance.to_le_bytes());
@@ -168,9 +221,25 @@ impl Header {
             });
         }
         let features = get_u64(bytes, 24);
-        if features & !FEATURES != 0 {
+        if features & !(FEATURES | JOURNAL) != 0 {
             return Err(FormatError::Feature {
-                bits: features & !FEATURES,
+                bits: features & !(FEATURES | JOURNAL),
+            });
+        }
+        let log_len = get_u64(bytes, 64);
+        let log = match features & JOURNAL {
+            0 => Log::Ring,
+            _ => Log::Journal(log_len),
+        };
+        let possible = match log {
+            Log::Ring => log_len == LOG_LEN,
+            Log::Journal(len) => JOURNAL_LENS.contains(&len) && len.is_multiple_of(2 * PAGE),
+        };
+        if !possible {
+            let field = "the header's log length";
+            return Err(FormatError::Field {
+                field,
+                value: log_len,
             });
         }
         let fixed = [
@@ -181,8 +250,11 @@ impl Header {
                 get_u32(bytes, 44).into(),
                 SEGMENT_LEN,
             ),
-            ("the header's log length", get_u64(bytes, 64), LOG_LEN),
-            ("the header's heap offset", get_u64(bytes, 72), HEAP_AT),
+            (
+                "the header's heap offset",
+                get_u64(bytes, 72),
+                LOG_AT + log_len,
+            ),
         ];
         for (field, value, known) in fixed {
             if value != known {
@@ -215,13 +287,19 @@ impl Header {
             fingerprint: get(bytes, 80),
             schema_len,
             schema_hash: get_u64(bytes, 104),
-            features,
+            features: features & FEATURES,
+            log,
         })
     }
 
     /// Whether segments have checksums. Regions that were made before there were any do not.
     pub fn has_sums(&self) -> bool {
         self.features & SEGMENT_SUMS != 0
+    }
+
+    /// The first byte that chunks and segments may take.
+    pub fn heap_at(&self) -> u64 {
+        LOG_AT + self.log.len()
     }
 
     /// The seed of the region's checksums, so that none is valid in another region.
@@ -261,10 +339,14 @@ pub struct Superblock {
     pub boot_id: [u8; 16],
     /// The process that opened it.
     pub pid: u32,
+    /// What its fences survived when it was opened.
+    pub durability: Durability,
     /// Bytes of the file that the region may use.
     pub length: u64,
     /// Records up to this one are never replayed.
     pub checkpoint: u64,
+    /// The lap of the journal that the first record beyond the checkpoint begins; 0 for a ring.
+    pub lap: u64,
 }
 
 const SUPERBLOCK_LEN: usize = 256;
@@ -286,8 +368,11 @@ impl Superblock {
         );
         put(&mut out, 24, &self.boot_id);
         put(&mut out, 40, &self.pid.to_le_bytes());
+        let power = u32::from(self.durability == Durability::Power);
+        put(&mut out, 44, &power.to_le_bytes());
         put(&mut out, 48, &self.length.to_le_bytes());
         put(&mut out, 56, &self.checkpoint.to_le_bytes());
+        put(&mut out, 64, &self.lap.to_le_bytes());
         put(&mut out, 72, &header.uuid);
         let sum = xxh3_64_with_seed(&out[..SUPERBLOCK_LEN - 8], header.seed());
         put(&mut out, SUPERBLOCK_LEN - 8, &sum.to_le_bytes());
@@ -320,29 +405,58 @@ impl Superblock {
             });
         };
         let length = get_u64(bytes, 48);
-        if length < HEAP_AT || !length.is_multiple_of(PAGE) {
+        if length < header.heap_at() || !length.is_multiple_of(PAGE) {
             return Err(FormatError::Field {
                 field: "a superblock's length",
                 value: length,
             });
         }
+        let lap = get_u64(bytes, 64);
+        if header.log == Log::Ring && lap != 0 {
+            return Err(FormatError::Field {
+                field: "a superblock's lap",
+                value: lap,
+            });
+        }
         for (at, field) in [
             (8, "a superblock's generation"),
             (56, "a superblock's checkpoint"),
+            (64, "a superblock's lap"),
         ] {
             let value = get_u64(bytes, at);
             if value > COUNT_MAX {
                 return Err(FormatError::Field { field, value });
             }
         }
+        let durability = match get_u32(bytes, 44) {
+            0 => Durability::Process,
+            1 => Durability::Power,
+            value => {
+                return Err(FormatError::Field {
+                    field: "a superblock's durability",
+                    value: value.into(),
+                });
+            }
+        };
         Ok(Superblock {
             generation: get_u64(bytes, 8),
             state,
             boot_id: get(bytes, 24),
             pid: get_u32(bytes, 40),
+            durability,
             length,
             checkpoint: get_u64(bytes, 56),
+            lap,
         })
+    }
+
+    /// Whether the machine went down while the region was open, and what was stored may be
+    /// there in any mixture.
+    pub fn lost_power(&self, header: &Header, boot_id: [u8; 16]) -> bool {
+        self.state == RegionState::Open
+            && self.boot_id != boot_id
+            && self.durability == Durability::Process
+            && header.log == Log::Ring
     }
 
     /// The one that counts, and the slot it is in.
@@ -418,12 +532,12 @@ impl SegmentEntry {
     ///
     /// # Errors
     ///
-    /// [`FormatError`] says what is wrong with it. `length` is what the region may use.
+    /// [`FormatError`] says what is wrong with it. `heap` is what segments may use.
     pub fn parse(
         words: &[u64; ENTRY_WORDS],
         number: u64,
         seed: u64,
-        length: u64,
+        heap: &Range<u64>,
     ) -> Result<Option<SegmentEntry>, FormatError> {
         if words.iter().all(|&word| word == 0) {
             return Ok(None);
@@ -454,8 +568,8 @@ impl SegmentEntry {
         let end = entry
             .offset
             .checked_add(entry.length)
-            .filter(|&end| end <= length);
-        if entry.offset < HEAP_AT || !entry.offset.is_multiple_of(PAGE) || end.is_none() {
+            .filter(|&end| end <= heap.end);
+        if entry.offset < heap.start || !entry.offset.is_multiple_of(PAGE) || end.is_none() {
             return bad("a segment's offset", entry.offset);
         }
         Ok(Some(entry))
@@ -553,7 +667,7 @@ impl RecordHeader {
         out
     }
 
-    fn sum(header: &[u8], payload: &[u8], seed: u64) -> u64 {
+    pub(super) fn sum(header: &[u8], payload: &[u8], seed: u64) -> u64 {
         xxh3_64_with_seed(payload, seed ^ xxh3_64(&header[..56]))
     }
 

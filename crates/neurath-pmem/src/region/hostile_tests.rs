@@ -5,14 +5,14 @@ use super::format::{
     Header, LOG_AT, PAGE, RECORD_HEADER_LEN, ROOT_AT, RecordHeader, RegionState, SCHEMA_AT,
     SUPERBLOCK_AT, SegmentEntry, Superblock,
 };
-use super::{Media, Region};
+use super::{Backend, Durability, Media, Region};
 use crate::campaign::sim::{Random, Sim};
 use crate::campaign::workloads::{SCHEMA, contents, fresh, random_workload, run};
 use crate::schema::SchemaDesc;
 
 /// A region left by a process that died, with something in every part of it.
 fn left_behind() -> Sim {
-    let mut region = fresh();
+    let mut region = fresh(Backend::Process);
     for transaction in random_workload(3, 30) {
         run(&mut region, &transaction).expect("runs");
     }
@@ -35,10 +35,11 @@ fn open_and_use(media: &mut Option<Sim>, random: &mut Random) -> bool {
         }
     };
     let before = taken.events.len();
-    let loads = super::replay(&mut taken, &found.header, &found.superblock).and_then(|_| {
-        let length = found.superblock.length;
-        super::Space::load(&taken, &found.header, length)
-    });
+    let loads = super::replay(&mut taken, &found.header, &found.superblock, &mut |_, _| {})
+        .and_then(|_| {
+            let length = found.superblock.length;
+            super::Space::load(&taken, &found.header, length)
+        });
     if loads.is_err() {
         taken.take_back(mark);
         *media = Some(taken);
@@ -64,7 +65,7 @@ fn open_and_use(media: &mut Option<Sim>, random: &mut Random) -> bool {
 #[test]
 fn random_bytes_are_no_region() {
     let mut random = Random(5);
-    let mut media = Some(Sim::new(HEAP_AT + CHUNK_LEN));
+    let mut media = Some(Sim::new(HEAP_AT + CHUNK_LEN, Backend::Process));
     for _ in 0..200 {
         let disk = media.as_mut().expect("media");
         disk.len = random.next() % (HEAP_AT + CHUNK_LEN);
@@ -187,6 +188,8 @@ fn checksummed_nonsense_is_refused_or_harmless() {
                         absurd(&mut random)
                     },
                     checkpoint: absurd(&mut random),
+                    durability: Durability::Process,
+                    lap: 0,
                 };
                 disk.store(SUPERBLOCK_AT[random.below(2)], &superblock.encode(&header));
             }
@@ -202,7 +205,8 @@ fn checksummed_nonsense_is_refused_or_harmless() {
                 for (i, word) in words.iter_mut().enumerate() {
                     *word = disk.word(at + i as u64 * 8);
                 }
-                let entry = SegmentEntry::parse(&words, number, header.seed(), disk.len);
+                let entry =
+                    SegmentEntry::parse(&words, number, header.seed(), &(HEAP_AT..disk.len));
                 let mut entry = entry.expect("an entry").unwrap_or(SegmentEntry {
                     type_id: 1,
                     offset: HEAP_AT,
@@ -292,7 +296,7 @@ fn an_error_leaves_the_file_as_it_was() {
     );
     disk.events.clear();
     let found = super::Found::read(&disk).expect("sound so far");
-    assert!(super::replay(&mut disk, &found.header, &found.superblock).is_err());
+    assert!(super::replay(&mut disk, &found.header, &found.superblock, &mut |_, _| {}).is_err());
     assert!(disk.events.is_empty());
 }
 

@@ -11,8 +11,10 @@
 pub(crate) mod ablation;
 mod access;
 mod commit;
+mod dirty;
 mod error;
 pub mod format;
+pub(crate) mod journal;
 mod media;
 mod open;
 mod ops;
@@ -37,9 +39,10 @@ use neurath_abi::Ref;
 
 pub use error::{FormatError, OpenError, RegionError};
 pub(crate) use media::map_copy;
-pub use media::{MappedFile, Mapping, Media};
+pub use media::{Backend, Detection, Durability, MappedFile, Mapping, Media, detect};
 #[cfg(any(test, feature = "campaign"))]
 pub(crate) use open::Found;
+pub(crate) use open::least_heap;
 pub(crate) use recovery::replay;
 pub use snapshot::{SnapshotError, SnapshotSource};
 pub use space::RAW;
@@ -49,7 +52,8 @@ use crate::dummy::Handle;
 use crate::migrate::{MigrateError, Source};
 use crate::schema::Fingerprint;
 use crate::tx::Tx;
-use format::{Header, PAGE, ROOT_AT, RegionState, SCHEMA_AT, SegmentEntry, Superblock};
+use format::{Header, Log, PAGE, ROOT_AT, RegionState, SCHEMA_AT, SegmentEntry, Superblock};
+use journal::Journal;
 use space::Space;
 use write_set::WriteSet;
 
@@ -64,6 +68,22 @@ pub struct RegionOptions {
     pub initial: u64,
     /// Bytes that the file may ever have.
     pub limit: u64,
+    /// What a committed transaction is to survive.
+    pub durability: Durability,
+}
+
+impl RegionOptions {
+    /// A region that grows from nothing, of durability `process`.
+    #[must_use]
+    pub fn new(component: &str, instance: u32, limit: u64) -> RegionOptions {
+        RegionOptions {
+            component: component.to_owned(),
+            instance,
+            initial: 0,
+            limit,
+            durability: Durability::Process,
+        }
+    }
 }
 
 /// How much is in a region.
@@ -102,6 +122,9 @@ struct Inner<M: Media> {
     sequence: u64,
     log_at: u64,
     record: Vec<u8>,
+    /// There only if the log is one.
+    journal: Option<Box<Journal>>,
+    /// What was stored may or may not last: no change is taken any more.
     failed: bool,
     /// While the region is copied.
     tee: Option<tee::Tee>,
@@ -125,6 +148,11 @@ impl Region<MappedFile> {
         self.inner().media.mapping()
     }
 
+    /// How it was decided what a fence waits for, and what was decided.
+    pub fn detection(&self) -> &Detection {
+        self.inner().media.detection()
+    }
+
     /// The region as a conversion reads it: nothing may change it meanwhile.
     pub fn source(&self) -> Source {
         Source::new(self)
@@ -133,13 +161,20 @@ impl Region<MappedFile> {
 
 /// For a conversion, which fills a region that nobody uses yet.
 impl Region<MappedFile> {
-    pub(crate) fn building<R>(&mut self, fill: impl FnOnce(&mut MappedFile) -> R) -> R {
-        fill(&mut self.inner().media)
+    /// Lets `fill` store into it, and tells it the seed of its checksums.
+    pub(crate) fn building<R>(&mut self, fill: impl FnOnce(&mut MappedFile, u64) -> R) -> R {
+        let seed = self.inner().header.seed();
+        fill(&mut self.inner().media, seed)
+    }
+
+    /// The first byte that chunks and segments may take.
+    pub(crate) fn heap_at(&self) -> u64 {
+        self.inner().header.heap_at()
     }
 
     /// Says in the file what becomes of the region.
-    pub(crate) fn mark(&mut self, state: RegionState) {
-        self.inner().write_superblock(state);
+    pub(crate) fn mark(&mut self, state: RegionState) -> std::io::Result<()> {
+        self.inner().write_superblock(state)
     }
 
     /// Makes sure that the region may use `end` bytes.
@@ -165,13 +200,6 @@ impl Region<MappedFile> {
             RegionError::Grow { bytes, source } => MigrateError::Room { bytes, source },
             other => MigrateError::Failed(other.to_string()),
         })
-    }
-
-    /// Reads the tables anew, as an opening does.
-    pub(crate) fn reload(self) -> Result<Region, FormatError> {
-        let inner = self.inner();
-        inner.space = Space::load(&inner.media, &inner.header, inner.superblock.length)?;
-        Ok(self)
     }
 }
 
@@ -238,19 +266,52 @@ impl<M: Media> Region<M> {
         if inner.failed {
             return Ok(());
         }
-        inner.space.store_sums(&mut inner.media);
+        let mut stored = Vec::new();
+        inner
+            .space
+            .store_sums(&mut inner.media, &mut |at| stored.push(at));
+        if let Some(journal) = &mut inner.journal {
+            stored.iter().for_each(|&at| journal.mark(at, 8));
+            return inner
+                .checkpoint(RegionState::Clean, 1)
+                .map_err(std::io::Error::other);
+        }
         inner.media.sync()?;
-        inner.write_superblock(RegionState::Clean);
+        inner.write_superblock(RegionState::Clean)?;
         inner.media.sync()
     }
 
-    /// Writes everything to the medium, without closing.
+    /// Makes everything committed until now durable, where commits are made so together
+    /// ([`Backend::Page`]). Elsewhere each commit is as durable as it gets, and nothing is done.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Sync`]: what was committed since the last call may or may not survive,
+    /// and the region takes no more changes.
+    pub fn make_durable(&mut self) -> Result<(), RegionError> {
+        let inner = self.inner();
+        if inner.journal.is_none() {
+            return Ok(());
+        }
+        inner.flush_journal()
+    }
+
+    /// What a committed transaction survives, once [`Region::make_durable`] has returned.
+    pub fn durability(&self) -> Durability {
+        superblock::durability(&self.inner().media)
+    }
+
+    /// Writes everything committed to the medium, without closing.
     ///
     /// # Errors
     ///
     /// The file system's.
     pub fn sync(&mut self) -> std::io::Result<()> {
-        self.inner().media.sync()
+        let inner = self.inner();
+        if inner.journal.is_some() {
+            return inner.flush_journal().map_err(std::io::Error::other);
+        }
+        inner.media.sync()
     }
 
     /// Lets `handle` reach this region, in place of what it reached before.
@@ -398,6 +459,10 @@ impl<M: Media> Inner<M> {
         space: Space,
         sequence: u64,
     ) -> Inner<M> {
+        let journal = match header.log {
+            Log::Ring => None,
+            Log::Journal(_) => Some(Box::new(Journal::new(&header, superblock.lap))),
+        };
         Inner {
             media,
             header,
@@ -409,6 +474,7 @@ impl<M: Media> Inner<M> {
             sequence,
             log_at: 0,
             record: Vec::new(),
+            journal,
             failed: false,
             tee: None,
         }

@@ -1,17 +1,17 @@
 //! How a region comes from a file: made, or opened and judged.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{FormatError, OpenError};
 use super::format::{
-    self, CHUNK_LEN, HEADER_AT, HEADER_COPY_AT, HEAP_AT, Header, PAGE, RegionState, SCHEMA_AT,
-    SUPERBLOCK_AT, Superblock,
+    self, CHUNK_LEN, HEADER_AT, HEADER_COPY_AT, Header, LOG_AT, LOG_LEN, Log, PAGE, RegionState,
+    SCHEMA_AT, SUPERBLOCK_AT, Superblock,
 };
-use super::media::{MappedFile, Media};
+use super::media::{Backend, Durability, MappedFile, Media};
 use super::{Region, RegionOptions, boot_id};
 use crate::schema::{Fingerprint, SchemaDesc};
 
@@ -38,41 +38,69 @@ fn open_locked(path: &Path, create: bool) -> Result<File, OpenError> {
     }
 }
 
+/// How long a journal is for a region of so many bytes at most: enough for some tens of
+/// thousands of small commits, and no more than an eighth.
+fn journal_len(limit: u64) -> u64 {
+    (limit / 8).clamp(512 << 10, 32 << 20) / (2 * PAGE) * (2 * PAGE)
+}
+
+/// Where the heap of a region with these options begins, at most.
+pub(crate) fn least_heap(options: &RegionOptions) -> u64 {
+    let log = match options.durability {
+        Durability::Process => LOG_LEN,
+        Durability::Power => LOG_LEN.max(journal_len(options.limit)),
+    };
+    LOG_AT + log
+}
+
+/// Makes a new file's name last.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder)?.sync_all()
+}
+
 impl Region<MappedFile> {
     /// Makes a region without a root in a new file.
     ///
     /// # Errors
     ///
-    /// If there is such a file, or the file system refuses, or the limit is out of range.
+    /// If there is such a file, or the file system refuses, or the limit is out of range, or
+    /// the durability cannot be had there.
     pub fn create(
         path: &Path,
         options: &RegionOptions,
         schema: &[u8],
     ) -> Result<Region, OpenError> {
-        let media = Self::new_media(path, options)?;
-        let region = Self::format(media, options, schema).map_err(|error| {
-            // What was begun is of no use to anybody.
-            drop(std::fs::remove_file(path));
-            OpenError::Format {
-                path: path.into(),
-                source: error,
-            }
-        })?;
-        Ok(region)
+        Self::create_with(path, options, schema, |backend| backend)
     }
 
-    pub(super) fn new_media(path: &Path, options: &RegionOptions) -> Result<MappedFile, OpenError> {
+    /// The same for a region that is filled before anybody uses it: what is stored reaches the
+    /// file by itself, and is made durable as a whole by [`Region::finish_building`].
+    pub(crate) fn create_building(
+        path: &Path,
+        options: &RegionOptions,
+        schema: &[u8],
+    ) -> Result<Region, OpenError> {
+        Self::create_with(path, options, schema, |backend| match backend {
+            Backend::Page => Backend::Process,
+            other => other,
+        })
+    }
+
+    /// A new file that a copy of a region is written to.
+    pub(super) fn new_media(path: &Path, length: u64, limit: u64) -> Result<MappedFile, OpenError> {
         let file = open_locked(path, true)?;
-        let made = MappedFile::new(file, path, options.limit).and_then(|mut media| {
-            let initial = options.initial.clamp(HEAP_AT + CHUNK_LEN, media.limit());
-            match media.grow(initial.next_multiple_of(PAGE).min(media.limit())) {
-                Ok(()) => Ok(media),
-                Err(source) => Err(OpenError::Io {
-                    action: "reserve room for",
-                    path: path.into(),
-                    source,
-                }),
-            }
+        let made = MappedFile::new(file, path, limit, Durability::Process, Ok);
+        let made = made.and_then(|mut media| {
+            media.grow(length).map_err(|source| OpenError::Io {
+                action: "reserve room for",
+                path: path.into(),
+                source,
+            })?;
+            Ok(media)
         });
         if made.is_err() {
             drop(std::fs::remove_file(path));
@@ -80,33 +108,83 @@ impl Region<MappedFile> {
         made
     }
 
-    /// Opens a region that `component`'s `instance` owns, and completes or forgets what
-    /// a crash interrupted.
+    fn create_with(
+        path: &Path,
+        options: &RegionOptions,
+        schema: &[u8],
+        used: impl FnOnce(Backend) -> Backend,
+    ) -> Result<Region, OpenError> {
+        let file = open_locked(path, true)?;
+        let made = Self::make(file, path, options, schema, used);
+        if made.is_err() {
+            // What was begun is of no use to anybody.
+            drop(std::fs::remove_file(path));
+        }
+        made
+    }
+
+    fn make(
+        file: File,
+        path: &Path,
+        options: &RegionOptions,
+        schema: &[u8],
+        used: impl FnOnce(Backend) -> Backend,
+    ) -> Result<Region, OpenError> {
+        let io = |action| {
+            move |source| OpenError::Io {
+                action,
+                path: path.into(),
+                source,
+            }
+        };
+        let mut log = Log::Ring;
+        let limit = options.limit;
+        let mut media = MappedFile::new(file, path, limit, options.durability, |found| {
+            if found == Backend::Page {
+                log = Log::Journal(journal_len(limit));
+            }
+            Ok(used(found))
+        })?;
+        let least = LOG_AT + log.len() + CHUNK_LEN;
+        let initial = options.initial.clamp(least, media.limit().max(least));
+        media
+            .grow(initial.next_multiple_of(PAGE).min(media.limit()))
+            .map_err(io("reserve room for"))?;
+        if options.durability == Durability::Power {
+            // The file's length and name last before anything refers to it. A log that was
+            // written once is not given blocks when a client waits.
+            media.flush(LOG_AT, log.len());
+            media.sync().map_err(io("make durable"))?;
+            sync_folder(path).map_err(io("make durable the folder of"))?;
+        }
+        Self::format(media, options, log, schema).map_err(|error| error.into_open(path))
+    }
+
+    /// Opens a region that `options.component`'s `options.instance` owns, and completes or
+    /// forgets what a crash interrupted. `options.initial` is of no account.
     ///
     /// # Errors
     ///
     /// [`OpenError`] says why not. The file is as it was then.
     pub fn open(
         path: &Path,
-        component: &str,
-        instance: u32,
+        options: &RegionOptions,
         schema: Option<Fingerprint>,
-        limit: u64,
     ) -> Result<Region, OpenError> {
         let file = open_locked(path, false)?;
-        let media = MappedFile::new(file, path, limit)?;
+        let media = Self::map(file, path, options)?;
         let format = |source| OpenError::Format {
             path: path.into(),
             source,
         };
         let found = Found::read(&media).map_err(format)?;
         let header = &found.header;
-        if header.component != component || header.instance != instance {
+        if header.component != options.component || header.instance != options.instance {
             let name = |component: &str, instance| format!("{component}.{instance}");
             return Err(OpenError::Owner {
                 path: path.into(),
                 found: name(&header.component, header.instance),
-                wanted: name(component, instance),
+                wanted: name(&options.component, options.instance),
             });
         }
         if let Some(wanted) = schema.filter(|&wanted| wanted != header.fingerprint) {
@@ -117,15 +195,76 @@ impl Region<MappedFile> {
             });
         }
         let superblock = &found.superblock;
-        if superblock.state == RegionState::Open && superblock.boot_id != boot_id() {
-            return Err(OpenError::PowerLost { path: path.into() });
-        }
         if superblock.state == RegionState::Building {
             let field = "a superblock's state (the region was never finished)";
             return Err(format(FormatError::Field { field, value: 0 }));
         }
-        Self::recover(media, found).map_err(format)
+        if superblock.lost_power(header, boot_id()) {
+            return Err(OpenError::PowerLost { path: path.into() });
+        }
+        Self::recover(media, found).map_err(|error| error.into_open(path))
     }
+
+    /// Maps an existing region's file as its log needs it.
+    fn map(file: File, path: &Path, options: &RegionOptions) -> Result<MappedFile, OpenError> {
+        let journal = has_journal(&file);
+        MappedFile::new(file, path, options.limit, options.durability, |found| {
+            match (found, journal) {
+                // More than what was asked for is no harm.
+                (_, true) => Ok(Backend::Page),
+                (Backend::Page, false) => Err(
+                    "its log is not a journal, which an ordinary file needs: it was made for \
+                     durability `process`, or on DAX; give it durability `process`, or convert \
+                     it by an upgrade to a release that says `power`"
+                        .to_owned(),
+                ),
+                (other, false) => Ok(other),
+            }
+        })
+    }
+
+    /// Makes durable what [`Region::create_building`] and its filling have stored, and opens
+    /// it for use.
+    ///
+    /// # Errors
+    ///
+    /// If it does not open: its tables are read back as from any file.
+    pub(crate) fn finish_building(
+        self,
+        path: &Path,
+        options: &RegionOptions,
+    ) -> Result<Region, OpenError> {
+        let io = |action| {
+            move |source| OpenError::Io {
+                action,
+                path: path.into(),
+                source,
+            }
+        };
+        let media = &mut self.inner().media;
+        if options.durability == Durability::Power {
+            media.sync().map_err(io("make durable"))?;
+        }
+        let file = media.again().map_err(io("open again"))?;
+        drop(self);
+        let media = Self::map(file, path, options)?;
+        let found = Found::read(&media).map_err(|source| OpenError::Format {
+            path: path.into(),
+            source,
+        })?;
+        Self::recover(media, found).map_err(|error| error.into_open(path))
+    }
+}
+
+/// Whether a file's header says that its log is a journal. Whether the header is right is seen
+/// when the region is read.
+fn has_journal(file: &File) -> bool {
+    [HEADER_AT, HEADER_COPY_AT].iter().any(|&at| {
+        let mut page = [0; 512];
+        let read = file.read_exact_at(&mut page, at);
+        let header = read.ok().and_then(|()| Header::parse(&page).ok());
+        header.is_some_and(|header| matches!(header.log, Log::Journal(_)))
+    })
 }
 
 /// What stands in a file, read and checked, nothing changed yet.
@@ -137,7 +276,7 @@ pub(crate) struct Found {
 
 impl Found {
     pub(super) fn read(media: &dyn Media) -> Result<Found, FormatError> {
-        format::require(media.len(), HEAP_AT, "a region")?;
+        format::require(media.len(), LOG_AT, "a region")?;
         let header = match Header::parse(media.bytes(HEADER_AT, PAGE)) {
             Ok(header) => header,
             // A damaged header has a copy; one of another kind or version counts.
@@ -146,6 +285,7 @@ impl Found {
             }
             Err(error) => return Err(error),
         };
+        format::require(media.len(), header.heap_at(), "the log")?;
         let schema = media.bytes(SCHEMA_AT, header.schema_len.into());
         if xxh3_64(schema) != header.schema_hash {
             return Err(FormatError::Checksum {

@@ -3,10 +3,11 @@
 use xxhash_rust::xxh3::Xxh3;
 
 use super::ablation::{Without, without};
-use super::error::FormatError;
+use super::error::{FormatError, RegionError};
 use super::format::{
-    self, HEAP_AT, Header, LOG_AT, LOG_LEN, ROOT_AT, RegionState, SCHEMA_AT, Superblock,
+    self, Header, LOG_AT, LOG_LEN, Log, ROOT_AT, RegionState, SCHEMA_AT, Superblock,
 };
+use super::journal;
 use super::media::Media;
 use super::open::Found;
 use super::space::Space;
@@ -14,38 +15,83 @@ use super::{Inner, Region};
 
 impl<M: Media> Region<M> {
     /// Replays what the log holds beyond the checkpoint, and opens.
-    pub(super) fn recover(mut media: M, found: Found) -> Result<Region<M>, FormatError> {
+    pub(super) fn recover(mut media: M, found: Found) -> Result<Region<M>, RegionError> {
         let Found {
             header,
             superblock,
             slot,
         } = found;
-        let sequence = replay(&mut media, &header, &superblock)?;
+        let mut stored = Vec::new();
+        let replayed = replay(&mut media, &header, &superblock, &mut |at, len| {
+            stored.push((at, len));
+        })?;
         let length = superblock.length;
         let space = Space::load(&media, &header, length)?;
+        let sequence = replayed.sequence;
         let mut inner = Inner::new(media, header, superblock, slot, space, sequence);
         // What was replayed must not be replayed over what the new life writes.
-        if !without(&inner.media, Without::Checkpoint) {
-            inner.write_superblock(RegionState::Open);
+        if inner.journal.is_some() {
+            inner.settle_journal(&stored, replayed.lap)?;
+        } else if !without(&inner.media, Without::Checkpoint) {
+            for (at, len) in stored {
+                inner.media.flush(at, len);
+            }
+            inner
+                .write_superblock(RegionState::Open)
+                .map_err(RegionError::Sync)?;
         }
         Ok(Region::from_inner(inner))
     }
 
+    /// The lap of the journal; 0 if there is none.
+    #[cfg(any(test, feature = "campaign"))]
+    pub(crate) fn lap(&self) -> u64 {
+        let journal = self.inner().journal.as_ref();
+        journal.map_or(0, |journal| journal.lap())
+    }
+
     /// Recovers whatever media hold, as [`Region::open`] does with a file.
     #[cfg(any(test, feature = "campaign"))]
-    pub(crate) fn recover_media(media: M) -> Result<Region<M>, FormatError> {
+    pub(crate) fn recover_media(media: M) -> Result<Region<M>, RegionError> {
         let found = Found::read(&media)?;
         Self::recover(media, found)
     }
 }
 
-/// Replays the last two records beyond the checkpoint; gives the highest number used.
-/// Looks at everything before it stores anything.
+/// What a replay came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Replayed {
+    /// The highest number that a record may have used.
+    pub(crate) sequence: u64,
+    /// Records whose words were stored.
+    pub(crate) records: u64,
+    /// The highest lap that a record may have used.
+    pub(crate) lap: u64,
+    /// Behind the last record of a journal, in the log.
+    pub(crate) end: u64,
+}
+
+/// Replays what must be of the records beyond the checkpoint, and tells of each range it
+/// stores. Looks at everything before it stores anything.
 pub(crate) fn replay(
     media: &mut impl Media,
     header: &Header,
     superblock: &Superblock,
-) -> Result<u64, FormatError> {
+    stored: &mut dyn FnMut(u64, u64),
+) -> Result<Replayed, FormatError> {
+    match header.log {
+        Log::Ring => replay_ring(media, header, superblock, stored),
+        Log::Journal(_) => journal::replay(media, header, superblock, stored),
+    }
+}
+
+/// Replays the last two records beyond the checkpoint.
+fn replay_ring(
+    media: &mut impl Media,
+    header: &Header,
+    superblock: &Superblock,
+    stored: &mut dyn FnMut(u64, u64),
+) -> Result<Replayed, FormatError> {
     let log = media.bytes(LOG_AT, LOG_LEN);
     let mut records = format::newest_records(
         log,
@@ -61,7 +107,12 @@ pub(crate) fn replay(
     // Its number is not given out again, as a torn record would be found a second time,
     // and might look whole once the next life has used the places of its new objects.
     let used = records.first().map_or(0, |found| found.header.sequence);
-    let used = used.max(superblock.checkpoint);
+    let mut replayed = Replayed {
+        sequence: used.max(superblock.checkpoint),
+        records: 0,
+        lap: 0,
+        end: 0,
+    };
     // Only the newest may be torn: its new objects may be missing.
     if let Some(newest) = records.first() {
         let words = newest.header.words as usize;
@@ -69,7 +120,7 @@ pub(crate) fn replay(
         // They lie beside each other, so that they cannot be longer than the region.
         let mut left = superblock.length;
         for (offset, len) in format::record_pairs(bytes(newest.at, newest.len)).skip(words) {
-            check_heap_range(offset, len, superblock.length)?;
+            check_heap_range(offset, len, header, superblock)?;
             let too_long = FormatError::Field {
                 field: "the length of new objects",
                 value: len,
@@ -82,7 +133,7 @@ pub(crate) fn replay(
         }
     }
     let Some(newest) = records.first().map(|found| found.header.sequence) else {
-        return Ok(used);
+        return Ok(replayed);
     };
     records.truncate(if without(media, Without::NoThirdRecord) {
         3
@@ -108,27 +159,47 @@ pub(crate) fn replay(
         stores.extend(format::record_pairs(bytes(found.at, found.len)).take(words));
     }
     for &(offset, _) in &stores {
-        let in_directory = (ROOT_AT..SCHEMA_AT).contains(&offset);
-        if !in_directory {
-            check_heap_range(offset, 8, superblock.length)?;
-        }
-        if !offset.is_multiple_of(8) {
-            return Err(FormatError::Field {
-                field: "a record's address",
-                value: offset,
-            });
-        }
+        check_word(offset, header, superblock)?;
     }
     for (offset, value) in stores {
         media.store_word(offset, value);
+        stored(offset, 8);
     }
     // The superblock that ends the recovery comes after a fence.
-    Ok(used)
+    replayed.records = records.len() as u64;
+    Ok(replayed)
 }
 
-fn check_heap_range(offset: u64, len: u64, length: u64) -> Result<(), FormatError> {
-    let end = offset.checked_add(len).filter(|&end| end <= length);
-    if offset < HEAP_AT || end.is_none() {
+/// Refuses a word that no record can set.
+pub(super) fn check_word(
+    offset: u64,
+    header: &Header,
+    superblock: &Superblock,
+) -> Result<(), FormatError> {
+    let in_directory = (ROOT_AT..SCHEMA_AT).contains(&offset);
+    if !in_directory {
+        check_heap_range(offset, 8, header, superblock)?;
+    }
+    if !offset.is_multiple_of(8) {
+        return Err(FormatError::Field {
+            field: "a record's address",
+            value: offset,
+        });
+    }
+    Ok(())
+}
+
+/// Refuses a range that is not within the heap.
+pub(super) fn check_heap_range(
+    offset: u64,
+    len: u64,
+    header: &Header,
+    superblock: &Superblock,
+) -> Result<(), FormatError> {
+    let end = offset
+        .checked_add(len)
+        .filter(|&end| end <= superblock.length);
+    if offset < header.heap_at() || end.is_none() {
         return Err(FormatError::Field {
             field: "a record's address",
             value: offset,

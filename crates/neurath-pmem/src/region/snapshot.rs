@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 
 use super::error::FormatError;
 use super::format::{
-    CHUNK_LEN, DIRECTORY_AT, HEADER_AT, HEADER_COPY_AT, HEAP_AT, Header, LOG_AT, PAGE, ROOT_AT,
-    RegionState, SCHEMA_AT, SUPERBLOCK_AT, Superblock,
+    CHUNK_LEN, DIRECTORY_AT, HEADER_AT, HEADER_COPY_AT, Header, LOG_AT, PAGE, ROOT_AT, RegionState,
+    SCHEMA_AT, SUPERBLOCK_AT, Superblock,
 };
 use super::media::{MappedFile, Mapping, Media};
 use super::space::Space;
 use super::tee::{Overflow, Taps, tee};
-use super::{OpenError, Region, RegionOptions};
+use super::{OpenError, Region};
 
 /// Bytes that a copy takes at a time.
 const PART: u64 = 1 << 20;
@@ -150,7 +150,7 @@ impl<M: Media> Copy<M> {
             copy(&mut self.target, self.next, len)?;
             self.next += len;
             if self.next == LOG_AT {
-                self.next = HEAP_AT;
+                self.next = self.begun.header.heap_at();
             }
         }
         self.carry_out()?;
@@ -195,7 +195,7 @@ impl<M: Media> Copy<M> {
         } = self;
         let length = target.len() & !(PAGE - 1);
         let mut space = Space::load(&target, &header, length).map_err(CopyError::Format)?;
-        space.store_sums(&mut target);
+        space.store_sums(&mut target, &mut |_| {});
         target.sync()?;
         let superblock = Superblock {
             generation: superblock.generation + 1,
@@ -273,13 +273,7 @@ impl SnapshotSource {
             mapping,
             limit,
         } = self;
-        let options = RegionOptions {
-            component: String::new(),
-            instance: 0,
-            initial: begun.length(),
-            limit,
-        };
-        let target = Region::new_media(path, &options)?;
+        let target = Region::new_media(path, begun.length(), limit)?;
         let mut copy = Copy::new(begun, target);
         let ended = loop {
             match copy.step(|target, at, len| target.copy_from(&mapping, at, len)) {

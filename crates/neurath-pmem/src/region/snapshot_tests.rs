@@ -28,12 +28,7 @@ enum Failure {
 }
 
 fn new(path: &Path) -> Region {
-    let options = RegionOptions {
-        component: "test".into(),
-        instance: 2,
-        initial: 0,
-        limit: LIMIT,
-    };
+    let options = RegionOptions::new("test", 2, LIMIT);
     let mut region = Region::create(path, &options, &SCHEMA).unwrap();
     let state = State {
         values: Map::EMPTY,
@@ -116,7 +111,7 @@ fn assert_copy(path: &Path, sequence: u64) -> u64 {
         "{report:#?}"
     );
     assert_eq!(report.levels[Level::L3 as usize].done, Done::Complete);
-    let mut region = Region::open(path, "test", 2, None, LIMIT).unwrap();
+    let mut region = Region::open(path, &RegionOptions::new("test", 2, LIMIT), None).unwrap();
     assert_eq!(region.stats().sequence, sequence);
     let (count, found) = region.transact(contents).unwrap();
     assert!(

@@ -4,14 +4,15 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 
 use neurath_abi::{Ref, SegmentView};
 
 use super::ablation::{Without, without};
 use super::error::{FormatError, RegionError};
 use super::format::{
-    self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, ENTRY_LEN, ENTRY_WORDS, HEAP_AT, Header,
-    OBJECTS_MAX, PAGE, SEGMENT_LEN, SEGMENTS_PER_CHUNK, SegmentEntry,
+    self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, ENTRY_LEN, ENTRY_WORDS, Header, OBJECTS_MAX,
+    PAGE, SEGMENT_LEN, SEGMENTS_PER_CHUNK, SegmentEntry,
 };
 use super::media::Media;
 use super::write_set::WriteSet;
@@ -147,6 +148,7 @@ impl Space {
         header: &Header,
         length: u64,
     ) -> Result<Space, FormatError> {
+        let (seed, heap) = (header.seed(), header.heap_at()..length);
         let mut space = Space {
             segments: vec![None],
             views: vec![NO_VIEW],
@@ -154,8 +156,8 @@ impl Space {
             known_to: 1,
             empty: BTreeSet::new(),
             chunks: Vec::new(),
-            heap_end: HEAP_AT,
-            heap_end_before: HEAP_AT,
+            heap_end: heap.start,
+            heap_end_before: heap.start,
             length,
             quarantine: VecDeque::new(),
             steps: Vec::new(),
@@ -164,7 +166,7 @@ impl Space {
             sums: header.has_sums(),
             live_bytes: 0,
             live_objects: 0,
-            seed: header.seed(),
+            seed,
         };
         for number in 0..CHUNKS {
             let chunk = media.word(DIRECTORY_AT + number * 8);
@@ -172,7 +174,7 @@ impl Space {
                 break;
             }
             let end = chunk.checked_add(CHUNK_LEN).filter(|&end| end <= length);
-            if chunk < HEAP_AT || !chunk.is_multiple_of(PAGE) || end.is_none() {
+            if chunk < heap.start || !chunk.is_multiple_of(PAGE) || end.is_none() {
                 return Err(FormatError::Field {
                     field: "a chunk's offset",
                     value: chunk,
@@ -188,7 +190,7 @@ impl Space {
         let mut ranges = Vec::with_capacity(space.chunks.len() + most);
         ranges.extend(space.chunks.iter().map(|&chunk| (chunk, chunk + CHUNK_LEN)));
         for at in 0..space.chunks.len() {
-            if !space.load_chunk(media, at as u64 * SEGMENTS_PER_CHUNK, length, &mut ranges)? {
+            if !space.load_chunk(media, at as u64 * SEGMENTS_PER_CHUNK, &heap, &mut ranges)? {
                 break;
             }
         }
@@ -226,7 +228,7 @@ impl Space {
         &mut self,
         media: &dyn Media,
         first: u64,
-        length: u64,
+        heap: &Range<u64>,
         ranges: &mut Vec<(u64, u64)>,
     ) -> Result<bool, FormatError> {
         let chunk = self.chunks[(first / SEGMENTS_PER_CHUNK) as usize];
@@ -240,7 +242,7 @@ impl Space {
                 *word = le(bytes);
             }
             // Segments are numbered without gaps.
-            let Some(entry) = SegmentEntry::parse(&words, number, self.seed, length)? else {
+            let Some(entry) = SegmentEntry::parse(&words, number, self.seed, heap)? else {
                 self.check_unused(media, number)?;
                 return Ok(false);
             };
@@ -350,7 +352,7 @@ impl Space {
     /// Gives all segments that have none their checksums. Nothing is under way, and nothing
     /// changes before a superblock says that the region is closed: what a crash leaves of
     /// them holds, as whatever a recovery sets anew ends the checksums with it.
-    pub(super) fn store_sums<M: Media>(&mut self, media: &mut M) {
+    pub(super) fn store_sums<M: Media>(&mut self, media: &mut M, stored: &mut dyn FnMut(u64)) {
         if !self.sums {
             return;
         }
@@ -361,7 +363,9 @@ impl Space {
             }
             let chunk = self.chunks[number as usize / SEGMENTS_PER_CHUNK as usize];
             let sum = self.sum_now(number, media);
-            media.store_word(format::sum_at(chunk, number.into()), sum);
+            let at = format::sum_at(chunk, number.into());
+            media.store_word(at, sum);
+            stored(at);
             if let Some(segment) = &mut self.segments[number as usize] {
                 segment.sum = Sum::Holds;
             }
@@ -631,7 +635,8 @@ impl Space {
         // What lies there may stem from a transaction that never was committed. No
         // part of the region refers to it yet; the fence keeps it so until it is zero.
         media.zero(chunk, CHUNK_LEN);
-        media.fence();
+        media.flush(chunk, CHUNK_LEN);
+        media.fence().map_err(RegionError::Sync)?;
         self.chunks.push(chunk);
         self.steps.push(Step::Chunk);
         set.set_word(DIRECTORY_AT + number * 8, chunk);

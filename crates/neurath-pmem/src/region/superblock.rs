@@ -1,12 +1,14 @@
 //! Superblocks: a region is made, grows, and changes its state.
 
+use std::io;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{FormatError, RegionError};
 use super::format::{
-    self, HEADER_AT, HEADER_COPY_AT, Header, RegionState, SCHEMA_AT, SUPERBLOCK_AT, Superblock,
+    self, HEADER_AT, HEADER_COPY_AT, Header, Log, RegionState, SCHEMA_AT, SUPERBLOCK_AT, Superblock,
 };
-use super::media::Media;
+use super::media::{Backend, Durability, Media};
 use super::space::Space;
 use super::{Inner, Region, RegionOptions, boot_id};
 use crate::schema::SchemaDesc;
@@ -19,7 +21,15 @@ fn opener(media: &impl Media) -> ([u8; 16], u32) {
     (boot_id(), std::process::id())
 }
 
-fn random_uuid() -> std::io::Result<[u8; 16]> {
+/// What the media's fences survive.
+pub(super) fn durability(media: &impl Media) -> Durability {
+    match media.backend() {
+        Backend::Process => Durability::Process,
+        _ => Durability::Power,
+    }
+}
+
+fn random_uuid() -> io::Result<[u8; 16]> {
     let mut uuid = [0; 16];
     rustix::rand::getrandom(&mut uuid, rustix::rand::GetRandomFlags::empty())?;
     Ok(uuid)
@@ -30,28 +40,34 @@ impl<M: Media> Region<M> {
     pub(crate) fn format(
         mut media: M,
         options: &RegionOptions,
+        log: Log,
         schema: &[u8],
-    ) -> Result<Region<M>, FormatError> {
-        let header = new_header(&mut media, options, schema)?;
+    ) -> Result<Region<M>, RegionError> {
+        let header = new_header(&mut media, options, log, schema)?;
         let superblock = Superblock {
             generation: 0,
             state: RegionState::Open,
             boot_id: opener(&media).0,
             pid: opener(&media).1,
+            durability: durability(&media),
             length: media.len(),
             checkpoint: 0,
+            lap: 0,
         };
         let space = Space::load(&media, &header, media.len())?;
         let mut inner = Inner::new(media, header, superblock, 1, space, 0);
-        inner.write_superblock(RegionState::Open);
+        inner
+            .write_superblock(RegionState::Open)
+            .map_err(RegionError::Sync)?;
         Ok(Region::from_inner(inner))
     }
 }
 
 /// Writes the header, its copy and the schema of a new region.
-pub(crate) fn new_header(
+fn new_header(
     media: &mut impl Media,
     options: &RegionOptions,
+    log: Log,
     schema: &[u8],
 ) -> Result<Header, FormatError> {
     let known = SchemaDesc::decode(schema)?;
@@ -77,31 +93,51 @@ pub(crate) fn new_header(
         schema_len: schema.len() as u32,
         schema_hash: xxh3_64(schema),
         features: format::FEATURES,
+        log,
     };
+    let bytes = header.encode();
     media.store(SCHEMA_AT, schema);
-    media.store(HEADER_COPY_AT, &header.encode());
+    media.flush(SCHEMA_AT, schema.len() as u64);
     // Without a superblock this is no region, and the first one comes after a fence.
-    media.store(HEADER_AT, &header.encode());
+    for at in [HEADER_COPY_AT, HEADER_AT] {
+        media.store(at, &bytes);
+        media.flush(at, bytes.len() as u64);
+    }
     Ok(header)
 }
 
 impl<M: Media> Inner<M> {
-    /// Fills the older slot, then the newer counts.
-    pub(super) fn write_superblock(&mut self, state: RegionState) {
+    /// Fills the older slot, then the newer counts. Everything committed is in its place by
+    /// then, and flushed.
+    pub(super) fn write_superblock(&mut self, state: RegionState) -> io::Result<()> {
+        let written = self.try_write_superblock(state);
+        self.failed |= written.is_err();
+        written
+    }
+
+    fn try_write_superblock(&mut self, state: RegionState) -> io::Result<()> {
+        let lap = self.journal.as_ref().map_or(0, |journal| journal.lap());
         self.superblock = Superblock {
             generation: self.superblock.generation + 1,
             state,
             boot_id: opener(&self.media).0,
             pid: opener(&self.media).1,
+            durability: durability(&self.media),
             length: self.superblock.length,
             checkpoint: self.sequence,
+            lap,
         };
         self.superblock_slot = 1 - self.superblock_slot;
-        self.media.fence();
+        self.media.fence()?;
+        self.put_superblock()
+    }
+
+    /// Stores the superblock, and waits for it.
+    pub(super) fn put_superblock(&mut self) -> io::Result<()> {
         let bytes = self.superblock.encode(&self.header);
-        self.media
-            .store(SUPERBLOCK_AT[self.superblock_slot], &bytes);
-        self.media.fence();
+        let at = SUPERBLOCK_AT[self.superblock_slot];
+        self.media.store(at, &bytes);
+        self.media.persist(at, bytes.len() as u64)
     }
 
     /// Claims more of the file, first from the file system, then in the superblock.
@@ -121,12 +157,19 @@ impl<M: Media> Inner<M> {
                 .map_err(|source| RegionError::Grow { bytes, source })?;
             media.populate(before, bytes);
         }
-        media.fence();
+        // The superblock never claims bytes that may not be there after a crash.
+        match media.backend() {
+            Backend::Process => media.fence(),
+            _ => media.sync(),
+        }
+        .map_err(RegionError::Sync)?;
         superblock.generation += 1;
         superblock.length = length;
         *slot = 1 - *slot;
-        media.store(SUPERBLOCK_AT[*slot], &superblock.encode(header));
-        media.fence();
-        Ok(())
+        let bytes = superblock.encode(header);
+        media.store(SUPERBLOCK_AT[*slot], &bytes);
+        media
+            .persist(SUPERBLOCK_AT[*slot], bytes.len() as u64)
+            .map_err(RegionError::Sync)
     }
 }

@@ -10,12 +10,7 @@ use crate::campaign::workloads::{Failure, SCHEMA, State, init, key, remove, set,
 use crate::{Map, P, Pmem, Tx, TxError};
 
 pub(super) fn options() -> RegionOptions {
-    RegionOptions {
-        component: "test".into(),
-        instance: 0,
-        initial: 0,
-        limit: 64 << 20,
-    }
+    RegionOptions::new("test", 0, 64 << 20)
 }
 
 pub(super) fn create(path: &Path) -> Region {
@@ -25,7 +20,11 @@ pub(super) fn create(path: &Path) -> Region {
 }
 
 pub(super) fn open(path: &Path) -> Result<Region, OpenError> {
-    Region::open(path, "test", 0, Some(State::FINGERPRINT), 64 << 20)
+    Region::open(
+        path,
+        &RegionOptions::new("test", 0, 64 << 20),
+        Some(State::FINGERPRINT),
+    )
 }
 
 pub(super) type Model = HashMap<Vec<u8>, Vec<u8>>;
@@ -160,9 +159,13 @@ fn a_second_owner_is_refused() {
     let region = create(&path);
     assert!(matches!(open(&path), Err(OpenError::Busy { .. })));
     drop(region);
-    let other = Region::open(&path, "other", 0, None, 64 << 20);
+    let other = Region::open(&path, &RegionOptions::new("other", 0, 64 << 20), None);
     assert!(matches!(other, Err(OpenError::Owner { .. })));
-    let other = Region::open(&path, "test", 0, Some([7; 16]), 64 << 20);
+    let other = Region::open(
+        &path,
+        &RegionOptions::new("test", 0, 64 << 20),
+        Some([7; 16]),
+    );
     assert!(matches!(other, Err(OpenError::Schema { .. })));
     open(&path).unwrap();
 }
@@ -325,7 +328,7 @@ fn a_limit_that_is_no_number_of_pages_is_rounded_down() {
         &SCHEMA,
     );
     region.unwrap().close().unwrap();
-    Region::open(&path, "test", 0, None, limit).unwrap();
+    Region::open(&path, &RegionOptions::new("test", 0, limit), None).unwrap();
 }
 
 #[test]

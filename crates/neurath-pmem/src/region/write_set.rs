@@ -268,11 +268,6 @@ impl WriteSet {
         self.fresh.iter().copied().filter(|fresh| !fresh.dead)
     }
 
-    /// How many new objects live.
-    pub(super) fn live_fresh_count(&self) -> usize {
-        self.fresh.len() - self.dead
-    }
-
     /// The hash of the new objects' bytes, one after the other.
     pub(super) fn fresh_hash(&self, seed: u64) -> u64 {
         if self.dead == 0 {
@@ -375,7 +370,6 @@ mod tests {
                 }
             }
             prop_assert_eq!(set.fresh_hash(seed), hasher.digest());
-            prop_assert_eq!(set.live_fresh_count(), set.live_fresh().count());
         }
     }
 

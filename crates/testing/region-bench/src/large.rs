@@ -95,12 +95,7 @@ fn migrate(region: &Region, path: &Path) -> anyhow::Result<f64> {
     }];
     let (from, to) = (SchemaDesc::decode(&OLD)?, SchemaDesc::decode(&NEW)?);
     let plan = MigrationPlan::new(&from, &to, &conversions)?;
-    let options = RegionOptions {
-        component: "bench".into(),
-        instance: 0,
-        initial: 0,
-        limit: 16 << 30,
-    };
+    let options = RegionOptions::new("bench", 0, 16 << 30);
     let source = region.source();
     let mut building = plan.prepare(&source, path, &options, &NEW)?;
     let (took, converted) = timed(|| {
@@ -189,8 +184,9 @@ fn region_rows(
     if let Ok(driver) = pmdk {
         left_pool(driver, &pool, sizes.large)?;
     }
+    let options = RegionOptions::new("bench", 0, 16 << 30);
     let open = || {
-        let (took, region) = timed(|| Ok(Region::open(&path, "bench", 0, None, 16 << 30)?))?;
+        let (took, region) = timed(|| Ok(Region::open(&path, &options, None)?))?;
         drop(region);
         Ok(took)
     };

@@ -79,10 +79,8 @@ impl std::error::Error for Failure {}
 /// The file system's.
 pub fn create(path: &Path, initial: u64, schema: &[u8]) -> anyhow::Result<Region> {
     let options = RegionOptions {
-        component: "bench".into(),
-        instance: 0,
         initial,
-        limit: 16 << 30,
+        ..RegionOptions::new("bench", 0, 16 << 30)
     };
     let mut region = Region::create(path, &options, schema)?;
     region.attach(&Handle::new());
