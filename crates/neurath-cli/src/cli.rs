@@ -522,13 +522,13 @@ pub struct CrashRegions {
 pub enum Fuzz {
     /// Read, plan and check what was made by damaging a corpus of files, and projects made up.
     ///
-    /// A case fails if it panics, takes more than 5 seconds or 512 MiB, is refused without a word,
+    /// A case fails if it panics, takes more than 5 seconds of a processor or 512 MiB, is refused without a word,
     /// or if the order of the files changes its plan. Exits with 1 if any case failed.
     Manifests(FuzzManifests),
     /// Read, check, describe, open and use regions and schemas that are damaged, also with
     /// checksums that hold.
     ///
-    /// A case fails if it panics, takes more than 5 seconds or 512 MiB, is refused without a word,
+    /// A case fails if it panics, takes more than 5 seconds of a processor or 512 MiB, is refused without a word,
     /// or gives what cannot be. Exits with 1 if any case failed.
     Regions(FuzzRegions),
 }
