@@ -5,6 +5,7 @@ use crate::cli::Folders;
 use crate::exit::CommandError;
 use crate::manifests::{Key, Project};
 use crate::output::Output;
+use crate::reproducible::Flags;
 use anyhow::{Context as _, bail};
 use neurath_manifest::{Release, Severity};
 use neurath_node::facts;
@@ -103,11 +104,19 @@ fn compile(
     }
     output.progress(&format!("compiling {} components", libraries.len()));
     let built = cargo::build_libraries(Path::new("."), &libraries.values().cloned().collect())?;
+    let flags = Flags::of(Path::new("."))?;
     let mut files = BTreeMap::new();
     for (key, library) in libraries {
         let file = built
             .get(&library)
             .with_context(|| format!("{library} was not built"))?;
+        if let Some(folder) = flags.named_in(file)? {
+            output.progress(&format!(
+                "warning: {library} names the folder {}: built elsewhere it has other bytes. Do \
+                 not set `target.….rustflags` in cargo's configuration, nor a path by `env!`",
+                folder.display()
+            ));
+        }
         files.insert(key, std::path::absolute(file)?);
     }
     Ok(files)

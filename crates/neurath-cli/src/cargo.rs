@@ -1,5 +1,6 @@
 //! Running cargo.
 
+use crate::reproducible::Flags;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,7 +92,8 @@ fn artefacts(stdout: &str) -> impl Iterator<Item = Artefact> + '_ {
         .filter_map(|line| serde_json::from_str(line).ok())
 }
 
-/// Compiles libraries, in one go, and says where each of them is.
+/// Compiles libraries, in one go, and says where each of them is. The same sources give the same
+/// bytes, in whatever folder they are.
 ///
 /// # Errors
 ///
@@ -101,6 +103,7 @@ pub fn build_libraries(
     libraries: &BTreeSet<String>,
 ) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     let mut built = BTreeMap::new();
+    let flags = Flags::of(folder)?;
     let (examples, packages): (Vec<_>, Vec<_>) = libraries
         .iter()
         .map(|library| (library, Wanted::of(library)))
@@ -117,7 +120,8 @@ pub fn build_libraries(
                 arguments.insert(["--example", example]);
             }
         }
-        let stdout = build(folder, &arguments.into_iter().flatten().collect::<Vec<_>>())?;
+        let arguments: Vec<_> = arguments.into_iter().flatten().collect();
+        let stdout = build(folder, &arguments, Some(&flags))?;
         let found: Vec<Artefact> = artefacts(&stdout).collect();
         for (library, wanted) in group {
             let file = found
@@ -153,7 +157,7 @@ pub fn build_program(
     if !features.is_empty() {
         arguments.extend(["--features", &features]);
     }
-    let stdout = build(folder, &arguments)?;
+    let stdout = build(folder, &arguments, None)?;
     let found = artefacts(&stdout)
         .filter(|artefact| artefact.target.name == program)
         .find_map(|artefact| artefact.executable);
@@ -161,9 +165,13 @@ pub fn build_program(
 }
 
 /// Runs `cargo build --release`, whose errors go to stderr as ever.
-fn build(folder: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+fn build(folder: &Path, arguments: &[&str], flags: Option<&Flags>) -> anyhow::Result<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(&cargo)
+    let mut command = Command::new(&cargo);
+    if let Some(flags) = flags {
+        flags.apply(&mut command);
+    }
+    let output = command
         .current_dir(folder)
         .args([
             "build",

@@ -20,6 +20,7 @@ pub mod output;
 pub mod processes;
 pub mod projects;
 pub mod redis;
+pub mod reproducible;
 pub mod resp;
 pub mod stage;
 pub mod stale;
