@@ -404,6 +404,12 @@ fn every_format_has_a_page_with_its_version() {
             "neurath-node/src/release.rs",
             "pub const FORMAT: u32 = ",
         ),
+        (
+            "package-format.md",
+            "\"neurath_package\": ",
+            "neurath-node/src/package/mod.rs",
+            "pub const FORMAT: u32 = ",
+        ),
     ];
     for (page, before, source, constant) in formats {
         let number = |text: &str, before: &str, place: &str| -> String {

@@ -123,6 +123,100 @@ pub enum Release {
         #[arg(long)]
         replace: bool,
     },
+    /// Make a pair of keys, in minisign's format: FILE, which signs, and FILE.pub, for nodes that are
+    /// to trust it.
+    ///
+    /// The secret key is protected by a password: `NEURATH_KEY_PASSWORD`, or asked for on a terminal.
+    Keygen {
+        /// The secret key's file. Nothing is overwritten.
+        file: PathBuf,
+        /// Without a password: whoever can read the file can sign.
+        #[arg(long)]
+        no_password: bool,
+    },
+    /// Pack a built release into one file, signed.
+    Pack {
+        /// The release, such as `kv-1.1.0`.
+        #[arg(value_name = "NAME-VERSION", value_parser = release_id)]
+        release: ReleaseId,
+        /// The package's number: larger than that of every package of this name before.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        sequence: u64,
+        /// Once a release of an epoch is permanent, a node runs none of an earlier one any more.
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        epoch: u64,
+        /// The secret key that signs.
+        #[arg(long, value_name = "FILE", required_unless_present = "unsigned")]
+        key: Option<PathBuf>,
+        /// Not signed: for nodes that trust no key.
+        #[arg(long, conflicts_with = "key")]
+        unsigned: bool,
+        /// The folder with built releases.
+        #[arg(long, default_value = BUILT, value_name = "DIR")]
+        from: PathBuf,
+        /// The package; NAME-VERSION.neurath.tar.gz in the folder of built releases if not given.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Check a package, or the folder of a built release: every byte of it.
+    Verify {
+        /// The package or the folder.
+        path: PathBuf,
+        /// A public key; one of those given must have signed it.
+        #[arg(long, value_name = "FILE")]
+        trust: Vec<PathBuf>,
+    },
+    /// Take a package into a node, so that it can be gone to.
+    ///
+    /// Every byte is checked before anything of it is there. Nothing that runs changes.
+    Unpack {
+        /// The package.
+        package: PathBuf,
+        /// The node that is meant.
+        #[command(flatten)]
+        node: OfNode,
+        /// Also a package that is older than one that was seen.
+        #[arg(long)]
+        allow_older: bool,
+        /// Do it; else the package is only checked.
+        #[arg(long)]
+        execute: bool,
+    },
+    /// The releases that a node has: unpacked, current, permanent or old.
+    Which(OfNode),
+    /// Whether a node could go to a release: it is verified again, and the way is planned.
+    Check {
+        /// The release, such as `kv-1.1.0`.
+        #[arg(value_name = "NAME-VERSION", value_parser = release_id)]
+        release: ReleaseId,
+        /// The node that is meant.
+        #[command(flatten)]
+        node: OfNode,
+    },
+    /// Remove a release that is not in use from a node.
+    Remove {
+        /// The release, such as `kv-1.1.0`.
+        #[arg(value_name = "NAME-VERSION", value_parser = release_id)]
+        release: ReleaseId,
+        /// The node that is meant.
+        #[command(flatten)]
+        node: OfNode,
+        /// Do it; else it is only said what would be done.
+        #[arg(long)]
+        execute: bool,
+    },
+    /// Take in a release whose folder was put into the node's `releases/` by other means.
+    SetUnpacked {
+        /// The release, such as `kv-1.1.0`.
+        #[arg(value_name = "NAME-VERSION", value_parser = release_id)]
+        release: ReleaseId,
+        /// The node that is meant.
+        #[command(flatten)]
+        node: OfNode,
+        /// Do it; else it is only said what would be done.
+        #[arg(long)]
+        execute: bool,
+    },
     /// The releases there are, and which of them are built.
     List {
         /// Where the project's files are.
@@ -141,8 +235,48 @@ pub enum Node {
     Start(NodeStart),
     /// Stop the node.
     Stop(OfNode),
-    /// What runs, and how it is.
+    /// What runs, how it is, and what can be done next.
     Status(OfNode),
+    /// Stop the node, and start it in a release that ran before: the state is taken there by the way
+    /// down, and the release is permanent. If that fails, the node runs as before.
+    RebootOld {
+        /// The release, such as `kv-1.0.0`.
+        #[arg(value_name = "NAME-VERSION", value_parser = release_id)]
+        release: ReleaseId,
+        /// The node that is meant.
+        #[command(flatten)]
+        node: OfNode,
+        /// Do it; else it is only said what would be done.
+        #[arg(long)]
+        execute: bool,
+    },
+    /// Let a node trust a public key. From the first one on it takes signed releases alone.
+    Trust {
+        /// The key's file, which ends in `.pub`.
+        key: PathBuf,
+        /// What to call it; the file's name if not given.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// The node that is meant.
+        #[command(flatten)]
+        node: OfNode,
+        /// Do it; else it is only said what would be done.
+        #[arg(long)]
+        execute: bool,
+    },
+    /// Let a node trust a key no more.
+    Distrust {
+        /// What it is called.
+        name: String,
+        /// The node that is meant.
+        #[command(flatten)]
+        node: OfNode,
+        /// Do it; else it is only said what would be done.
+        #[arg(long)]
+        execute: bool,
+    },
+    /// The node's figures, in the text format of Prometheus.
+    Metrics(OfNode),
 }
 
 /// The node that is meant.
@@ -171,6 +305,9 @@ pub struct NodeStart {
     /// Leave the terminal's session.
     #[arg(long, hide = true, requires = "foreground")]
     pub detach: bool,
+    /// Go to this release, which ran before, at the start.
+    #[arg(long, hide = true, requires = "foreground", value_parser = release_id)]
+    pub reboot_old: Option<ReleaseId>,
     /// End when standard input does.
     #[arg(long, hide = true, requires = "foreground", conflicts_with = "detach")]
     pub tied: bool,
@@ -192,9 +329,9 @@ pub enum Relup {
     Graph(RelupGraph),
     /// Bring a running node to a release.
     Apply {
-        /// The release, such as `kv-1.1.0`.
-        #[arg(value_name = "NAME-VERSION", value_parser = release_id)]
-        release: ReleaseId,
+        /// The release, such as `kv-1.1.0`, or a package of it, which is unpacked first.
+        #[arg(value_name = "NAME-VERSION|FILE", value_parser = target)]
+        target: Target,
         /// The node that is meant.
         #[command(flatten)]
         node: OfNode,
@@ -223,6 +360,61 @@ pub enum Relup {
         #[arg(long)]
         execute: bool,
     },
+    /// Go on with what was interrupted: an upgrade that the end of the node cut off, or a way back that
+    /// has failed.
+    Resume {
+        /// The node that is meant.
+        #[command(flatten)]
+        node: OfNode,
+        /// Do it; else it is only said what would be done.
+        #[arg(long)]
+        execute: bool,
+    },
+    /// Give up what is in flight: an upgrade before its commit point, or a release that is not
+    /// confirmed.
+    Abort {
+        /// The node that is meant.
+        #[command(flatten)]
+        node: OfNode,
+        /// Do it; else it is only said what would be done.
+        #[arg(long)]
+        execute: bool,
+    },
+    /// What was done to a node, by whom, and how it ended. Exit code 22 if the history was edited.
+    Log {
+        /// The node that is meant; it need not run.
+        #[command(flatten)]
+        node: OfNode,
+        /// Each step of each operation, too.
+        #[arg(long)]
+        steps: bool,
+        /// Also write the operations into this file, as a trace that Perfetto and Chrome show.
+        #[arg(long, value_name = "FILE")]
+        trace: Option<PathBuf>,
+        /// Move a history that is not sound aside, and begin a new one. The node must not run.
+        #[arg(long, conflicts_with_all = ["steps", "trace"])]
+        set_aside: bool,
+        /// Do it; else it is only said what would be done.
+        #[arg(long, requires = "set_aside")]
+        execute: bool,
+    },
+}
+
+/// What `relup apply` leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A release by its name.
+    Release(ReleaseId),
+    /// A package.
+    Package(PathBuf),
+}
+
+/// Reads what `relup apply` leads to.
+fn target(text: &str) -> Result<Target, String> {
+    if text.ends_with(neurath_node::package::EXTENSION) {
+        return Ok(Target::Package(text.into()));
+    }
+    release_id(text).map(Target::Release)
 }
 
 /// `neurath relup generate`

@@ -3,12 +3,12 @@
 use crate::exit::CommandError;
 use crate::output::Output;
 use anyhow::bail;
-use neurath_node::catalog::ReleaseId;
-use neurath_node::client::Client;
+use neurath_node::catalog::{Catalog, ReleaseId};
+use neurath_node::client::{Client, ClientError};
 use neurath_node::protocol::{
     Outcome, Planned, Progress, Request, Response, Retained, SnapshotMade, Status, Upgraded,
 };
-use neurath_node::release::ReleasePackage;
+use neurath_node::release_handler::ReleaseInfo;
 use serde::Serialize;
 use std::path::Path;
 
@@ -57,19 +57,76 @@ pub fn status(directory: &Path) -> anyhow::Result<Status> {
     }
 }
 
-/// Copies a built release to the releases of a node, if it is not there yet and is in the folder
-/// `from`. That changes nothing that runs.
+/// Asks the node in a directory; if none runs there, does in the directory what can be done without.
 ///
 /// # Errors
 ///
-/// If the release is damaged, or cannot be copied.
+/// If the node, or the directory, refuses or fails.
+pub fn ask_or_offline(directory: &Path, request: Request) -> anyhow::Result<Outcome> {
+    let response = match Client::connect(directory) {
+        Ok(mut client) => client.request(&request, |_| ())?,
+        Err(ClientError::NoNode { .. }) if directory.is_dir() => {
+            let who = format!(
+                "uid {} pid {}",
+                rustix::process::getuid().as_raw(),
+                std::process::id()
+            );
+            neurath_node::node::offline(directory, &who, request)?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match response {
+        Response::Done(outcome) => Ok(*outcome),
+        Response::Failed(failure) => Err(CommandError::Node(failure).into()),
+    }
+}
+
+/// Takes a built release into a node, if the node does not have it and it is in the folder `from`. That
+/// changes nothing that runs.
+///
+/// # Errors
+///
+/// If the release is damaged or not trusted, or cannot be copied.
 pub fn install(directory: &Path, release: &ReleaseId, from: &Path) -> anyhow::Result<()> {
     let source = from.join(release.to_string());
-    let releases = directory.join("releases");
-    if !releases.join(release.to_string()).exists() && releases.is_dir() && source.is_dir() {
-        ReleasePackage::open(&source)?.install(&releases)?;
+    let here = directory
+        .join("releases")
+        .join(release.to_string())
+        .exists();
+    let known = || -> anyhow::Result<bool> {
+        let catalog = Catalog::open(directory)?;
+        Ok(catalog.state().entry(release).is_some())
+    };
+    let request = match here {
+        true if known()? => return Ok(()),
+        true => Request::SetUnpacked {
+            release: release.clone(),
+        },
+        false if source.is_dir() => Request::Install {
+            folder: std::path::absolute(source)?,
+        },
+        false => return Ok(()),
+    };
+    match ask_or_offline(directory, request)? {
+        Outcome::Unpacked(_) => Ok(()),
+        other => unexpected(&other),
     }
-    Ok(())
+}
+
+/// Takes a package into a node.
+///
+/// # Errors
+///
+/// If it cannot be used, or is not trusted.
+pub fn unpack(directory: &Path, package: &Path, allow_older: bool) -> anyhow::Result<ReleaseInfo> {
+    let request = Request::Unpack {
+        package: std::path::absolute(package)?,
+        allow_older,
+    };
+    match ask_or_offline(directory, request)? {
+        Outcome::Unpacked(info) => Ok(info),
+        other => unexpected(&other),
+    }
 }
 
 /// The plan that would lead to a release.
@@ -194,13 +251,14 @@ pub fn stop(directory: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn upgraded(outcome: Outcome) -> anyhow::Result<Upgraded> {
+pub(crate) fn upgraded(outcome: Outcome) -> anyhow::Result<Upgraded> {
     match outcome {
         Outcome::Upgraded(upgraded) => Ok(upgraded),
         other => unexpected(&other),
     }
 }
 
-fn unexpected<T>(outcome: &Outcome) -> anyhow::Result<T> {
+/// An answer to another question.
+pub(crate) fn unexpected<T>(outcome: &Outcome) -> anyhow::Result<T> {
     bail!("the node answered something else than it was asked: {outcome:?}")
 }

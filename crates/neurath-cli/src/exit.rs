@@ -4,9 +4,15 @@ use crate::history::Edited;
 use crate::output::Output;
 use crate::stale::Stale;
 use neurath_manifest::Diagnostics;
+use neurath_node::UpgradeError;
+use neurath_node::catalog::CatalogError;
 use neurath_node::client::ClientError;
+use neurath_node::journal::JournalError;
 use neurath_node::node::{NodeError, StartError};
+use neurath_node::package::PackageError;
 use neurath_node::protocol::{Failure, code};
+use neurath_node::release::ReleaseError;
+use neurath_node::trust::TrustError;
 use neurath_pmem::inspect::InspectError;
 use serde_json::json;
 use thiserror::Error;
@@ -21,8 +27,10 @@ pub const USAGE: u8 = code::USAGE;
 pub const LINT: u8 = code::LINT;
 /// The plan was made for other files.
 pub const STALE: u8 = code::STALE;
-/// A file of a release was edited after it was released.
-pub const EDITED: u8 = 22;
+/// A file of a release, or the history of a node, was edited.
+pub const HISTORY: u8 = code::HISTORY;
+/// A signature, a sequence number or an epoch is refused.
+pub const SIGNATURE: u8 = code::SIGNATURE;
 /// Somebody else is at it.
 pub const BUSY: u8 = code::BUSY;
 /// A person must look.
@@ -68,7 +76,7 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
                 CommandError::Usage(_) => USAGE,
                 CommandError::Refused(_) | CommandError::Damaged(_) => LINT,
                 CommandError::Stale(_) => STALE,
-                CommandError::Edited(_) => EDITED,
+                CommandError::Edited(_) => HISTORY,
                 CommandError::Node(failure) => failure.code,
                 CommandError::Operator(_) => OPERATOR,
                 CommandError::Found(_) => FAILED,
@@ -77,17 +85,46 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         if let Some(error) = cause.downcast_ref::<ClientError>() {
             return error.exit_code();
         }
-        if cause.is::<StartError>() || cause.is::<NodeError>() {
+        if let Some(error) = cause.downcast_ref::<StartError>() {
+            return code_of_start(error);
+        }
+        if let Some(error) = cause.downcast_ref::<JournalError>() {
+            return if error.is_edited() { HISTORY } else { OPERATOR };
+        }
+        if cause.is::<NodeError>() || cause.is::<CatalogError>() {
             return OPERATOR;
         }
         if let Some(InspectError::Busy { .. }) = cause.downcast_ref() {
             return BUSY;
+        }
+        if cause.is::<TrustError>() {
+            return SIGNATURE;
+        }
+        match cause.downcast_ref::<PackageError>() {
+            None | Some(PackageError::Io { .. } | PackageError::Sign(_)) => {}
+            Some(PackageError::Trust(_)) => return SIGNATURE,
+            Some(_) => return LINT,
+        }
+        match cause.downcast_ref::<ReleaseError>() {
+            None | Some(ReleaseError::Io { .. }) => {}
+            Some(_) => return LINT,
         }
         if cause.is::<Diagnostics>() {
             return LINT;
         }
     }
     FAILED
+}
+
+fn code_of_start(error: &StartError) -> u8 {
+    match error {
+        StartError::Journal(error) if error.is_edited() => HISTORY,
+        StartError::Component(error) => match error.as_ref() {
+            UpgradeError::Handler(error) if error.code() == SIGNATURE => SIGNATURE,
+            _ => OPERATOR,
+        },
+        _ => OPERATOR,
+    }
 }
 
 /// Says how a command ended, and gives its exit code.

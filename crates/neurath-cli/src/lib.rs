@@ -22,6 +22,7 @@ pub mod projects;
 pub mod redis;
 pub mod reproducible;
 pub mod resp;
+pub mod signing;
 pub mod stage;
 pub mod stale;
 pub mod state_json;

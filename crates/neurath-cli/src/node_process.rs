@@ -1,17 +1,21 @@
 //! The node itself, in this process.
 
+use neurath_node::catalog::ReleaseId;
 use neurath_node::node::{Node, NodeOptions};
 
-/// Runs a node until it is stopped.
+/// Runs a node until it is stopped; in a release that ran before, if one is given.
 ///
 /// # Errors
 ///
 /// If it cannot start, or gave up.
-pub fn run(options: NodeOptions) -> anyhow::Result<()> {
+pub fn run(options: NodeOptions, reboot_old: Option<&ReleaseId>) -> anyhow::Result<()> {
     // A region whose file may not grow is to have an error, not to end the node.
     let ignored = std::sync::Arc::default();
     signal_hook::flag::register(signal_hook::consts::SIGXFSZ, ignored)?;
-    let node = Node::start(options)?;
+    let node = match reboot_old {
+        Some(release) => Node::start_old(options, release)?,
+        None => Node::start(options)?,
+    };
     let status = node.handle().status();
     tracing::info!(pid = status.pid, listen = ?status.listen, "the node serves");
     node.run_until_stopped()?;

@@ -7,9 +7,10 @@ use anyhow::{Context as _, bail};
 use neurath_node::client::{Client, ClientError};
 use neurath_node::protocol::Status;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -42,6 +43,8 @@ pub struct NodeCommand {
     pub release: Option<String>,
     /// The folder with built releases.
     pub from: PathBuf,
+    /// The release that ran before, and that the node is to be rebooted into.
+    pub reboot_old: Option<String>,
     /// What the process finds in its environment, besides this one's.
     pub environment: Vec<(OsString, OsString)>,
 }
@@ -74,6 +77,7 @@ impl NodeCommand {
             directory: directory.to_owned(),
             release: release.map(str::to_owned),
             from: from.to_owned(),
+            reboot_old: None,
             environment: Vec::new(),
         }
     }
@@ -90,6 +94,9 @@ impl NodeCommand {
             .arg(&self.from);
         if let Some(release) = &self.release {
             command.args(["--release", release]);
+        }
+        if let Some(release) = &self.reboot_old {
+            command.args(["--reboot-old", release]);
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
@@ -115,7 +122,15 @@ impl NodeCommand {
     }
 
     fn open_log(&self) -> anyhow::Result<File> {
-        std::fs::create_dir_all(&self.directory)
+        // Its user's alone, as the node would make it.
+        let mut folder = DirBuilder::new();
+        folder.recursive(true).mode(0o700);
+        if let Some(above) = self.directory.parent() {
+            std::fs::create_dir_all(above)
+                .with_context(|| format!("cannot make {}", above.display()))?;
+        }
+        folder
+            .create(&self.directory)
             .with_context(|| format!("cannot make {}", self.directory.display()))?;
         let path = self.directory.join(LOG);
         File::options()

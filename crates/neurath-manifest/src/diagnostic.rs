@@ -126,6 +126,14 @@ impl Diagnostic {
         self.place.as_ref().and_then(|place| place.span.clone())
     }
 
+    /// Code, message and file, without a line of what the file says: for logs that others may read.
+    pub fn brief(&self) -> String {
+        match self.file() {
+            Some(file) => format!("{}: {} ({file})", self.code, self.message),
+            None => format!("{}: {}", self.code, self.message),
+        }
+    }
+
     /// As text in the manner of rustc, without colour.
     pub fn render(&self) -> String {
         crate::render::render(self, false)
@@ -171,6 +179,13 @@ impl fmt::Display for Diagnostic {
 pub struct Diagnostics(Vec<Diagnostic>);
 
 impl Diagnostics {
+    /// Codes, messages and files, without a line of what the files say: for logs that others may
+    /// read.
+    pub fn brief(&self) -> String {
+        let all: Vec<String> = self.iter().map(Diagnostic::brief).collect();
+        all.join("; ")
+    }
+
     /// The diagnostics, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.0.iter()

@@ -4,6 +4,9 @@
 //! current one and syncs it; until that sync the other slot is untouched, so that a torn write leaves the state
 //! before. The format is described byte by byte in `docs/catalog-format.md`.
 
+mod releases;
+
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -14,13 +17,17 @@ use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::fault;
+use crate::trust::Seen;
+pub use releases::{Mark, ReleaseEntry, ReleaseStatus};
 
 /// Name of the catalog file inside a node directory.
 pub const FILE_NAME: &str = "catalog";
 /// The first bytes of each slot.
 pub const MAGIC: [u8; 8] = *b"NEURCAT\n";
 /// The version of the format that this code writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+/// The earliest version that this code reads.
+const OLDEST_FORMAT: u32 = 1;
 /// Bytes of one slot.
 pub const SLOT_BYTES: usize = 64 * 1024;
 /// Bytes before the payload: magic, format, zero, generation, length.
@@ -104,6 +111,15 @@ pub struct State {
     pub next_generation: u64,
     /// Running number of the last operation that committed.
     pub sequence: u64,
+    /// The releases that are unpacked. Since format 2.
+    #[serde(default)]
+    pub releases: Vec<ReleaseEntry>,
+    /// What was seen of the packages of each release name. Since format 2.
+    #[serde(default)]
+    pub seen: BTreeMap<String, Seen>,
+    /// Where the journal was. Since format 2.
+    #[serde(default)]
+    pub journal: Option<Mark>,
 }
 
 impl State {
@@ -483,7 +499,8 @@ impl Catalog {
         Ok(())
     }
 
-    fn write(&mut self, state: State, sync: bool) -> Result<(), CatalogError> {
+    fn write(&mut self, mut state: State, sync: bool) -> Result<(), CatalogError> {
+        state.settle_releases();
         if self.poisoned {
             return Err(CatalogError::Poisoned {
                 path: self.path.clone(),
@@ -626,7 +643,7 @@ fn decode(slot: usize, bytes: &[u8]) -> Slot {
     if format > FORMAT {
         return Slot::Newer(format);
     }
-    if format != FORMAT {
+    if format < OLDEST_FORMAT {
         return damaged(SlotFault::Format(format));
     }
     if reserved != 0 {
@@ -712,7 +729,30 @@ mod tests {
             unconfirmed_since_ms: Some(1_700_000_000_000),
             next_generation: 6,
             sequence,
+            ..State::default()
         }
+    }
+
+    /// A state with all that format 2 has.
+    fn full(sequence: u64) -> State {
+        let entry = |version: &str, ran| ReleaseEntry {
+            release: ReleaseId::new("shop", version),
+            manifest: "77".repeat(32),
+            sequence: 3,
+            epoch: 1,
+            ran,
+        };
+        let mut state = State {
+            releases: vec![entry("1.0.0", true), entry("1.2.0", false)],
+            journal: Some(Mark {
+                sequence: 40,
+                chain: "55".repeat(32),
+            }),
+            ..sample(sequence)
+        };
+        state.take_in(entry("1.1.0", true));
+        state.settle_releases();
+        state
     }
 
     #[test]
@@ -861,12 +901,12 @@ mod tests {
     fn a_file_of_a_newer_format_is_refused_and_never_undone() {
         let (mut bytes, newest, used) = two_commits();
         let slot = &mut bytes[newest * SLOT_BYTES..][..used];
-        slot[8] = 2;
+        slot[8] = FORMAT as u8 + 1;
         let checksum = xxh3_64(&slot[..used - CHECKSUM_BYTES]);
         slot[used - CHECKSUM_BYTES..].copy_from_slice(&checksum.to_le_bytes());
         assert!(matches!(
             choose_state(&bytes),
-            Err(CatalogError::NewerFormat { found: 2, .. })
+            Err(CatalogError::NewerFormat { found: 3, .. })
         ));
     }
 
@@ -913,28 +953,46 @@ mod tests {
         ));
     }
 
-    /// Format 1 as committed: it must be read for ever. `NEURATH_WRITE_FIXTURES=1` made it, once.
+    fn opened_fixture(name: &str) -> (Catalog, Vec<u8>, tempfile::TempDir) {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fixtures")
+            .join(name);
+        let bytes = std::fs::read(fixture.join(FILE_NAME)).unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::write(copy.path().join(FILE_NAME), &bytes).unwrap();
+        (Catalog::open(copy.path()).unwrap(), bytes, copy)
+    }
+
+    /// Format 1: it must be read for ever.
     #[test]
-    fn the_fixture_of_format_1_is_read() {
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/catalog-1");
+    fn the_fixture_of_format_1_is_read_and_goes_on_in_format_2() {
+        let (mut opened, _, folder) = opened_fixture("catalog-1");
+        assert_eq!(opened.state(), &sample(2));
+        assert_eq!(opened.generation(), 4);
+        opened.commit(full(3)).unwrap();
+        let again = Catalog::open(folder.path()).unwrap();
+        assert_eq!(again.state(), &full(3));
+        assert!(again.damaged().is_empty());
+    }
+
+    /// Format 2 as committed: it must be read for ever. `NEURATH_WRITE_FIXTURES=1` made it, once.
+    #[test]
+    fn the_fixture_of_format_2_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let mut catalog = Catalog::create(folder.path()).unwrap();
-        catalog.commit(sample(1)).unwrap();
-        catalog.commit(sample(2)).unwrap();
+        catalog.commit(full(1)).unwrap();
+        catalog.commit(full(2)).unwrap();
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/catalog-2");
         if std::env::var_os("NEURATH_WRITE_FIXTURES").is_some() && !fixture.exists() {
             std::fs::create_dir_all(&fixture).unwrap();
             std::fs::copy(catalog.path(), fixture.join(FILE_NAME)).unwrap();
         }
-        let bytes = std::fs::read(fixture.join(FILE_NAME)).unwrap();
-        let copy = tempfile::tempdir().unwrap();
-        std::fs::write(copy.path().join(FILE_NAME), &bytes).unwrap();
-        let opened = Catalog::open(copy.path()).unwrap();
-        assert_eq!(opened.state(), &sample(2));
-        assert_eq!(opened.generation(), 4);
+        let (opened, bytes, _folder) = opened_fixture("catalog-2");
+        assert_eq!(opened.state(), &full(2));
         assert_eq!(
             bytes,
             std::fs::read(catalog.path()).unwrap(),
-            "format 1 is no longer written as it was"
+            "format 2 is no longer written as it was"
         );
     }
 

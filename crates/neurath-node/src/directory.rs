@@ -21,9 +21,13 @@ pub const LOG: &str = "node.log";
 /// The control socket.
 pub const CONTROL_SOCKET: &str = "control.sock";
 
+/// The folder with the keys that the node trusts; missing where there are none.
+pub const TRUSTED_KEYS: &str = "trusted-keys";
+
 /// Files beside the folders that belong to a node.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     LOCK,
+    TRUSTED_KEYS,
     crate::catalog::FILE_NAME,
     "catalog.new",
     CONTROL_SOCKET,
@@ -195,6 +199,11 @@ impl NodeDirectory {
     /// `releases/`
     pub fn releases(&self) -> PathBuf {
         self.path.join("releases")
+    }
+
+    /// `trusted-keys/`
+    pub fn trusted_keys(&self) -> PathBuf {
+        self.path.join(TRUSTED_KEYS)
     }
 
     /// `regions/`

@@ -4,6 +4,8 @@
 //! that was edited, removed or slipped in is found at the next opening, by its number. The format is described in
 //! `docs/journal-format.md`.
 
+mod replay;
+
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,13 +16,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::catalog::ReleaseId;
+use crate::catalog::{Mark, ReleaseId};
 use crate::fault;
+pub use replay::{Replayed, replay};
 
 /// A journal file that has grown beyond this is followed by a new one.
 pub const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 /// The longest line, in bytes.
 pub const LINE_LIMIT: usize = 256 * 1024;
+
+/// The operation that a node's coming up is.
+pub const START: &str = "start";
+/// The operation that a node's orderly end is.
+pub const STOP: &str = "stop";
 
 /// What the chain of the first line continues.
 const ROOT: &[u8] = b"neurath journal 1";
@@ -50,7 +58,7 @@ pub struct Record {
 pub enum Kind {
     /// An operation began.
     Started {
-        /// What it is: `apply`, `confirm`, `rollback`, ….
+        /// What it is: `apply`, `confirm`, `rollback`, [`START`], [`STOP`], ….
         operation: String,
         /// The plan it carries out.
         plan_id: Option<String>,
@@ -100,6 +108,65 @@ pub enum Verdict {
     Interrupted,
 }
 
+/// An upgrade that the end of the node interrupted, and that nothing has followed since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interrupted {
+    /// The release that it led to.
+    pub release: ReleaseId,
+    /// The plan that it carried out.
+    pub plan_id: Option<String>,
+}
+
+/// What the records tell of the node as a whole.
+#[derive(Debug, Clone, Default)]
+struct Tale {
+    /// Whether a node started and did not stop.
+    running: bool,
+    /// The last upgrade, by its operation, while nothing has followed it.
+    upgrade: Option<(String, Interrupted)>,
+    interrupted: Option<Interrupted>,
+}
+
+impl Tale {
+    fn note(&mut self, record: &Record) {
+        match &record.kind {
+            Kind::Started {
+                operation,
+                plan_id,
+                to,
+                ..
+            } => match operation.as_str() {
+                START => self.running = true,
+                STOP => self.running = false,
+                "apply" | "rollback" | "confirm" | "reboot-old" => {
+                    self.interrupted = None;
+                    self.upgrade = None;
+                    if operation == "apply"
+                        && let Some(release) = to
+                    {
+                        let upgrade = Interrupted {
+                            release: release.clone(),
+                            plan_id: plan_id.clone(),
+                        };
+                        self.upgrade = Some((record.operation_id.clone(), upgrade));
+                    }
+                }
+                _ => {}
+            },
+            Kind::Ended { verdict, .. } => {
+                if let Some((_, upgrade)) = self
+                    .upgrade
+                    .take_if(|(operation, _)| *operation == record.operation_id)
+                    && *verdict == Verdict::Interrupted
+                {
+                    self.interrupted = Some(upgrade);
+                }
+            }
+            Kind::Step { .. } => {}
+        }
+    }
+}
+
 /// An operation that has a `Started` and no `Ended`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfinished {
@@ -138,7 +205,7 @@ impl std::fmt::Display for Torn {
 #[non_exhaustive]
 pub enum JournalError {
     /// A line does not continue the one before: history was edited, or the disk damaged.
-    #[error("{}, line {line}: {reason}; the history was edited or damaged: keep the folder for inquiry and restore it from a backup", file.display())]
+    #[error("{}, line {line}: {reason}; the history was edited or damaged: keep the folder for inquiry and restore it from a backup, or set it aside by `neurath relup log --set-aside`", file.display())]
     Broken {
         /// The file.
         file: PathBuf,
@@ -156,6 +223,24 @@ pub enum JournalError {
         expected: u64,
         /// The number that is there.
         found: u64,
+    },
+    /// Lines that were written are not there any more.
+    #[error("{}: the journal ends with record {found}, and record {expected} was written: its end was cut off; keep the folder for inquiry and restore it from a backup, or set it aside by `neurath relup log --set-aside`", folder.display())]
+    Shortened {
+        /// The folder.
+        folder: PathBuf,
+        /// The last record that is there.
+        found: u64,
+        /// The record that the catalog knows of.
+        expected: u64,
+    },
+    /// A record is not the one that was written.
+    #[error("{}: record {sequence} is not the one that was written: the history was written anew; keep the folder for inquiry and restore it from a backup, or set it aside by `neurath relup log --set-aside`", folder.display())]
+    Rewritten {
+        /// The folder.
+        folder: PathBuf,
+        /// The record.
+        sequence: u64,
     },
     /// A record is longer than a line may be. Nothing was written.
     #[error(
@@ -186,6 +271,19 @@ pub enum JournalError {
     },
 }
 
+impl JournalError {
+    /// Whether the history is not what was written, as far as that can be told from damage.
+    pub fn is_edited(&self) -> bool {
+        matches!(
+            self,
+            Self::Broken { .. }
+                | Self::MissingFile { .. }
+                | Self::Shortened { .. }
+                | Self::Rewritten { .. }
+        )
+    }
+}
+
 fn io_error(path: &Path, step: &'static str) -> impl FnOnce(io::Error) -> JournalError {
     let path = path.to_owned();
     move |source| JournalError::Io { path, step, source }
@@ -203,6 +301,7 @@ pub struct Journal {
     sequence: u64,
     unfinished: BTreeMap<u64, Unfinished>,
     torn: Option<Torn>,
+    tale: Tale,
     poisoned: bool,
     file_limit: u64,
 }
@@ -210,8 +309,16 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal in `folder` (a node directory's `journal/`), checks the whole chain, and cuts off a torn end.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, JournalError> {
+        Self::open_marked(folder, None)
+    }
+
+    /// As [`Journal::open`], and checks that the record of a mark is still there.
+    pub fn open_marked(
+        folder: impl AsRef<Path>,
+        mark: Option<&Mark>,
+    ) -> Result<Self, JournalError> {
         let folder = folder.as_ref();
-        let mut read = Reading::default();
+        let mut read = Reading::new(mark);
         let files = files(folder)?;
         let mut torn = None;
         let mut end = 0;
@@ -227,6 +334,7 @@ impl Journal {
                 });
             }
         }
+        read.check_mark(folder)?;
         let (number, path, file) = match files.into_iter().next_back() {
             Some((number, path)) => {
                 let file = OpenOptions::new()
@@ -266,6 +374,7 @@ impl Journal {
             chain: read.chain,
             sequence: read.sequence,
             unfinished: read.unfinished,
+            tale: read.tale,
             torn,
             poisoned: false,
             file_limit: FILE_LIMIT,
@@ -275,6 +384,24 @@ impl Journal {
     /// What was cut off at opening. Worth a line in the log.
     pub fn torn(&self) -> Option<&Torn> {
         self.torn.as_ref()
+    }
+
+    /// Whether the node that wrote the last records started, and never said that it stopped.
+    pub fn left_running(&self) -> bool {
+        self.tale.running
+    }
+
+    /// The upgrade that was interrupted, if nothing has followed it: it can be asked for again.
+    pub fn interrupted(&self) -> Option<&Interrupted> {
+        self.tale.interrupted.as_ref()
+    }
+
+    /// The last record, for the catalog to know that it must be there.
+    pub fn mark(&self) -> Option<Mark> {
+        (self.sequence > 0).then(|| Mark {
+            sequence: self.sequence,
+            chain: self.chain.to_hex().to_string(),
+        })
     }
 
     /// The number of the last record; 0 in an empty journal.
@@ -392,6 +519,7 @@ impl Journal {
         self.chain = chain;
         self.sequence = record.sequence;
         note(&mut self.unfinished, &record);
+        self.tale.note(&record);
         Ok(record.sequence)
     }
 
@@ -428,8 +556,16 @@ impl Journal {
 ///
 /// A torn end (or a line that is just being written) is left out.
 pub fn read_all(folder: impl AsRef<Path>) -> Result<Vec<Record>, JournalError> {
+    read_marked(folder, None)
+}
+
+/// As [`read_all`], and checks that the record of a mark is still there.
+pub fn read_marked(
+    folder: impl AsRef<Path>,
+    mark: Option<&Mark>,
+) -> Result<Vec<Record>, JournalError> {
     let files = files(folder.as_ref())?;
-    let mut read = Reading::default();
+    let mut read = Reading::new(mark);
     let mut records = Vec::new();
     for (position, (_, path)) in files.iter().enumerate() {
         let bytes = std::fs::read(path).map_err(io_error(path, "read it"))?;
@@ -437,7 +573,35 @@ pub fn read_all(folder: impl AsRef<Path>) -> Result<Vec<Record>, JournalError> {
             records.push(record)
         })?;
     }
+    read.check_mark(folder.as_ref())?;
     Ok(records)
+}
+
+/// Moves the files of a journal that cannot be read any more into a folder in its own, where they are
+/// left alone, and gives that folder. The journal is empty then.
+pub fn set_aside(folder: impl AsRef<Path>) -> Result<PathBuf, JournalError> {
+    let folder = folder.as_ref();
+    let aside = (1u32..)
+        .map(|number| folder.join(format!("set-aside-{number}")))
+        .find(|path| path.symlink_metadata().is_err())
+        .unwrap_or_else(|| folder.join("set-aside"));
+    std::fs::create_dir(&aside).map_err(io_error(&aside, "make the folder"))?;
+    let entries = folder
+        .read_dir()
+        .map_err(io_error(folder, "list the journal folder"))?;
+    for entry in entries {
+        let path = entry
+            .map_err(io_error(folder, "list the journal folder"))?
+            .path();
+        if let Some(name) = path.file_name()
+            && path.extension().is_some_and(|ending| ending == "jsonl")
+        {
+            std::fs::rename(&path, aside.join(name)).map_err(io_error(&path, "move it"))?;
+        }
+    }
+    crate::directory::fsync_dir(&aside).map_err(io_error(&aside, "sync the folder"))?;
+    crate::directory::fsync_dir(folder).map_err(io_error(folder, "sync the folder"))?;
+    Ok(aside)
 }
 
 fn file_name(number: u64) -> String {
@@ -532,20 +696,54 @@ struct Reading {
     sequence: u64,
     unfinished: BTreeMap<u64, Unfinished>,
     newline_missing: bool,
+    tale: Tale,
+    mark: Option<Mark>,
+    /// Whether the mark's record was met.
+    met: bool,
 }
 
-impl Default for Reading {
-    fn default() -> Self {
+impl Reading {
+    fn new(mark: Option<&Mark>) -> Self {
         Self {
             chain: blake3::hash(ROOT),
             sequence: 0,
             unfinished: BTreeMap::new(),
             newline_missing: false,
+            tale: Tale::default(),
+            mark: mark.cloned(),
+            met: false,
         }
     }
-}
 
-impl Reading {
+    /// Takes a record that continues the chain.
+    fn take(&mut self, chain: blake3::Hash, record: &Record) {
+        self.chain = chain;
+        self.sequence = record.sequence;
+        note(&mut self.unfinished, record);
+        self.tale.note(record);
+        let hex = chain.to_hex();
+        let is_mark = |mark: &Mark| (mark.sequence, mark.chain.as_str()) == (record.sequence, &hex);
+        self.met |= self.mark.as_ref().is_some_and(is_mark);
+    }
+
+    fn check_mark(&self, folder: &Path) -> Result<(), JournalError> {
+        let folder = folder.to_owned();
+        match &self.mark {
+            Some(mark) if !self.met && self.sequence < mark.sequence => {
+                Err(JournalError::Shortened {
+                    folder,
+                    found: self.sequence,
+                    expected: mark.sequence,
+                })
+            }
+            Some(mark) if !self.met => Err(JournalError::Rewritten {
+                folder,
+                sequence: mark.sequence,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads one file and gives the offset up to which it is whole.
     fn file(
         &mut self,
@@ -562,9 +760,7 @@ impl Reading {
             let end = newline.map_or(bytes.len(), |at| start + at);
             match self.line(&bytes[start..end]) {
                 Ok((chain, record)) if newline.is_some() || last => {
-                    self.chain = chain;
-                    self.sequence = record.sequence;
-                    note(&mut self.unfinished, &record);
+                    self.take(chain, &record);
                     self.newline_missing = newline.is_none();
                     each(record);
                 }
@@ -793,7 +989,7 @@ mod tests {
             for mask in [1, 4, 0x20] {
                 let mut edited = bytes.clone();
                 edited[at] ^= mask;
-                match Reading::default().file(path, &edited, true, |_| ()) {
+                match Reading::new(None).file(path, &edited, true, |_| ()) {
                     // A byte that became a line's end shifts the lines, not the place.
                     Err(JournalError::Broken { line: found, .. }) => {
                         assert_eq!(found, line, "byte {at}")
@@ -810,7 +1006,7 @@ mod tests {
         let mut doubled = lines.clone();
         doubled.insert(2, lines[2]);
         for (edited, found) in [(removed, 3), (swapped, 2), (doubled, 4)] {
-            match Reading::default().file(path, &edited.concat(), true, |_| ()) {
+            match Reading::new(None).file(path, &edited.concat(), true, |_| ()) {
                 Err(JournalError::Broken { line, .. }) => assert_eq!(line, found),
                 other => panic!("{other:?}"),
             }
@@ -878,8 +1074,8 @@ mod tests {
             let at = at % bytes.len();
             let end = bytes.len().min(at + junk.len());
             bytes.splice(at..end, junk);
-            let _ = Reading::default().file(Path::new("x"), &bytes, true, |_| ());
-            let _ = Reading::default().file(Path::new("x"), &bytes, false, |_| ());
+            let _ = Reading::new(None).file(Path::new("x"), &bytes, true, |_| ());
+            let _ = Reading::new(None).file(Path::new("x"), &bytes, false, |_| ());
         }
     }
 
@@ -890,7 +1086,7 @@ mod tests {
         let at = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 20;
         bytes[at..at + 10].fill(0);
         assert!(matches!(
-            Reading::default().file(Path::new("x"), &bytes, true, |_| ()),
+            Reading::new(None).file(Path::new("x"), &bytes, true, |_| ()),
             Err(JournalError::Broken { line: 2, .. })
         ));
     }

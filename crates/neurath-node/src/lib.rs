@@ -8,12 +8,16 @@ pub mod facts;
 pub mod fault;
 pub mod journal;
 pub mod libraries;
+pub mod lifecycle;
 pub mod loader;
 pub mod mapping;
 pub mod node;
+pub mod package;
 pub mod protocol;
 pub mod release;
+pub mod release_handler;
 mod shard;
+pub mod trust;
 mod upgrade;
 mod worker;
 

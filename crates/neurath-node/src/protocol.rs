@@ -4,13 +4,18 @@
 //! `{"version":1,"body":…}`. A client sends [`Request`]s one after the other; the node answers each with any number of
 //! [`Progress`] frames and exactly one `done` or `failed`. Described in `docs/control-protocol.md`.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::catalog::ReleaseId;
+use crate::catalog::{ReleaseId, ReleaseStatus};
+use crate::journal::Interrupted;
+use crate::lifecycle::Phase;
+use crate::release_handler::ReleaseInfo;
 
 /// The version of the protocol that this code speaks.
 pub const VERSION: u32 = 1;
@@ -78,6 +83,53 @@ pub enum Request {
     },
     /// End the node.
     Stop,
+    /// Go on with what was interrupted, or has failed.
+    Resume,
+    /// Give up what is in flight: an upgrade before its commit point, or an unconfirmed release.
+    Abort,
+    /// The releases that the node has, and the keys that it trusts.
+    Releases,
+    /// Whether a release could be gone to: verified again, and planned. Changes nothing.
+    Check {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// Take a package in.
+    Unpack {
+        /// Its path, absolute.
+        package: PathBuf,
+        /// Also one that is older than what was seen.
+        allow_older: bool,
+    },
+    /// Copy a built release in.
+    Install {
+        /// The path of its folder, absolute.
+        folder: PathBuf,
+    },
+    /// Take a release in whose folder was put into `releases/`.
+    SetUnpacked {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// Remove a release that is not in use.
+    Remove {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// Trust a key, too.
+    Trust {
+        /// What it is called.
+        name: String,
+        /// The contents of the public key's file.
+        key: String,
+    },
+    /// Trust a key no more.
+    Distrust {
+        /// What it is called.
+        name: String,
+    },
+    /// Figures, as Prometheus reads them.
+    Metrics,
 }
 
 impl Request {
@@ -85,7 +137,12 @@ impl Request {
     pub fn is_read_only(&self) -> bool {
         matches!(
             self,
-            Self::Status | Self::Plan { .. } | Self::Apply { execute: false, .. }
+            Self::Status
+                | Self::Plan { .. }
+                | Self::Apply { execute: false, .. }
+                | Self::Releases
+                | Self::Check { .. }
+                | Self::Metrics
         )
     }
 }
@@ -164,6 +221,75 @@ pub enum Outcome {
     Snapshot(SnapshotMade),
     /// Of [`Request::Stop`]: the node ends after this answer.
     Stopping,
+    /// Of [`Request::Abort`], where an upgrade was given up before its commit point.
+    Aborted {
+        /// The release that serves.
+        release: ReleaseId,
+    },
+    /// Of [`Request::Rollback`] to a node that does not run.
+    RolledBack {
+        /// The release that the next start runs.
+        release: ReleaseId,
+    },
+    /// Of [`Request::Releases`].
+    Releases {
+        /// The releases.
+        releases: Vec<ReleaseInfo>,
+        /// The keys.
+        trust: Trust,
+    },
+    /// Of [`Request::Check`].
+    Checked {
+        /// The release.
+        release: ReleaseInfo,
+        /// How it would be gone to; nothing for the current release.
+        planned: Option<Planned>,
+    },
+    /// Of [`Request::Unpack`], [`Request::Install`] and [`Request::SetUnpacked`].
+    Unpacked(ReleaseInfo),
+    /// Of [`Request::Remove`].
+    Removed {
+        /// The release.
+        release: ReleaseId,
+        /// Whether it was there.
+        was_there: bool,
+    },
+    /// Of [`Request::Trust`] and [`Request::Distrust`].
+    Trusted {
+        /// The names of the keys that are trusted now.
+        keys: Vec<String>,
+    },
+    /// Of [`Request::Metrics`].
+    Metrics {
+        /// The text.
+        text: String,
+    },
+}
+
+/// Which packages a node takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// Whether only signed releases are taken. Else everything is: that is for development.
+    pub signed_only: bool,
+    /// The names of the trusted keys.
+    pub keys: Vec<String>,
+    /// Files in the place of keys that are none, and what is wrong with each.
+    pub unreadable: BTreeMap<String, String>,
+}
+
+/// What is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// What it is.
+    pub phase: Phase,
+    /// The release that it is about.
+    pub release: Option<ReleaseId>,
+    /// Who has asked for it.
+    pub who: String,
+    /// Since when (milliseconds since 1970).
+    pub since_ms: u64,
+    /// The last step that ended.
+    pub step: Option<Progress>,
 }
 
 /// A copy of an instance's state that was made, checked, and made durable.
@@ -219,6 +345,36 @@ pub struct Status {
     pub listen: Vec<String>,
     /// Old libraries that could not be unloaded.
     pub retained: Vec<Retained>,
+    /// Where the node is.
+    #[serde(default)]
+    pub phase: Option<Phase>,
+    /// What is under way.
+    #[serde(default)]
+    pub in_flight: Option<InFlight>,
+    /// What can be asked for now: command lines, without what they are about.
+    #[serde(default)]
+    pub next: Vec<String>,
+    /// When the way back begins by itself (milliseconds since 1970).
+    #[serde(default)]
+    pub confirm_by_ms: Option<u64>,
+    /// The upgrade that the end of the node before has interrupted; `relup resume` asks for it again.
+    #[serde(default)]
+    pub interrupted: Option<Interrupted>,
+    /// Which packages the node takes.
+    #[serde(default)]
+    pub trust: Trust,
+    /// The releases that the node has.
+    #[serde(default)]
+    pub releases: Vec<KnownRelease>,
+}
+
+/// A release in a [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownRelease {
+    /// Which.
+    pub release: ReleaseId,
+    /// What it is to the node.
+    pub status: ReleaseStatus,
 }
 
 /// One instance of a component.
@@ -458,6 +614,31 @@ mod tests {
             Request::Confirm,
             Request::Rollback { lose_writes: true },
             Request::Stop,
+            Request::Resume,
+            Request::Abort,
+            Request::Releases,
+            Request::Check {
+                release: ReleaseId::new("shop", "1.1.0"),
+            },
+            Request::Unpack {
+                package: "/p".into(),
+                allow_older: false,
+            },
+            Request::Install {
+                folder: "/f".into(),
+            },
+            Request::SetUnpacked {
+                release: ReleaseId::new("shop", "1.1.0"),
+            },
+            Request::Remove {
+                release: ReleaseId::new("shop", "1.1.0"),
+            },
+            Request::Trust {
+                name: "key".into(),
+                key: "text".into(),
+            },
+            Request::Distrust { name: "key".into() },
+            Request::Metrics,
         ]
     }
 
@@ -496,6 +677,17 @@ mod tests {
                 r#"{"version":1,"body":"confirm"}"#,
                 r#"{"version":1,"body":{"rollback":{"lose_writes":true}}}"#,
                 r#"{"version":1,"body":"stop"}"#,
+                r#"{"version":1,"body":"resume"}"#,
+                r#"{"version":1,"body":"abort"}"#,
+                r#"{"version":1,"body":"releases"}"#,
+                r#"{"version":1,"body":{"check":{"release":{"name":"shop","version":"1.1.0"}}}}"#,
+                r#"{"version":1,"body":{"unpack":{"package":"/p","allow_older":false}}}"#,
+                r#"{"version":1,"body":{"install":{"folder":"/f"}}}"#,
+                r#"{"version":1,"body":{"set_unpacked":{"release":{"name":"shop","version":"1.1.0"}}}}"#,
+                r#"{"version":1,"body":{"remove":{"release":{"name":"shop","version":"1.1.0"}}}}"#,
+                r#"{"version":1,"body":{"trust":{"name":"key","key":"text"}}}"#,
+                r#"{"version":1,"body":{"distrust":{"name":"key"}}}"#,
+                r#"{"version":1,"body":"metrics"}"#,
             ]
         );
     }

@@ -13,10 +13,13 @@ use neurath_manifest::{Appup, Component, Diagnostics, Release, Relup};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::catalog::ReleaseId;
+use crate::package::Seal;
 use disk::{
-    Body, RELEASE, RELUP, damaged, entries, fill, io_error, read_manifest, read_verified,
-    refuse_unknown, sync_folder,
+    Body, RELEASE, RELUP, SEAL, damaged, entries, fill, io_error, parse_manifest, read_manifest,
+    read_seal, read_verified, refuse_unknown, sync, sync_folder, write_seal,
 };
+pub(crate) use disk::{MANIFEST, MAX_MANIFEST, begin_part, create_in_part};
 
 /// The format that this node writes and reads.
 pub const FORMAT: u32 = 1;
@@ -117,6 +120,7 @@ pub struct ReleasePackage {
     components: BTreeMap<String, Component>,
     appups: BTreeMap<String, Appup>,
     relup: Option<Relup>,
+    seal: Option<Seal>,
 }
 
 impl ReleasePackage {
@@ -158,7 +162,8 @@ impl ReleasePackage {
                 )?;
             }
         }
-        write(dest, &release.name, &release.version.to_string(), &bodies)
+        let id = ReleaseId::new(&release.name, release.version.to_string());
+        write(dest, &id, &bodies, None)
     }
 
     /// Opens the release in `dir`, and verifies every file of it.
@@ -168,7 +173,7 @@ impl ReleasePackage {
     /// Anything missing, changed, added or linked, and what does not parse or fit.
     pub fn open(dir: &Path) -> Result<ReleasePackage, ReleaseError> {
         let (manifest, hash) = read_manifest(dir)?;
-        let files = entries(dir, manifest.files)?;
+        let files = entries(&dir.join(MANIFEST), manifest.files)?;
         refuse_unknown(dir, &files)?;
         let mut texts = BTreeMap::new();
         for entry in files.values() {
@@ -206,7 +211,18 @@ impl ReleasePackage {
             components: BTreeMap::new(),
             appups: BTreeMap::new(),
             texts: BTreeMap::new(),
+            seal: read_seal(dir)?,
         };
+        if let Some(seal) = &package.seal {
+            let of = seal.statement();
+            let stated = (&of.name, &of.version, of.manifest.as_str());
+            if stated != (&manifest.name, &manifest.version, hash.to_hex().as_str()) {
+                return Err(damaged(
+                    &dir.join(SEAL),
+                    "it is the seal of another release",
+                ));
+            }
+        }
         let unfit = |problem: String| ReleaseError::Unfit {
             release: full_name(&manifest.name, &manifest.version),
             problem,
@@ -267,12 +283,22 @@ impl ReleasePackage {
             .keys()
             .map(|path| (path.clone(), body(path)))
             .collect();
-        let copy = write(dest, self.name(), &self.version(), &bodies)?;
+        let copy = write(dest, &self.id(), &bodies, self.seal.as_ref())?;
         if copy.hash != self.hash {
             let _ = fs::remove_dir_all(&copy.dir);
             return Err(damaged(&self.dir, "it was changed while it was copied"));
         }
         Ok(copy)
+    }
+
+    /// Its name and version.
+    pub fn id(&self) -> ReleaseId {
+        ReleaseId::new(self.name(), self.version())
+    }
+
+    /// What the package stated that it came in; nothing if it was built here.
+    pub fn seal(&self) -> Option<&Seal> {
+        self.seal.as_ref()
     }
 
     /// Its name.
@@ -352,6 +378,16 @@ impl ReleasePackage {
                 release: full_name(self.name(), &self.version()),
                 problem: format!("it has no component {component}"),
             })?;
+        self.entry_bytes(entry)
+    }
+
+    /// A file of the release by its path, verified again.
+    pub(crate) fn file_bytes(&self, path: &str) -> Result<Vec<u8>, ReleaseError> {
+        let missing = || damaged(&self.dir.join(path), "it is missing");
+        self.entry_bytes(self.files.get(path).ok_or_else(missing)?)
+    }
+
+    fn entry_bytes(&self, entry: &FileEntry) -> Result<Vec<u8>, ReleaseError> {
         let mut bytes = Vec::with_capacity(usize::try_from(entry.size).unwrap_or(0));
         read_verified(&self.dir.join(&entry.path), entry, &mut bytes)?;
         Ok(bytes)
@@ -368,39 +404,140 @@ fn full_name(name: &str, version: &impl ToString) -> String {
     format!("{name}-{}", version.to_string())
 }
 
-/// Writes a release beside its place, opens it there, and moves it to its place.
+/// Where a release is made before it is moved to its place in `dest`.
+pub(crate) fn part_path(dest: &Path, release: &ReleaseId) -> PathBuf {
+    dest.join(format!(".{release}.{}.part", std::process::id()))
+}
+
+/// Removes what interrupted installations have left in a folder of releases. Nobody else may be
+/// installing there.
+pub(crate) fn remove_parts(dest: &Path) -> Result<(), ReleaseError> {
+    for entry in fs::read_dir(dest).map_err(io_error(dest))? {
+        let entry = entry.map_err(io_error(dest))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && (name.ends_with(".part") || name.ends_with(".removed")) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a release's folder: first from its place, in one step.
+pub(crate) fn remove(dest: &Path, release: &ReleaseId) -> Result<(), ReleaseError> {
+    let place = dest.join(release.to_string());
+    let gone = dest.join(format!(".{release}.{}.removed", std::process::id()));
+    match fs::rename(&place, &gone) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io_error(&place)(error)),
+        Ok(()) => {}
+    }
+    sync_folder(dest)?;
+    crate::fault::point("release.remove.moved");
+    remove_tree(&gone)
+}
+
+fn remove_tree(path: &Path) -> Result<(), ReleaseError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(about) if about.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The manifest of a release as it lies there, if it still is the one that was verified.
+pub(crate) fn manifest_bytes(release: &ReleasePackage) -> Result<Vec<u8>, ReleaseError> {
+    let path = release.dir.join(MANIFEST);
+    let bytes = fs::read(&path).map_err(io_error(&path))?;
+    match blake3::hash(&bytes) == release.hash {
+        true => Ok(bytes),
+        false => Err(damaged(&path, "it was changed since it was verified")),
+    }
+}
+
+/// The files that the manifest of this release lists, sorted by path.
+pub(crate) fn listed(
+    path: &Path,
+    manifest: &[u8],
+    release: &ReleaseId,
+) -> Result<Vec<FileEntry>, ReleaseError> {
+    let manifest = parse_manifest(path, manifest)?;
+    if (&manifest.name, &manifest.version) != (&release.name, &release.version) {
+        let other = full_name(&manifest.name, &manifest.version);
+        return Err(damaged(path, format!("its manifest is that of {other}")));
+    }
+    Ok(entries(path, manifest.files)?.into_values().collect())
+}
+
+/// Writes a release beside its place, and moves it there.
 fn write(
     dest: &Path,
-    name: &str,
-    version: &str,
+    id: &ReleaseId,
     bodies: &BTreeMap<String, Body>,
+    seal: Option<&Seal>,
 ) -> Result<ReleasePackage, ReleaseError> {
     fs::create_dir_all(dest).map_err(io_error(dest))?;
-    let place = dest.join(full_name(name, &version));
-    let temporary = dest.join(format!(
-        ".{}.{}.part",
-        full_name(name, &version),
-        std::process::id()
-    ));
-    let result = fill(&temporary, name, version, bodies).and_then(|()| {
-        let package = ReleasePackage::open(&temporary)?;
-        if fs::symlink_metadata(&place).is_ok() {
-            let present = ReleasePackage::open(&place)?;
-            return match present.hash == package.hash {
-                true => Ok(present),
-                false => Err(ReleaseError::Exists(place.clone())),
-            };
-        }
-        fs::rename(&temporary, &place).map_err(io_error(&place))?;
-        sync_folder(dest)?;
-        Ok(ReleasePackage {
-            dir: place.clone(),
-            ..package
-        })
-    });
+    let part = part_path(dest, id);
+    let result = fill(&part, &id.name, &id.version, bodies).and_then(|()| place(&part, dest, seal));
     // There no more if it has been moved.
-    let _ = fs::remove_dir_all(&temporary);
+    let _ = fs::remove_dir_all(&part);
     result
+}
+
+/// Opens the release in the folder `part`, and moves it to its place in `dest`. The same release in
+/// the place is left as it is, and gets the seal if that is a later one.
+pub(crate) fn place(
+    part: &Path,
+    dest: &Path,
+    seal: Option<&Seal>,
+) -> Result<ReleasePackage, ReleaseError> {
+    if let Some(seal) = seal {
+        write_seal(part, seal)?;
+    }
+    sync(part)?;
+    let package = ReleasePackage::open(part)?;
+    let place = dest.join(package.id().to_string());
+    let present = match ReleasePackage::open(&place) {
+        _ if fs::symlink_metadata(&place).is_err() => None,
+        // What is damaged is of use to nobody: this is how it is mended.
+        Err(ReleaseError::Damaged { .. }) => {
+            remove(dest, &package.id())?;
+            None
+        }
+        opened => Some(opened?),
+    };
+    if let Some(mut present) = present {
+        if present.hash != package.hash {
+            return Err(ReleaseError::Exists(place));
+        }
+        if let Some(seal) = seal
+            && present
+                .seal
+                .as_ref()
+                .is_none_or(|known| supersedes(seal, known))
+        {
+            write_seal(&place, seal)?;
+            present.seal = Some(seal.clone());
+        }
+        return Ok(present);
+    }
+    fs::rename(part, &place).map_err(io_error(&place))?;
+    sync_folder(dest)?;
+    Ok(ReleasePackage {
+        dir: place,
+        ..package
+    })
+}
+
+/// Whether a seal says more than the one that a release has.
+fn supersedes(new: &Seal, known: &Seal) -> bool {
+    let rank = |seal: &Seal| (seal.statement().sequence, seal.signature().is_some());
+    // Of the same rank, another key may have signed: the newcomer was admitted, the other may not be.
+    rank(new) >= rank(known) && new != known
 }
 
 #[cfg(test)]

@@ -9,8 +9,12 @@ use crate::output::Output;
 use crate::processes;
 use crate::table::Table;
 use crate::testing::{END, LOG, NodeCommand};
+use anyhow::{anyhow, bail};
+use neurath_node::catalog::{ReleaseId, ReleaseStatus};
+use neurath_node::client::Client;
 use neurath_node::node::NodeOptions;
-use neurath_node::protocol::Status;
+use neurath_node::protocol::{Failure, Outcome, Request, Status, code};
+use neurath_node::trust::read_key;
 use serde_json::json;
 use std::io::Read as _;
 use std::path::Path;
@@ -22,6 +26,23 @@ pub fn run(command: Node, output: &Output) -> anyhow::Result<()> {
         Node::Start(start) => background(&start, output),
         Node::Stop(OfNode { dir }) => stop(&dir, output),
         Node::Status(OfNode { dir }) => status(&dir, output),
+        Node::RebootOld {
+            release,
+            node,
+            execute,
+        } => reboot_old(&node.dir, &release, execute, output),
+        Node::Trust {
+            key,
+            name,
+            node,
+            execute,
+        } => trust(&node.dir, &key, name, execute, output),
+        Node::Distrust {
+            name,
+            node,
+            execute,
+        } => distrust(&node.dir, name, execute, output),
+        Node::Metrics(OfNode { dir }) => metrics(&dir, output),
     }
 }
 
@@ -45,11 +66,12 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
         .with_ansi(output.colour())
         .try_init();
     let from = start.from.is_dir().then_some(start.from);
-    node_process::run(NodeOptions {
+    let options = NodeOptions {
         directory: start.node.dir,
         release: start.release,
         release_source: from,
-    })
+    };
+    node_process::run(options, start.reboot_old.as_ref())
 }
 
 fn background(start: &NodeStart, output: &Output) -> anyhow::Result<()> {
@@ -88,6 +110,13 @@ fn background(start: &NodeStart, output: &Output) -> anyhow::Result<()> {
 }
 
 fn stop(dir: &Path, output: &Output) -> anyhow::Result<()> {
+    stop_and_wait(dir)?;
+    output.text("stopped");
+    output.json(&json!({ "kind": "stopped" }));
+    Ok(())
+}
+
+fn stop_and_wait(dir: &Path) -> anyhow::Result<()> {
     let pid = control::status(dir)?.pid;
     control::stop(dir)?;
     let until = Instant::now() + END;
@@ -99,9 +128,130 @@ fn stop(dir: &Path, output: &Output) -> anyhow::Result<()> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    output.text("stopped");
-    output.json(&json!({ "kind": "stopped" }));
     Ok(())
+}
+
+fn reboot_old(
+    dir: &Path,
+    release: &ReleaseId,
+    execute: bool,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let runs = Client::connect(dir).is_ok();
+    let which = super::release::installed::ask(dir)?;
+    let status = which.iter().find(|one| one.release == *release);
+    match status.map(|one| (one.status, &one.problem)) {
+        Some((Some(ReleaseStatus::Old), None)) => {}
+        Some((Some(ReleaseStatus::Old), Some(problem))) => {
+            bail!("{release} cannot be rebooted into: {problem}")
+        }
+        _ => {
+            let message = format!(
+                "{release} is not an old release of this node; `neurath release which` shows them"
+            );
+            return Err(CommandError::Usage(message).into());
+        }
+    }
+    if runs {
+        // Not stopped for nothing: whether there is a way is seen before.
+        control::plan(dir, release)?;
+    }
+    if !execute {
+        output.text(&format!(
+            "the node would be stopped and started in {release}; --execute does it"
+        ));
+        output.json(&json!({ "kind": "reboot", "release": release, "done": false }));
+        return Ok(());
+    }
+    if runs {
+        stop_and_wait(dir)?;
+    }
+    let mut command = NodeCommand::of_this_program(dir, None, Path::new(crate::cli::BUILT))?;
+    command.reboot_old = Some(release.to_string());
+    let went = command.start_in_background();
+    let error = match went {
+        Ok(status) => {
+            output.text(&format!(
+                "{release} runs as process {}, and is permanent",
+                status.pid
+            ));
+            output.json(&json!({
+                "kind": "reboot", "release": release, "done": true, "pid": status.pid,
+            }));
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    output.progress("it did not come up in that release: starting it as it was");
+    let plain = NodeCommand::of_this_program(dir, None, Path::new(crate::cli::BUILT))?;
+    let status = plain.start_in_background()?;
+    let serves = status
+        .release
+        .map(|one| one.to_string())
+        .unwrap_or_default();
+    Err(CommandError::Node(Failure {
+        code: code::UPGRADE_FAILED,
+        message: format!("{serves} serves as before: {error:#}"),
+        step: None,
+    })
+    .into())
+}
+
+fn trust(
+    dir: &Path,
+    file: &Path,
+    name: Option<String>,
+    execute: bool,
+    output: &Output,
+) -> anyhow::Result<()> {
+    read_key(file).map_err(|problem| anyhow!("{}: {problem}", file.display()))?;
+    let key = std::fs::read_to_string(file)?;
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let name = name.unwrap_or_else(|| stem.into_owned());
+    if !execute {
+        output.text(&format!(
+            "the node would trust the key {name}; --execute does it"
+        ));
+        output.json(&json!({ "kind": "trust", "name": name, "done": false }));
+        return Ok(());
+    }
+    trusted(dir, Request::Trust { name, key }, output)
+}
+
+fn distrust(dir: &Path, name: String, execute: bool, output: &Output) -> anyhow::Result<()> {
+    if !execute {
+        output.text(&format!(
+            "the node would trust {name} no more; --execute does it"
+        ));
+        output.json(&json!({ "kind": "trust", "name": name, "done": false }));
+        return Ok(());
+    }
+    trusted(dir, Request::Distrust { name }, output)
+}
+
+fn trusted(dir: &Path, request: Request, output: &Output) -> anyhow::Result<()> {
+    match control::ask_or_offline(dir, request)? {
+        Outcome::Trusted { keys } => {
+            output.text(&match keys.as_slice() {
+                [] => String::from("no key is trusted: every release is taken, signed or not"),
+                keys => format!("trusted: {}", keys.join(", ")),
+            });
+            output.json(&json!({ "kind": "trusted", "keys": keys }));
+            Ok(())
+        }
+        other => control::unexpected(&other),
+    }
+}
+
+fn metrics(dir: &Path, output: &Output) -> anyhow::Result<()> {
+    match control::ask(dir, &Request::Metrics, |_| ())? {
+        Outcome::Metrics { text } => {
+            output.text(&text);
+            output.json(&json!({ "kind": "metrics", "text": text }));
+            Ok(())
+        }
+        other => control::unexpected(&other),
+    }
 }
 
 fn status(dir: &Path, output: &Output) -> anyhow::Result<()> {
@@ -116,29 +266,71 @@ fn status(dir: &Path, output: &Output) -> anyhow::Result<()> {
 }
 
 fn shown(status: &Status) -> String {
-    let name = |release: &Option<_>| match release {
+    let name = |release: &Option<ReleaseId>| match release {
         Some(release) => format!("{release}"),
         None => String::from("none"),
     };
-    let release: &Option<neurath_node::catalog::ReleaseId> = &status.release;
     let mut head = Table::new(&["", ""]);
+    let mut line = |what: &str, value: String| {
+        if !value.is_empty() {
+            head.row([what.to_owned(), value]);
+        }
+    };
     let unconfirmed = if status.unconfirmed {
         " (not confirmed yet)"
     } else {
         ""
     };
-    head.row([
-        "release".to_owned(),
-        format!("{}{unconfirmed}", name(release)),
-    ]);
-    head.row(["permanent".to_owned(), name(&status.permanent)]);
-    head.row(["listens on".to_owned(), status.listen.join(", ")]);
-    head.row(["connections".to_owned(), numbers::count(status.connections)]);
-    head.row([
-        "runs for".to_owned(),
+    line("release", format!("{}{unconfirmed}", name(&status.release)));
+    line("permanent", name(&status.permanent));
+    let others = |wanted| {
+        let those = status.releases.iter().filter(|one| one.status == wanted);
+        let names: Vec<String> = those.map(|one| one.release.to_string()).collect();
+        names.join(", ")
+    };
+    line("unpacked", others(ReleaseStatus::Unpacked));
+    line("old", others(ReleaseStatus::Old));
+    let takes = match (&status.trust.signed_only, status.trust.keys.as_slice()) {
+        (true, []) => String::from("nothing: no trusted key can be read"),
+        (true, keys) => format!("signed by {}", keys.join(" or ")),
+        (false, _) => String::from("signed or not, for development: no key is trusted"),
+    };
+    line("takes releases", takes);
+    line(
+        "state",
+        status
+            .phase
+            .map(|one| one.name().to_owned())
+            .unwrap_or_default(),
+    );
+    if let Some(flight) = &status.in_flight {
+        let step = flight
+            .step
+            .as_ref()
+            .map(|one| format!(", step {} of {}: {}", one.index + 1, one.of, one.step));
+        let of = name(&flight.release);
+        line(
+            "in flight",
+            format!(
+                "{of}, asked for by {}{}",
+                flight.who,
+                step.unwrap_or_default()
+            ),
+        );
+    }
+    if let Some(interrupted) = &status.interrupted {
+        line(
+            "interrupted",
+            format!("the upgrade to {}", interrupted.release),
+        );
+    }
+    line("listens on", status.listen.join(", "));
+    line("connections", numbers::count(status.connections));
+    line(
+        "runs for",
         numbers::micros(status.uptime_ms.saturating_mul(1000)),
-    ]);
-    head.row(["process".to_owned(), status.pid.to_string()]);
+    );
+    line("process", status.pid.to_string());
     let mut components = Table::new(&[
         "component",
         "instance>",
@@ -177,14 +369,20 @@ fn shown(status: &Status) -> String {
             one.library, one.reason
         ));
     }
+    if !status.next.is_empty() {
+        out.push_str("\nnext:\n");
+        for one in &status.next {
+            out.push_str(&format!("  {one}\n"));
+        }
+    }
     out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use neurath_node::catalog::ReleaseId;
-    use neurath_node::protocol::ComponentStatus;
+    use neurath_node::lifecycle::Phase;
+    use neurath_node::protocol::{ComponentStatus, KnownRelease, Trust};
 
     #[test]
     fn a_status_is_shown() {
@@ -207,6 +405,16 @@ mod tests {
             pid: 7,
             listen: vec!["127.0.0.1:7379".into()],
             retained: Vec::new(),
+            phase: Some(Phase::Unconfirmed),
+            in_flight: None,
+            next: vec!["neurath relup confirm".into()],
+            confirm_by_ms: None,
+            interrupted: None,
+            trust: Trust::default(),
+            releases: vec![KnownRelease {
+                release: ReleaseId::new("kv", "0.9.0"),
+                status: ReleaseStatus::Old,
+            }],
         };
         let text = shown(&status);
         assert!(text.contains("kv-1.1.0 (not confirmed yet)"), "{text}");
@@ -214,5 +422,8 @@ mod tests {
         assert!(text.contains("64.0 MiB"), "{text}");
         let medium = "the medium of store.0: statx says no DAX; backend `page`";
         assert!(text.contains(medium), "{text}");
+        assert!(text.contains("old             kv-0.9.0"), "{text}");
+        assert!(text.contains("no key is trusted"), "{text}");
+        assert!(text.ends_with("next:\n  neurath relup confirm\n"), "{text}");
     }
 }

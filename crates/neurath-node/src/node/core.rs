@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use neurath_pmem::region::{Region, RegionOptions};
 use neurath_pmem::schema::Fingerprint;
@@ -14,6 +15,7 @@ use crate::libraries::Libraries;
 use crate::loader::{self, Library, Unloading};
 use crate::protocol::Retained;
 use crate::release::ReleasePackage;
+use crate::release_handler::{ReleaseHandler, open_for_use};
 use crate::shard::figures::Figures;
 use crate::shard::{ShardThread, Taken};
 use crate::upgrade::{UpgradeError, region_options, release_id};
@@ -39,9 +41,33 @@ pub(crate) struct Core {
     pub(crate) stuck: Vec<Retained>,
     pub(crate) next_generation: u64,
     pub(crate) figures: Arc<Figures>,
+    /// Set by whoever wants the upgrade that runs to be given up.
+    pub(crate) abort: Arc<AtomicBool>,
 }
 
 impl Core {
+    /// The keeper of the releases that do not run.
+    pub(crate) fn handler<'a>(&'a mut self, who: &'a str) -> ReleaseHandler<'a> {
+        ReleaseHandler::new(&self.directory, &mut self.catalog, &mut self.journal, who)
+    }
+
+    /// Records something that begins and ends at once, or whose beginning alone can fail.
+    pub(crate) fn begin(
+        &mut self,
+        operation: &str,
+        who: &str,
+    ) -> Result<String, crate::journal::JournalError> {
+        let id = format!("{operation}-{}", self.journal.sequence() + 1);
+        let started = Kind::Started {
+            operation: operation.to_owned(),
+            plan_id: None,
+            from: None,
+            to: self.catalog.state().current.clone(),
+        };
+        self.journal.append(&id, who, started)?;
+        Ok(id)
+    }
+
     /// The current release.
     pub(crate) fn current(&self) -> ReleaseId {
         release_id(&self.package)
@@ -57,11 +83,9 @@ impl Core {
         self.next_generation - 1
     }
 
-    /// A release's package, from the node's own releases.
+    /// A release's package, from the node's own releases, checked again.
     pub(crate) fn open_package(&self, id: &ReleaseId) -> Result<Arc<ReleasePackage>, UpgradeError> {
-        Ok(Arc::new(ReleasePackage::open(
-            &self.directory.release_path(id)?,
-        )?))
+        Ok(open_for_use(&self.directory, self.catalog.state(), id)?)
     }
 
     /// The library of a component of a release: one that is still open, or a new load.

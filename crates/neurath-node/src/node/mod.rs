@@ -1,8 +1,10 @@
 //! A node: one process, one directory, one release at a time.
 
 mod core;
+mod metrics;
 mod planning;
 mod requests;
+mod serve;
 mod snapshot;
 mod start;
 
@@ -16,17 +18,19 @@ use std::time::Duration;
 use crate::catalog::{CatalogError, ReleaseId};
 use crate::control::{ControlError, ControlHandle, ControlServer};
 use crate::directory::DirectoryError;
-use crate::journal::JournalError;
+use crate::journal::{JournalError, Verdict};
+use crate::lifecycle::{Command as LegalCommand, Phase};
 use crate::loader::Function;
 use crate::mapping::Gate;
 use crate::protocol::{
-    ComponentStatus, Outcome, Progress, Request, Response, Status, Upgraded, code,
+    ComponentStatus, InFlight, KnownRelease, Progress, Request, Response, Status,
 };
 use crate::shard::figures::Figures;
 use crate::shard::{Command, Seat, now_ms};
 use crate::upgrade::{Outside, UpgradeError};
 use crate::worker::Worker;
 pub(crate) use core::{Core, config_json};
+pub use serve::{offline, set_aside};
 pub(crate) use start::create_region;
 
 /// How often the node looks whether all is well.
@@ -71,6 +75,14 @@ pub enum StartError {
         release: ReleaseId,
         /// Where it was looked for.
         place: PathBuf,
+    },
+    /// It could not be brought to an older release.
+    #[error("it cannot be rebooted into {release}: {text}")]
+    Reboot {
+        /// Which.
+        release: ReleaseId,
+        /// Why not.
+        text: String,
     },
     /// A component or its state cannot be brought up.
     #[error(transparent)]
@@ -135,7 +147,13 @@ struct Shared {
     board: Mutex<Status>,
     mailbox: crate::shard::Mailbox,
     figures: Arc<Figures>,
+    /// What is under way.
+    flight: Mutex<Option<InFlight>>,
+    /// Set by whoever wants the upgrade that runs to be given up.
+    abort: Arc<AtomicBool>,
     stopping: Mutex<bool>,
+    /// Who has asked the node to stop.
+    stopper: Mutex<Option<String>>,
     stop: Condvar,
     /// Why the node ended by itself.
     gave_up: Mutex<Option<String>>,
@@ -155,12 +173,34 @@ impl Node {
     ///
     /// [`StartError`].
     pub fn start(options: NodeOptions) -> Result<Node, StartError> {
-        let mut core = start::start(&options)?;
+        Self::start_in(options, None)
+    }
+
+    /// Starts a node in a release that ran before, as OTP's `reboot_old_release`: before anything is
+    /// served, the state is taken there by the way down, and the release is made the permanent one.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; the release before is still the permanent one then.
+    pub fn start_old(options: NodeOptions, release: &ReleaseId) -> Result<Node, StartError> {
+        Self::start_in(options, Some(release))
+    }
+
+    fn start_in(options: NodeOptions, old: Option<&ReleaseId>) -> Result<Node, StartError> {
+        let (mut core, operation) = start::start(&options)?;
         if core.catalog.state().previous.is_some() {
-            go_back_at_start(&mut core);
+            go_back(&mut core, "the start of the node");
+        }
+        if let Some(release) = old {
+            let went = requests::reboot_old(&mut core, release, "node reboot-old");
+            went.map_err(|refusal| StartError::Reboot {
+                release: release.clone(),
+                text: refusal.brief().to_owned(),
+            })?;
         }
         core.hold = false;
         let control = ControlServer::bind(&core.directory)?;
+        started(&mut core, &operation)?;
         let Some(standing) = core.standing.take() else {
             unreachable!("start made it")
         };
@@ -168,6 +208,7 @@ impl Node {
         let seat = Seat::new().map_err(StartError::EventLoop)?;
         core.running = Some(standing.run(seat).map_err(StartError::EventLoop)?);
         let figures = core.figures.clone();
+        let abort = core.abort.clone();
         let board = status(&core, &figures);
         let shared = Arc::new(Shared {
             operation: Mutex::new(()),
@@ -175,7 +216,10 @@ impl Node {
             board: Mutex::new(board),
             mailbox,
             figures,
+            flight: Mutex::new(None),
+            abort,
             stopping: Mutex::new(false),
+            stopper: Mutex::new(None),
             stop: Condvar::new(),
             gave_up: Mutex::new(None),
         });
@@ -218,6 +262,9 @@ impl Node {
         if let Some(reason) = lock(&self.shared.gave_up).clone() {
             return Err(NodeError::GaveUp(reason));
         }
+        if signalled.load(Ordering::Relaxed) {
+            self.shared.ask_to_stop("a signal");
+        }
         self.stop()
     }
 
@@ -228,11 +275,16 @@ impl Node {
     /// [`NodeError::Stop`]; nothing is lost then, but the regions are as after a kill.
     pub fn stop(mut self) -> Result<(), NodeError> {
         // A handle may outlive the node: from here on it can ask for nothing any more.
-        self.shared.ask_to_stop();
+        self.shared.ask_to_stop("this process");
         if let Some(control) = self.control.take() {
             control.stop();
         }
+        let who = lock(&self.shared.stopper).clone().unwrap_or_default();
         let mut core = lock(&self.shared.core);
+        let stop = core.begin(crate::journal::STOP, &who);
+        if let Err(error) = &stop {
+            tracing::error!(%error, "the stop could not be recorded");
+        }
         let Some(running) = core.running.take() else {
             core.directory.unlock();
             return Ok(());
@@ -266,6 +318,13 @@ impl Node {
                 trouble.push(error.to_string());
             }
         }
+        if let Ok(operation) = stop {
+            let (verdict, text) = match trouble.as_slice() {
+                [] => (Verdict::Done, "every region is closed".to_owned()),
+                trouble => (Verdict::Failed, trouble.join("; ")),
+            };
+            core.end(&operation, &who, verdict, text);
+        }
         core.directory.unlock();
         if trouble.is_empty() {
             Ok(())
@@ -277,7 +336,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.shared.ask_to_stop();
+        self.shared.ask_to_stop("this process");
         if let Some(watch) = self.watch.take()
             && watch.join().is_err()
         {
@@ -286,13 +345,18 @@ impl Drop for Node {
     }
 }
 
-/// Leaves a release that nobody confirmed before the node went down.
-fn go_back_at_start(core: &mut Core) {
-    let release = core.current();
-    tracing::warn!(%release, "not confirmed before the node went down: going back");
-    if let Err(refusal) = requests::rollback(core, false, "the start of the node", &mut |_| {}) {
-        tracing::error!(%refusal, %release, "the way back failed; the release stays unconfirmed");
-    }
+/// Records that the node serves now, and lets the catalog know of all that the journal has.
+fn started(core: &mut Core, operation: &str) -> Result<(), StartError> {
+    let text = format!(
+        "{} serves, process {}, neurath {}",
+        core.current(),
+        std::process::id(),
+        env!("CARGO_PKG_VERSION")
+    );
+    core.end(operation, &start::this_process(), Verdict::Done, text);
+    let mut state = core.catalog.state().clone();
+    state.journal = core.journal.mark();
+    Ok(core.catalog.commit(state)?)
 }
 
 impl NodeHandle {
@@ -361,7 +425,8 @@ impl NodeHandle {
 }
 
 impl Shared {
-    fn ask_to_stop(&self) {
+    fn ask_to_stop(&self, who: &str) {
+        lock(&self.stopper).get_or_insert_with(|| who.to_owned());
         *lock(&self.stopping) = true;
         self.stop.notify_all();
     }
@@ -398,15 +463,17 @@ impl Shared {
                     Some(Ok(taken)) => taken.shard.failed.clone(),
                     _ => None,
                 };
-                *lock(&self.gave_up) = Some(reason.unwrap_or_else(|| "nothing runs".into()));
-                self.ask_to_stop();
+                let reason = reason.unwrap_or_else(|| "nothing runs".into());
+                gave_up(&mut core, &reason);
+                *lock(&self.gave_up) = Some(reason);
+                self.ask_to_stop("the supervisor");
                 return;
             }
             // Who has begun something waits for the core, perhaps to confirm: they go first.
             if is_overdue(&core)
                 && let Some(_operation) = self.begin()
             {
-                go_back(&mut core);
+                go_back(&mut core, "the confirmation window");
                 let status = status(&core, &self.figures);
                 *lock(&self.board) = status;
             }
@@ -431,64 +498,7 @@ impl Shared {
         Status {
             connections: self.figures.connections.load(Ordering::Relaxed),
             uptime_ms: self.figures.uptime_us() / 1000,
-            ..board
-        }
-    }
-
-    fn serve(&self, who: &str, request: Request, progress: &mut dyn FnMut(Progress)) -> Response {
-        match request {
-            Request::Status => return Response::done(Outcome::Status(self.status())),
-            Request::Stop => {
-                self.ask_to_stop();
-                return Response::done(Outcome::Stopping);
-            }
-            // It changes nothing: an upgrade may run beside it.
-            Request::Snapshot {
-                component,
-                instance,
-                out,
-            } => {
-                return match snapshot::make(&self.mailbox, &component, instance, &out) {
-                    Ok(made) => Response::done(Outcome::Snapshot(made)),
-                    Err(refusal) => refusal.response(),
-                };
-            }
-            _ => {}
-        }
-        let Some(_operation) = self.begin() else {
-            return Response::failed(code::BUSY, "another operation runs; ask again later");
-        };
-        let mut core = lock(&self.core);
-        if *lock(&self.stopping) {
-            return Response::failed(code::BUSY, "the node is ending; start it again");
-        }
-        let upgraded = |upgraded: Upgraded| Outcome::Upgraded(upgraded);
-        let result = match request {
-            Request::Plan { release }
-            | Request::Apply {
-                release,
-                execute: false,
-                ..
-            } => requests::planned(&core, &release),
-            Request::Apply {
-                release,
-                plan_id,
-                execute: true,
-            } => requests::apply(&mut core, &release, plan_id.as_deref(), who, progress)
-                .map(upgraded),
-            Request::Confirm => requests::confirm(&mut core, who),
-            Request::Rollback { lose_writes } => {
-                requests::rollback(&mut core, lose_writes, who, progress).map(upgraded)
-            }
-            Request::Status | Request::Snapshot { .. } | Request::Stop => {
-                unreachable!("answered above")
-            }
-        };
-        let status = status(&core, &self.figures);
-        *lock(&self.board) = status;
-        match result {
-            Ok(outcome) => Response::done(outcome),
-            Err(refusal) => refusal.response(),
+            ..in_flight(board, lock(&self.flight).clone())
         }
     }
 }
@@ -501,18 +511,23 @@ fn is_overdue(core: &Core) -> bool {
     state.previous.is_some() && state.unconfirmed_since_ms.is_some_and(over)
 }
 
-/// Leaves a release that nobody has confirmed in time.
-fn go_back(core: &mut Core) {
-    tracing::warn!(release = %core.current(), "not confirmed in time: going back");
-    let back = requests::rollback(core, false, "the confirmation window", &mut |_| {});
-    if let Err(refusal) = back {
-        tracing::error!(%refusal, "the way back failed; the release stays");
+/// Leaves a release that nobody has confirmed.
+fn go_back(core: &mut Core, who: &str) {
+    tracing::warn!(release = %core.current(), why = who, "not confirmed: going back");
+    if let Err(refusal) = requests::rollback(core, false, who, &mut |_| {}) {
+        let why = refusal.brief();
+        tracing::error!(why, "the way back failed; the release stays unconfirmed");
         // Not again at every look: a person must decide.
-        let mut state = core.catalog.state().clone();
-        state.unconfirmed_since_ms = None;
-        if let Err(error) = core.catalog.commit(state) {
-            tracing::error!(%error, "the catalog cannot be written");
-        }
+        requests::stop_window(core);
+    }
+}
+
+/// Records that the supervisor has ended the node.
+fn gave_up(core: &mut Core, reason: &str) {
+    let who = "the supervisor";
+    match core.begin(crate::journal::STOP, who) {
+        Ok(operation) => core.end(&operation, who, Verdict::OperatorNeeded, reason.to_owned()),
+        Err(error) => tracing::error!(%error, "the end could not be recorded"),
     }
 }
 
@@ -539,6 +554,15 @@ fn status(core: &Core, figures: &Figures) -> Status {
     });
     let (components, listen) = seen.unwrap_or_default();
     let state = core.catalog.state();
+    let phase = Phase::resting(state);
+    let window = core.package.release().confirm.window.as_millis();
+    let window = u64::try_from(window).unwrap_or(u64::MAX);
+    let known = state.releases.iter().filter_map(|one| {
+        Some(KnownRelease {
+            release: one.release.clone(),
+            status: state.status(&one.release)?,
+        })
+    });
     Status {
         release: state.current.clone(),
         permanent: state.permanent.clone(),
@@ -549,5 +573,34 @@ fn status(core: &Core, figures: &Figures) -> Status {
         pid: std::process::id(),
         listen,
         retained: core.retained(),
+        phase: Some(phase),
+        in_flight: None,
+        next: lines(phase, core.journal.interrupted().is_some()),
+        confirm_by_ms: state
+            .unconfirmed_since_ms
+            .map(|since| since.saturating_add(window)),
+        interrupted: core.journal.interrupted().cloned(),
+        trust: serve::trust(&core.directory),
+        releases: known.collect(),
+    }
+}
+
+/// What can be asked for, as command lines.
+fn lines(phase: Phase, interrupted: bool) -> Vec<String> {
+    // Without an upgrade that was interrupted, an idle node has nothing to go on with.
+    let useful =
+        |one: &LegalCommand| *one != LegalCommand::Resume || interrupted || phase != Phase::Idle;
+    let commands = phase.commands().into_iter().filter(useful);
+    commands.map(|one| one.line().to_owned()).collect()
+}
+
+/// The last status that was seen, while something is under way.
+fn in_flight(board: Status, flight: Option<InFlight>) -> Status {
+    let Some(flight) = flight else { return board };
+    Status {
+        phase: Some(flight.phase),
+        next: lines(flight.phase, false),
+        in_flight: Some(flight),
+        ..board
     }
 }

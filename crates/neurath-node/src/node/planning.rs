@@ -38,9 +38,11 @@ pub(super) fn plan(core: &Core, to: &ReleasePackage, lints: Lints) -> Result<Fou
         let all: Vec<&ReleasePackage> = all.collect();
         (catalogue, planned) = attempt(core, to, &all, lints)?;
     }
-    let planned = planned.map_err(|problems| Refusal::new(code::LINT, problems.render()))?;
+    let planned =
+        planned.map_err(|found| Refusal::with_brief(code::LINT, found.render(), found.brief()))?;
     for finding in &planned.findings {
-        tracing::warn!("{}", finding.render());
+        // Without the lines of the files: they may hold configuration that no log may.
+        tracing::warn!("{}", finding.brief());
     }
     let mut plan = planned.plan;
     // The reviewed script is what counts, where there is one.
@@ -56,7 +58,11 @@ pub(super) fn plan(core: &Core, to: &ReleasePackage, lints: Lints) -> Result<Fou
     if let Some(script) = reviewed {
         let found = neurath_plan::prove(&catalogue, from, target, &script);
         if !found.is_empty() {
-            return Err(Refusal::new(code::LINT, found.render()));
+            return Err(Refusal::with_brief(
+                code::LINT,
+                found.render(),
+                found.brief(),
+            ));
         }
         plan.steps = script;
     }
@@ -97,31 +103,26 @@ fn attempt(
     Ok((catalogue, planned))
 }
 
-/// The other releases of the same name that are installed, sorted. One that cannot be opened is left out: it is not
-/// what is asked for.
+/// The other releases of the same name that the node has, sorted. One that may not be loaded is left out: it is
+/// not what is asked for.
 fn others(core: &Core, to: &ReleasePackage) -> Vec<Arc<ReleasePackage>> {
-    let ends = [core.package.dir(), to.dir()];
-    let entries = std::fs::read_dir(core.directory.releases());
-    let mut folders: Vec<_> = entries
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| !ends.contains(&path.as_path()))
+    let ends = [core.current(), to.id()];
+    let known = core.catalog.state().releases.iter();
+    let mut names: Vec<_> = known
+        .map(|one| one.release.clone())
+        .filter(|one| one.name == to.name() && !ends.contains(one))
         .collect();
-    folders.sort();
-    let opened = folders
+    names.sort();
+    let opened = names
         .into_iter()
-        .filter_map(|folder| match ReleasePackage::open(&folder) {
-            Ok(package) => Some(Arc::new(package)),
+        .filter_map(|release| match core.open_package(&release) {
+            Ok(package) => Some(package),
             Err(error) => {
-                tracing::warn!(%error, "a release is left out of the plan");
+                tracing::warn!(why = error.brief(), %release, "left out of the plan");
                 None
             }
         });
-    opened
-        .filter(|package| package.name() == to.name() && package.version() != to.version())
-        .collect()
+    opened.collect()
 }
 
 /// Adds what the library of a package says of its state.

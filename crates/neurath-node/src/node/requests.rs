@@ -8,17 +8,21 @@ use semver::Version;
 
 use super::core::Core;
 use super::planning::{Found, plan};
-use crate::catalog::{ReleaseId, State};
+use crate::catalog::{ReleaseId, ReleaseStatus, State};
 use crate::fault;
-use crate::journal::{Kind, Verdict};
+use crate::journal::{Interrupted, Kind, Verdict};
+use crate::lifecycle::{Command, Phase};
 use crate::protocol::{Outcome, Planned, Progress, Response, Upgraded, code};
 use crate::release::ReleasePackage;
+use crate::release_handler::HandlerError;
 use crate::upgrade::{Goal, Upgrade, UpgradeError, Way};
 
 /// Why a request cannot be met, with the exit code for it.
 pub(super) struct Refusal {
     code: u8,
     text: String,
+    /// What is said in a log, where `text` has lines of files that may hold what is secret.
+    brief: Option<String>,
 }
 
 impl Refusal {
@@ -26,7 +30,22 @@ impl Refusal {
         Refusal {
             code,
             text: text.into(),
+            brief: None,
         }
+    }
+
+    /// With what may be in a log in place of the text.
+    pub(super) fn with_brief(code: u8, text: String, brief: String) -> Refusal {
+        Refusal {
+            code,
+            text,
+            brief: Some(brief),
+        }
+    }
+
+    /// What may be in a log.
+    pub(super) fn brief(&self) -> &str {
+        self.brief.as_deref().unwrap_or(&self.text)
     }
 
     pub(super) fn response(self) -> Response {
@@ -40,10 +59,17 @@ impl std::fmt::Display for Refusal {
     }
 }
 
+impl From<HandlerError> for Refusal {
+    fn from(error: HandlerError) -> Refusal {
+        Refusal::with_brief(error.code(), error.to_string(), error.brief())
+    }
+}
+
 impl From<UpgradeError> for Refusal {
     fn from(error: UpgradeError) -> Refusal {
         let code = match &error {
             UpgradeError::Lost { .. } | UpgradeError::Later(_) => code::OPERATOR,
+            UpgradeError::Handler(error) => error.code(),
             _ => code::UPGRADE_FAILED,
         };
         Refusal::new(code, error.to_string())
@@ -95,11 +121,6 @@ pub(super) fn apply(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Upgraded, Refusal> {
     let package = target(core, release)?;
-    if core.catalog.state().previous.is_some() {
-        let current = core.current();
-        let text = format!("{current} is not confirmed yet; confirm it or go back first");
-        return Err(Refusal::new(code::BUSY, text));
-    }
     let Found { plan, between } = plan(core, &package, Lints::Enforce)?;
     let id = plan.id();
     if let Some(reviewed) = plan_id.filter(|reviewed| *reviewed != id) {
@@ -154,8 +175,7 @@ pub(super) fn rollback(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Upgraded, Refusal> {
     let Some(previous) = core.catalog.state().previous.clone() else {
-        let text = format!("{} is confirmed: there is no way back kept", core.current());
-        return Err(Refusal::new(code::USAGE, text));
+        return Err(illegal(Phase::Idle, Command::Rollback));
     };
     let package = core.open_package(&previous.release)?;
     let operation = operation(core, "rollback");
@@ -169,14 +189,14 @@ pub(super) fn rollback(
         )
     } else {
         let found = plan(core, &package, Lints::Report).map_err(|refusal| {
-            Refusal::new(
-                refusal.code,
+            let told = |why: &str| {
                 format!(
-                    "there is no way back to {} that keeps the writes made since:\n{refusal}\n\
+                    "there is no way back to {} that keeps the writes made since:\n{why}\n\
                      Add the way down, or go back without them by `--lose-writes`.",
                     previous.release
-                ),
-            )
+                )
+            };
+            Refusal::with_brief(refusal.code, told(&refusal.text), told(refusal.brief()))
         })?;
         let id = found.plan.id();
         (found.plan.steps, id, Way::Back, found.between)
@@ -190,7 +210,66 @@ pub(super) fn rollback(
         who: who.to_owned(),
         way,
     };
-    Ok(Upgrade::new(core, &goal, progress).run()?)
+    let went = Upgrade::new(core, &goal, progress).run();
+    if went.is_err() {
+        // A person must say what else: the window does not ask for the same again.
+        stop_window(core);
+    }
+    Ok(went?)
+}
+
+/// Lets no window end for the current release: its way back was tried.
+pub(super) fn stop_window(core: &mut Core) {
+    let mut state = core.catalog.state().clone();
+    if state.previous.is_some()
+        && state.unconfirmed_since_ms.take().is_some()
+        && let Err(error) = core.catalog.commit(state)
+    {
+        tracing::error!(%error, "the catalog cannot be written");
+    }
+}
+
+/// Refuses a command that is not legal in a phase.
+pub(super) fn illegal(phase: Phase, command: Command) -> Refusal {
+    let code = match command {
+        Command::Apply | Command::RebootOld | Command::Handle => code::BUSY,
+        _ => code::USAGE,
+    };
+    let text = phase.refusal(command).unwrap_or_default();
+    Refusal::new(code, text)
+}
+
+/// Goes on with what was interrupted: an upgrade that the end of the node cut off, or a way back that has
+/// failed.
+pub(super) fn resume(
+    core: &mut Core,
+    who: &str,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Upgraded, Refusal> {
+    if core.catalog.state().previous.is_some() {
+        return rollback(core, false, who, progress);
+    }
+    let Some(interrupted) = core.journal.interrupted().cloned() else {
+        let text = format!("nothing was interrupted: {} serves", core.current());
+        return Err(Refusal::new(code::USAGE, text));
+    };
+    let Interrupted { release, plan_id } = interrupted;
+    apply(core, &release, plan_id.as_deref(), who, progress)
+}
+
+/// Goes to a release that ran before, and makes it the permanent one, while the node starts.
+pub(super) fn reboot_old(core: &mut Core, release: &ReleaseId, who: &str) -> Result<(), Refusal> {
+    let state = core.catalog.state();
+    if state.status(release) != Some(ReleaseStatus::Old) {
+        let status = state
+            .status(release)
+            .map_or_else(|| "not unpacked".to_owned(), |status| status.to_string());
+        let text = format!("{release} is {status}, and only an old release can be rebooted into");
+        return Err(Refusal::new(code::USAGE, text));
+    }
+    apply(core, release, None, who, &mut |_| {})?;
+    confirm(core, who)?;
+    Ok(())
 }
 
 /// A script that only exchanges code, for a way back to the old regions.
@@ -264,10 +343,6 @@ fn steps_back(core: &Core, to: &Arc<ReleasePackage>) -> Vec<Step> {
 /// Makes the current release the permanent one.
 pub(super) fn confirm(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
     let state = core.catalog.state().clone();
-    if state.previous.is_none() {
-        let text = format!("{} is confirmed already", core.current());
-        return Err(Refusal::new(code::USAGE, text));
-    }
     let release = core.current();
     let operation = operation(core, "confirm");
     let started = Kind::Started {
@@ -284,6 +359,7 @@ pub(super) fn confirm(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
         previous: None,
         unconfirmed_since_ms: None,
         sequence: state.sequence + 1,
+        journal: core.journal.mark(),
         ..state
     };
     core.catalog.commit(next).map_err(UpgradeError::from)?;

@@ -12,11 +12,12 @@ use super::{NodeOptions, StartError};
 use crate::catalog::{Catalog, RegionEntry, ReleaseId, State};
 use crate::directory::{NodeDirectory, region_file_name};
 use crate::fault;
-use crate::journal::Journal;
+use crate::journal::{Journal, Kind, START as START_OPERATION};
 use crate::libraries::Libraries;
 use crate::loader::{Function, Library};
 use crate::mapping::Gate;
-use crate::release::ReleasePackage;
+use crate::release::{self, ReleasePackage};
+use crate::release_handler::{HandlerError, ReleaseHandler, entry_of, open_for_use};
 use crate::shard::figures::Figures;
 use crate::shard::{Instance, Taken};
 use crate::upgrade::{Outside, UpgradeError};
@@ -25,17 +26,10 @@ use crate::worker::Worker;
 /// How long a component's `create` or `init` may take when a node starts.
 const START: Duration = Duration::from_secs(60);
 
-/// Brings everything up; the shard stands still yet.
-pub(super) fn start(options: &NodeOptions) -> Result<Core, StartError> {
+/// Brings everything up; the shard stands still yet. Also gives the operation that this is in the
+/// journal, which has begun and not ended.
+pub(super) fn start(options: &NodeOptions) -> Result<(Core, String), StartError> {
     let directory = NodeDirectory::open_or_create(&options.directory)?;
-    let mut journal = Journal::open(directory.journal())?;
-    if let Some(torn) = journal.torn() {
-        tracing::warn!(?torn, "the journal's last line was torn");
-    }
-    journal.end_interrupted(|unfinished| {
-        format!("the node ended in the midst of {}", unfinished.operation_id)
-    })?;
-    let libraries = Libraries::new(directory.libraries()).map_err(UpgradeError::from)?;
     let mut catalog = match Catalog::open(directory.path()) {
         Err(crate::catalog::CatalogError::Missing { .. }) => Catalog::create(directory.path())?,
         opened => opened?,
@@ -43,8 +37,19 @@ pub(super) fn start(options: &NodeOptions) -> Result<Core, StartError> {
     for damaged in catalog.damaged() {
         tracing::warn!(?damaged, "the catalog has a damaged slot");
     }
+    let mark = catalog.state().journal.clone();
+    let mut journal = Journal::open_marked(directory.journal(), mark.as_ref())?;
+    let to = catalog
+        .state()
+        .current
+        .as_ref()
+        .or(options.release.as_ref());
+    let operation = open_journal(&mut journal, to)?;
+    let libraries = Libraries::new(directory.libraries()).map_err(UpgradeError::from)?;
+    release::remove_parts(&directory.releases()).map_err(UpgradeError::from)?;
+    adopt(&directory, &mut catalog)?;
     if let Some(release) = &options.release {
-        install(options, &directory, release)?;
+        install(options, &directory, &mut catalog, &mut journal, release)?;
     }
     let current = match &catalog.state().current {
         Some(current) => current.clone(),
@@ -55,8 +60,8 @@ pub(super) fn start(options: &NodeOptions) -> Result<Core, StartError> {
             release
         }
     };
-    let package = ReleasePackage::open(&directory.release_path(&current)?);
-    let package = Arc::new(package.map_err(UpgradeError::from)?);
+    let package = open_for_use(&directory, catalog.state(), &current);
+    let package = package.map_err(UpgradeError::from)?;
     let next_generation = catalog.state().next_generation;
     let mut core = Core {
         directory,
@@ -71,40 +76,98 @@ pub(super) fn start(options: &NodeOptions) -> Result<Core, StartError> {
         stuck: Vec::new(),
         next_generation,
         figures: Arc::new(Figures::new()),
+        abort: Arc::default(),
     };
     core.remove_orphans();
     bring_up(&mut core)?;
-    Ok(core)
+    Ok((core, operation))
+}
+
+/// Ends what the end of the process before has interrupted, and records that a node starts.
+fn open_journal(journal: &mut Journal, to: Option<&ReleaseId>) -> Result<String, StartError> {
+    if let Some(torn) = journal.torn() {
+        tracing::warn!(?torn, "the journal's last line was torn");
+    }
+    if journal.left_running() {
+        tracing::warn!("the node before was not stopped in order");
+    }
+    journal.end_interrupted(|unfinished| {
+        format!("the node ended in the midst of {}", unfinished.operation_id)
+    })?;
+    let operation = format!("{START_OPERATION}-{}", journal.sequence() + 1);
+    let started = Kind::Started {
+        operation: START_OPERATION.into(),
+        plan_id: None,
+        from: None,
+        to: to.cloned(),
+    };
+    journal.append(&operation, &this_process(), started)?;
+    Ok(operation)
+}
+
+/// Who does what a node does at its start.
+pub(super) fn this_process() -> String {
+    format!("process {}", std::process::id())
+}
+
+/// Takes in what a node before format 2 of the catalog had: every release in its folder was its own.
+fn adopt(directory: &NodeDirectory, catalog: &mut Catalog) -> Result<(), StartError> {
+    let mut state = catalog.state().clone();
+    if state.current.is_none() || !state.releases.is_empty() {
+        return Ok(());
+    }
+    let folders = std::fs::read_dir(directory.releases());
+    for folder in folders.into_iter().flatten().flatten() {
+        match ReleasePackage::open(&folder.path()) {
+            Ok(package) => state.take_in(entry_of(&package)),
+            Err(error) => {
+                let why = HandlerError::from(error).brief();
+                tracing::warn!(why, "a folder in releases/ is no release");
+            }
+        }
+    }
+    Ok(catalog.commit(state)?)
 }
 
 /// Copies a release into the node's own releases, if it is not there.
 fn install(
     options: &NodeOptions,
     directory: &NodeDirectory,
+    catalog: &mut Catalog,
+    journal: &mut Journal,
     release: &ReleaseId,
 ) -> Result<(), StartError> {
     let dest = directory.release_path(release)?;
-    if dest.exists() {
+    if dest.exists() && catalog.state().entry(release).is_some() {
         return Ok(());
     }
-    let Some(source) = &options.release_source else {
-        return Err(StartError::Missing {
-            release: release.clone(),
-            place: dest,
-        });
+    let who = this_process();
+    let mut handler = ReleaseHandler::new(directory, catalog, journal, &who);
+    let installed = if dest.exists() {
+        handler.set_unpacked(release)
+    } else {
+        let place = options
+            .release_source
+            .clone()
+            .unwrap_or_else(|| directory.releases());
+        let source = place.join(release.to_string());
+        if !source.exists() {
+            return Err(StartError::Missing {
+                release: release.clone(),
+                place: source,
+            });
+        }
+        handler.install(&source)
     };
-    let source = source.join(release.to_string());
-    if !source.exists() {
-        return Err(StartError::Missing {
-            release: release.clone(),
-            place: source,
-        });
+    match (installed, &catalog.state().current) {
+        (Ok(_), _) => Ok(()),
+        // It would only be beside the one that runs.
+        (Err(error), Some(_)) => {
+            tracing::warn!(why = error.brief(), %release, "not taken in");
+            Ok(())
+        }
+        (Err(error), None) => Err(UpgradeError::from(error).into()),
     }
-    let package = ReleasePackage::open(&source).map_err(UpgradeError::from)?;
-    package
-        .install(&directory.releases())
-        .map_err(UpgradeError::from)?;
-    Ok(())
 }
 
 /// Makes the regions of a node's first release.
@@ -114,8 +177,8 @@ fn first_release(
     catalog: &mut Catalog,
     release: &ReleaseId,
 ) -> Result<(), StartError> {
-    let package = ReleasePackage::open(&directory.release_path(release)?);
-    let package = Arc::new(package.map_err(UpgradeError::from)?);
+    let package = open_for_use(directory, catalog.state(), release);
+    let package = package.map_err(UpgradeError::from)?;
     // What an earlier attempt has left is nobody's: the catalog names no region yet.
     let leftovers = std::fs::read_dir(directory.regions());
     for file in leftovers.into_iter().flatten().flatten() {
@@ -158,6 +221,7 @@ fn first_release(
         });
     }
     let next_generation = regions.len() as u64 + 1;
+    let known = catalog.state().clone();
     catalog.commit(State {
         current: Some(release.clone()),
         permanent: Some(release.clone()),
@@ -165,7 +229,8 @@ fn first_release(
         previous: None,
         unconfirmed_since_ms: None,
         next_generation,
-        sequence: 1,
+        sequence: known.sequence + 1,
+        ..known
     })?;
     Ok(())
 }

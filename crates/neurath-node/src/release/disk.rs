@@ -11,13 +11,18 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{FORMAT, FileEntry, ReleaseError};
+use crate::package::Seal;
 
-pub(super) const MANIFEST: &str = "MANIFEST.json";
+pub(crate) const MANIFEST: &str = "MANIFEST.json";
 pub(super) const MANIFEST_HASH: &str = "MANIFEST.blake3";
 pub(super) const RELEASE: &str = "release.toml";
 pub(super) const RELUP: &str = "relup.toml";
+/// What an installed release keeps of its package.
+pub(super) const SEAL: &str = "SEAL.json";
+/// The files that a manifest does not list.
+const OWN: [&str; 3] = [MANIFEST, MANIFEST_HASH, SEAL];
 const FOLDERS: [&str; 3] = ["components", "appups", "lib"];
-const MAX_MANIFEST: u64 = 4 << 20;
+pub(crate) const MAX_MANIFEST: u64 = 4 << 20;
 const MAX_TEXT: u64 = 16 << 20;
 const MAX_LIBRARY: u64 = 1 << 30;
 const MAX_FILES: usize = 10_000;
@@ -170,30 +175,33 @@ pub(super) fn read_manifest(dir: &Path) -> Result<(Manifest, blake3::Hash), Rele
             format!("its hash is not what {MANIFEST_HASH} says"),
         ));
     }
+    Ok((parse_manifest(&path, &bytes)?, hash))
+}
+
+pub(super) fn parse_manifest(path: &Path, bytes: &[u8]) -> Result<Manifest, ReleaseError> {
     #[derive(Deserialize)]
     struct Head {
         format: u32,
     }
-    let bad = |error: serde_json::Error| damaged(&path, error.to_string());
-    let head: Head = serde_json::from_slice(&bytes).map_err(bad)?;
+    let bad = |error: serde_json::Error| damaged(path, error.to_string());
+    let head: Head = serde_json::from_slice(bytes).map_err(bad)?;
     if head.format != FORMAT {
         return Err(ReleaseError::Format {
-            path,
+            path: path.to_owned(),
             found: head.format,
         });
     }
-    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(bad)?;
-    Ok((manifest, hash))
+    serde_json::from_slice(bytes).map_err(bad)
 }
 
+/// The files of a manifest, none of which leads out of the release.
 pub(super) fn entries(
-    dir: &Path,
+    path: &Path,
     list: Vec<FileEntry>,
 ) -> Result<BTreeMap<String, FileEntry>, ReleaseError> {
-    let path = dir.join(MANIFEST);
     if list.len() > MAX_FILES {
         return Err(damaged(
-            &path,
+            path,
             format!("it lists more than {MAX_FILES} files"),
         ));
     }
@@ -202,25 +210,25 @@ pub(super) fn entries(
         let name = entry.path.clone();
         if !is_release_path(&name) {
             return Err(damaged(
-                &path,
+                path,
                 format!("{name:?} is no path of a release's file"),
             ));
         }
         if entry.size > limit(&name) {
             return Err(damaged(
-                &path,
+                path,
                 format!("{name} is larger than a release's file can be"),
             ));
         }
         let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if entry.blake3.len() != 64 || !entry.blake3.bytes().all(digit) {
             return Err(damaged(
-                &path,
+                path,
                 format!("the hash of {name} is not a BLAKE3 hash"),
             ));
         }
         if files.insert(name.clone(), entry).is_some() {
-            return Err(damaged(&path, format!("it lists {name} twice")));
+            return Err(damaged(path, format!("it lists {name} twice")));
         }
     }
     Ok(files)
@@ -236,10 +244,14 @@ pub(super) fn refuse_unknown(
             let entry = entry.map_err(io_error(folder))?;
             let kind = entry.file_type().map_err(io_error(folder))?;
             let name = entry.file_name().to_string_lossy().into_owned();
+            if prefix.is_empty() && name == ".SEAL.part" {
+                // An exchange of the seal that was interrupted: the one before holds.
+                continue;
+            }
             let known = if kind.is_dir() {
                 prefix.is_empty() && FOLDERS.contains(&name.as_str())
             } else {
-                let own = prefix.is_empty() && (name == MANIFEST || name == MANIFEST_HASH);
+                let own = prefix.is_empty() && OWN.contains(&name.as_str());
                 own || files.contains_key(&format!("{prefix}{name}"))
             };
             if kind.is_symlink() {
@@ -304,11 +316,39 @@ pub(super) fn fill(
     let mut text = serde_json::to_string_pretty(&manifest)
         .map_err(|error| io_error(&path)(io::Error::other(error)))?;
     text.push('\n');
-    let (_, hash) = write_file(&path, &mut text.as_bytes())?;
+    write_manifest(dir, text.as_bytes())
+}
+
+/// Writes the manifest of a new folder, and its hash.
+fn write_manifest(dir: &Path, bytes: &[u8]) -> Result<(), ReleaseError> {
+    let (_, hash) = write_file(&dir.join(MANIFEST), &mut &*bytes)?;
     write_file(
         &dir.join(MANIFEST_HASH),
         &mut format!("{hash}\n").as_bytes(),
     )?;
+    Ok(())
+}
+
+/// Makes a new folder for a release, with this manifest.
+pub(crate) fn begin_part(dir: &Path, manifest: &[u8]) -> Result<(), ReleaseError> {
+    let _ = fs::remove_dir_all(dir);
+    fs::create_dir(dir).map_err(io_error(dir))?;
+    write_manifest(dir, manifest)
+}
+
+/// Makes a file of a release that [`begin_part`] began.
+pub(crate) fn create_in_part(dir: &Path, path: &str) -> Result<File, ReleaseError> {
+    let target = dir.join(path);
+    if !is_release_path(path) {
+        return Err(damaged(&target, "it is no path of a release's file"));
+    }
+    let folder = target.parent().unwrap_or(dir);
+    fs::create_dir_all(folder).map_err(io_error(folder))?;
+    create(&target).map_err(io_error(&target))
+}
+
+/// Makes all folders of a release durable.
+pub(super) fn sync(dir: &Path) -> Result<(), ReleaseError> {
     for folder in FOLDERS.map(|name| dir.join(name)) {
         if folder.is_dir() {
             sync_folder(&folder)?;
@@ -317,13 +357,42 @@ pub(super) fn fill(
     sync_folder(dir)
 }
 
+/// Puts the seal of a release's package into its folder, in place of one that is there.
+pub(super) fn write_seal(dir: &Path, seal: &Seal) -> Result<(), ReleaseError> {
+    let path = dir.join(SEAL);
+    let part = dir.join(".SEAL.part");
+    let text = seal
+        .to_json()
+        .map_err(|error| io_error(&path)(io::Error::other(error)))?;
+    let _ = fs::remove_file(&part);
+    write_file(&part, &mut text.as_bytes())?;
+    fs::rename(&part, &path).map_err(io_error(&path))?;
+    sync_folder(dir)
+}
+
+/// The seal in a release's folder, if it came from a package.
+pub(super) fn read_seal(dir: &Path) -> Result<Option<Seal>, ReleaseError> {
+    let path = dir.join(SEAL);
+    if fs::symlink_metadata(&path).is_err() {
+        return Ok(None);
+    }
+    let bytes = read_small(&path, Seal::MAX_FILE)?;
+    let text = String::from_utf8(bytes).map_err(|_| damaged(&path, "it is not UTF-8"))?;
+    let seal = Seal::read(&text).map_err(|problem| damaged(&path, problem))?;
+    Ok(Some(seal))
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o444)
+        .open(path)
+}
+
 fn write_file(path: &Path, from: &mut dyn Read) -> Result<(u64, blake3::Hash), ReleaseError> {
     let mut work = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o444)
-            .open(path)?;
+        let mut file = create(path)?;
         let written = copy_hashed(from, &mut file)?;
         file.sync_all()?;
         Ok(written)

@@ -13,6 +13,7 @@ use crate::journal::JournalError;
 use crate::libraries::PlaceError;
 use crate::loader::LoadError;
 use crate::release::ReleaseError;
+use crate::release_handler::HandlerError;
 use crate::shard::TakeError;
 use crate::worker::WorkError;
 
@@ -44,6 +45,12 @@ pub enum UpgradeError {
     /// The package is damaged, or lacks a file.
     #[error(transparent)]
     Release(#[from] ReleaseError),
+    /// The release may not be loaded.
+    #[error(transparent)]
+    Handler(Box<HandlerError>),
+    /// Somebody asked for it to be given up.
+    #[error("it was given up before its point of no return, as was asked for")]
+    Aborted,
     /// The library could not be put in its place.
     #[error(transparent)]
     Place(#[from] PlaceError),
@@ -136,6 +143,22 @@ pub struct CallFailed(OutsideError);
 impl From<OutsideError> for UpgradeError {
     fn from(error: OutsideError) -> Self {
         UpgradeError::Call(CallFailed(error))
+    }
+}
+
+impl UpgradeError {
+    /// What is wrong, without a line of what a manifest says: for logs.
+    pub(crate) fn brief(&self) -> String {
+        match self {
+            UpgradeError::Handler(error) => error.brief(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl From<HandlerError> for UpgradeError {
+    fn from(error: HandlerError) -> Self {
+        UpgradeError::Handler(Box::new(error))
     }
 }
 

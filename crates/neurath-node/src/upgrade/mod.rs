@@ -15,6 +15,7 @@ pub(crate) mod steps;
 mod switch;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use neurath_manifest::{ApplyTarget, PurgeKind, Step};
@@ -224,7 +225,10 @@ impl<'a> Upgrade<'a> {
         work: impl FnOnce(&mut Self) -> Result<(), UpgradeError>,
     ) -> Result<(), UpgradeError> {
         let began = Instant::now();
-        let result = work(self);
+        let result = match self.core.abort.load(Ordering::Relaxed) && !self.flipped {
+            true => Err(UpgradeError::Aborted),
+            false => work(self),
+        };
         let name = if what.is_empty() {
             verb.to_owned()
         } else {

@@ -192,6 +192,7 @@ impl Upgrade<'_> {
             unconfirmed_since_ms: forward.then(now_ms),
             next_generation: self.core.next_generation,
             sequence: now.sequence + 1,
+            ..now
         };
         // Regions of durability `process` survive the death of the process, and so does the
         // flip; where all are so, the medium is waited for when messages are served again.

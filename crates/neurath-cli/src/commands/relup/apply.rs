@@ -7,6 +7,7 @@ use crate::output::Output;
 use crate::stale::{Stale, read_plan};
 use crate::table::Table;
 use neurath_node::catalog::ReleaseId;
+use neurath_node::client::Client;
 use neurath_node::protocol::{Retained, Upgraded};
 use neurath_plan::Plan;
 use serde_json::json;
@@ -51,6 +52,9 @@ pub(super) fn rollback(
     execute: bool,
     output: &Output,
 ) -> anyhow::Result<()> {
+    if execute && lose_writes && Client::connect(dir).is_err() {
+        return super::in_flight::forget(dir, output);
+    }
     if execute {
         return finished(&control::rollback(dir, lose_writes, output)?, output);
     }
@@ -77,7 +81,7 @@ pub(super) fn rollback(
     Ok(())
 }
 
-fn finished(upgraded: &Upgraded, output: &Output) -> anyhow::Result<()> {
+pub(super) fn finished(upgraded: &Upgraded, output: &Output) -> anyhow::Result<()> {
     let mut table = Table::new(&["step", "time>"]);
     for step in &upgraded.steps {
         table.row([step.name.clone(), numbers::micros(step.micros)]);

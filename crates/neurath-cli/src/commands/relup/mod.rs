@@ -2,8 +2,10 @@
 
 mod apply;
 mod author;
+mod in_flight;
+mod log;
 
-use crate::cli::Relup;
+use crate::cli::{Relup, Target};
 use crate::control;
 use crate::output::Output;
 
@@ -14,7 +16,7 @@ pub fn run(command: &Relup, output: &Output) -> anyhow::Result<()> {
         Relup::Check(check) => author::check(check, output),
         Relup::Graph(graph) => author::graph(graph, output),
         Relup::Apply {
-            release,
+            target: Target::Release(release),
             node,
             from,
             plan,
@@ -23,6 +25,27 @@ pub fn run(command: &Relup, output: &Output) -> anyhow::Result<()> {
             control::install(&node.dir, release, from)?;
             apply::apply(&node.dir, release, plan.as_deref(), *execute, output)
         }
+        Relup::Apply {
+            target: Target::Package(file),
+            node,
+            plan,
+            execute,
+            ..
+        } => match super::release::installed::unpacked(&node.dir, file, *execute, output)? {
+            Some(release) => apply::apply(&node.dir, &release, plan.as_deref(), *execute, output),
+            None => Ok(()),
+        },
+        Relup::Resume { node, execute } => in_flight::resume(&node.dir, *execute, output),
+        Relup::Abort { node, execute } => in_flight::abort(&node.dir, *execute, output),
+        Relup::Log {
+            node,
+            set_aside: true,
+            execute,
+            ..
+        } => log::set_aside(&node.dir, *execute, output),
+        Relup::Log {
+            node, steps, trace, ..
+        } => log::show(&node.dir, *steps, trace.as_deref(), output),
         Relup::Confirm(node) => apply::confirm(&node.dir, output),
         Relup::Rollback {
             node,

@@ -1,0 +1,66 @@
+//! Going on with, and giving up, what is in flight.
+
+use crate::control;
+use crate::output::Output;
+use neurath_node::protocol::{Outcome, Request};
+use serde_json::json;
+use std::path::Path;
+
+pub fn resume(dir: &Path, execute: bool, output: &Output) -> anyhow::Result<()> {
+    if execute {
+        let outcome = control::ask_aloud(dir, &Request::Resume, output)?;
+        return super::apply::finished(&control::upgraded(outcome)?, output);
+    }
+    let status = control::status(dir)?;
+    let would = match (
+        &status.interrupted,
+        status.next.iter().any(|one| one.ends_with("resume")),
+    ) {
+        (Some(one), true) => format!("the upgrade to {} would be done again", one.release),
+        (None, true) => String::from("the way back would be tried again"),
+        (_, false) => String::from("nothing was interrupted"),
+    };
+    dry(&would, "resume", output);
+    Ok(())
+}
+
+pub fn abort(dir: &Path, execute: bool, output: &Output) -> anyhow::Result<()> {
+    if !execute {
+        let status = control::status(dir)?;
+        let would = match (&status.in_flight, status.unconfirmed) {
+            (Some(flight), _) => format!("what is {} would be given up", flight.phase.name()),
+            (None, true) => String::from("the release that is not confirmed would be left"),
+            (None, false) => String::from("nothing is under way"),
+        };
+        dry(&would, "abort", output);
+        return Ok(());
+    }
+    match control::ask_aloud(dir, &Request::Abort, output)? {
+        Outcome::Aborted { release } => {
+            output.text(&format!("given up: {release} serves"));
+            output.json(&json!({ "kind": "aborted", "release": release }));
+            Ok(())
+        }
+        outcome => super::apply::finished(&control::upgraded(outcome)?, output),
+    }
+}
+
+/// The way back of a node that does not run, without the writes made since.
+pub fn forget(dir: &Path, output: &Output) -> anyhow::Result<()> {
+    let request = Request::Rollback { lose_writes: true };
+    match control::ask_or_offline(dir, request)? {
+        Outcome::RolledBack { release } => {
+            output.text(&format!(
+                "the next start runs {release}, as it was before the upgrade"
+            ));
+            output.json(&json!({ "kind": "rolled_back", "release": release }));
+            Ok(())
+        }
+        other => control::unexpected(&other),
+    }
+}
+
+fn dry(would: &str, what: &str, output: &Output) {
+    output.text(&format!("{would}; --execute does it"));
+    output.json(&json!({ "kind": what, "would": would }));
+}
