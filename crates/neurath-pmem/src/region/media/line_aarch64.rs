@@ -1,4 +1,4 @@
-//! Lines on aarch64. It compiles; it has not run on memory that keeps its contents.
+//! Lines on aarch64. Not built or run on such a machine yet.
 
 use std::arch::asm;
 
