@@ -324,7 +324,7 @@ pub struct Catalog {
 }
 
 enum Slot {
-    Valid { generation: u64, state: State },
+    Valid { generation: u64, state: Box<State> },
     Damaged(DamagedSlot),
     Newer(u32),
 }
@@ -650,7 +650,10 @@ fn decode(slot: usize, bytes: &[u8]) -> Slot {
         return damaged(SlotFault::Reserved(reserved));
     }
     match serde_json::from_slice(payload) {
-        Ok(state) => Slot::Valid { generation, state },
+        Ok(state) => Slot::Valid {
+            generation,
+            state: Box::new(state),
+        },
         Err(error) => damaged(SlotFault::Payload(error.to_string())),
     }
 }
@@ -679,10 +682,10 @@ fn choose(
             second: second.fault,
         }),
         (Slot::Valid { generation, state }, Slot::Damaged(damaged)) => {
-            Ok((0, generation, state, vec![damaged]))
+            Ok((0, generation, *state, vec![damaged]))
         }
         (Slot::Damaged(damaged), Slot::Valid { generation, state }) => {
-            Ok((1, generation, state, vec![damaged]))
+            Ok((1, generation, *state, vec![damaged]))
         }
         (
             Slot::Valid { generation, state },
@@ -695,9 +698,9 @@ fn choose(
                 return Err(CatalogError::Ambiguous { path, generation });
             }
             if generation >= other {
-                Ok((0, generation, state, Vec::new()))
+                Ok((0, generation, *state, Vec::new()))
             } else {
-                Ok((1, other, other_state, Vec::new()))
+                Ok((1, other, *other_state, Vec::new()))
             }
         }
     }

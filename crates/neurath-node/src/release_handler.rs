@@ -60,7 +60,7 @@ pub enum HandlerError {
         /// The release.
         release: ReleaseId,
         /// Why not.
-        source: TrustError,
+        source: Box<TrustError>,
     },
     /// No such key.
     #[error("no trusted key is called {name}; there are: {}", .keys.join(", "))]
@@ -376,7 +376,7 @@ impl<'a> ReleaseHandler<'a> {
             keys.check(release, package.seal())
                 .map_err(|source| HandlerError::Distrusts {
                     release: release.clone(),
-                    source,
+                    source: Box::new(source),
                 })?;
         }
         Ok(())
