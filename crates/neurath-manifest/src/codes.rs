@@ -30,4 +30,5 @@ codes! {
     EMPTY = "M019", "A list or table that must not be empty.";
     APPLY_TARGET = "M020", "An apply that names neither a hook nor a command, or both.";
     BAD_CODE = "M021", "A text that is not the code of a lint.";
+    CHECK_TARGET = "M022", "A health check that names nothing to check, or several things.";
 }

@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     Table(&'static [Key]),
     /// What an apply calls: the keys of `APPLY_HOOK`, or those of `APPLY_COMMAND`.
     Apply,
+    /// One health check: the keys of one of `CHECKS`.
+    Check,
     /// A string of the first kind, or a table of the second.
     Either(&'static Kind, &'static Kind),
     /// One step: a table with exactly one instruction.
@@ -306,10 +308,90 @@ const CONFIRM: &[Key] = &[
         "How long the release must hold. Default 60s.",
     ),
     may(
-        "checks",
-        Kind::Names { empty: true },
-        "Health checks that must hold for the window.",
+        "interval",
+        Kind::Duration,
+        "How often each check is made. Default 1s.",
     ),
+    may(
+        "failures",
+        Kind::Integer { min: 1, max: 1000 },
+        "So many failures of one check, one after the other, send the node back. Default 2.",
+    ),
+    may(
+        "checks",
+        Kind::List {
+            of: &Kind::Check,
+            empty: true,
+        },
+        "Health checks: if all hold for the window, the release becomes permanent.",
+    ),
+];
+
+const CHECK_TIMEOUT: Key = may(
+    "timeout",
+    Kind::Duration,
+    "How long one check may take. Default 1s.",
+);
+
+const SEND_DOC: &str = "The request. Default PING.";
+const EXPECT_DOC: &str =
+    "What the answer must be, as text. Any answer but an error when not given.";
+
+/// The health checks that there are: each has the key that its first key is.
+pub(crate) const CHECKS: &[&[Key]] = &[
+    &[
+        must(
+            "command",
+            COMMAND,
+            "A command with its arguments, which ends with 0.",
+        ),
+        CHECK_TIMEOUT,
+    ],
+    &[
+        must("tcp", Kind::Text, "An address that accepts a connection."),
+        CHECK_TIMEOUT,
+    ],
+    &[
+        must(
+            "resp",
+            Kind::Text,
+            "An address that answers a RESP request.",
+        ),
+        may("send", COMMAND, SEND_DOC),
+        may("expect", Kind::Text, EXPECT_DOC),
+        CHECK_TIMEOUT,
+    ],
+    &[
+        must(
+            "component",
+            Kind::Name,
+            "A component whose own `check_state` holds.",
+        ),
+        CHECK_TIMEOUT,
+    ],
+];
+
+/// The keys of all of them, as the reader takes them in before it says which do not go together.
+pub(crate) const CHECK: &[Key] = &[
+    may(
+        "command",
+        COMMAND,
+        "A command with its arguments, which ends with 0.",
+    ),
+    may("tcp", Kind::Text, "An address that accepts a connection."),
+    may(
+        "resp",
+        Kind::Text,
+        "An address that answers a RESP request.",
+    ),
+    may(
+        "component",
+        Kind::Name,
+        "A component whose own `check_state` holds.",
+    ),
+    may("send", COMMAND, SEND_DOC),
+    may("expect", Kind::Text, EXPECT_DOC),
+    CHECK_TIMEOUT,
 ];
 
 /// `releases/<release>/<version>.relup.toml`

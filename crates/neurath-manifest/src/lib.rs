@@ -13,6 +13,7 @@ pub mod codes;
 mod component;
 mod diagnostic;
 mod free;
+mod health;
 mod keys;
 mod lint;
 mod reader;
@@ -32,6 +33,7 @@ pub use appup::{Appup, AppupEntry, Change, Instruction, LoadCode, ModType, Updat
 pub use canonical::canonical;
 pub use component::{Component, Dependency, Durability, Region};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
+pub use health::{HealthCheck, Probe};
 pub use lint::{LintLevel, LintSetting};
 pub use release::{Confirm, Release, ReleaseComponent, StartType};
 pub use relup::{Relup, RelupEntry, ScriptComments};

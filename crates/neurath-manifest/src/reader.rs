@@ -2,7 +2,7 @@
 
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::keys::{ANY_NAMES, APPLY, File, Key, Kind, SOME_NAMES, Shape, Steps, shapes};
+use crate::keys::{ANY_NAMES, APPLY, CHECK, File, Key, Kind, SOME_NAMES, Shape, Steps, shapes};
 use crate::record::{Record, Val};
 use crate::scalar::{
     REQUIREMENT_LIMIT, ScalarError, VERSION_LIMIT, check_library, check_name, check_size, is_code,
@@ -353,6 +353,7 @@ impl Reader {
                 Some(names)
             }
             Kind::Apply => self.value(value, &Kind::Table(APPLY), key),
+            Kind::Check => self.value(value, &Kind::Table(CHECK), key),
             Kind::Map { of, empty } => {
                 let DeValue::Table(table) = value.get_ref() else {
                     return self.wrong_type(value, kind, key);

@@ -1,6 +1,7 @@
 //! The release: `releases/<release>/<version>.toml`.
 
 use crate::diagnostic::Diagnostics;
+use crate::health::HealthCheck;
 use crate::keys::RELEASE;
 use crate::lint::{LintSetting, settings};
 use crate::reader::{Reader, read};
@@ -97,14 +98,20 @@ impl StartType {
 pub struct Confirm {
     /// How long it must hold.
     pub window: Duration,
+    /// How often each check is made.
+    pub interval: Duration,
+    /// So many failures of one check, one after the other, send the node back.
+    pub failures: u32,
     /// The health checks that must hold for the window.
-    pub checks: Vec<String>,
+    pub checks: Vec<HealthCheck>,
 }
 
 impl Default for Confirm {
     fn default() -> Self {
         Self {
             window: Duration::from_secs(60),
+            interval: Duration::from_secs(1),
+            failures: 2,
             checks: Vec::new(),
         }
     }
@@ -142,12 +149,21 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Release> {
         });
     }
     let default = Confirm::default();
-    let confirm = record
-        .table("confirm")
-        .map_or(default.clone(), |table| Confirm {
+    let confirm = match record.table("confirm") {
+        None => default,
+        Some(table) => Confirm {
             window: table.duration("window").unwrap_or(default.window),
-            checks: table.texts("checks"),
-        });
+            interval: table.duration("interval").unwrap_or(default.interval),
+            failures: table
+                .number("failures")
+                .and_then(|number| u32::try_from(number).ok())
+                .unwrap_or(default.failures),
+            checks: table
+                .tables("checks")
+                .filter_map(|(check, span)| HealthCheck::build(check, span, reader))
+                .collect(),
+        },
+    };
     let names = components.iter().map(|part| part.name.clone());
     Some(Release {
         by_name: names.zip(0..).collect(),

@@ -1,7 +1,8 @@
 //! JSON Schemas of the files, made from the key tables that the reader uses.
 
 use crate::keys::{
-    APPLY_COMMAND, APPLY_HOOK, APPUP, COMPONENT, File, Key, Kind, RELEASE, RELUP, Shape, shapes,
+    APPLY_COMMAND, APPLY_HOOK, APPUP, CHECKS, COMPONENT, File, Key, Kind, RELEASE, RELUP, Shape,
+    shapes,
 };
 use serde_json::{Map, Value, json};
 
@@ -127,6 +128,9 @@ fn kind(kind_: &Kind) -> Map<String, Value> {
         }),
         Kind::Table(keys) => return table(keys),
         Kind::Apply => json!({ "oneOf": [table(APPLY_HOOK), table(APPLY_COMMAND)] }),
+        Kind::Check => {
+            json!({ "oneOf": CHECKS.iter().map(|keys| table(keys)).collect::<Vec<_>>() })
+        }
         Kind::Either(text, other) => json!({ "anyOf": [kind(text), kind(other)] }),
         Kind::Step(steps) => json!({ "oneOf": shapes(*steps).map(step).collect::<Vec<_>>() }),
     })

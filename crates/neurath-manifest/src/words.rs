@@ -45,7 +45,12 @@ pub(crate) fn describe(kind: &Kind) -> &'static str {
         Kind::Integer { .. } => "a whole number",
         Kind::Bool | Kind::True => "a boolean",
         Kind::OneOf(_) => "a string",
-        Kind::Free | Kind::Map { .. } | Kind::Codes(_) | Kind::Table(_) | Kind::Apply => "a table",
+        Kind::Free
+        | Kind::Map { .. }
+        | Kind::Codes(_)
+        | Kind::Table(_)
+        | Kind::Apply
+        | Kind::Check => "a table",
         Kind::List { .. } | Kind::Names { .. } => "an array",
         Kind::Either(..) => "a string or a table",
         Kind::Step(_) => "a table with one instruction",
@@ -68,6 +73,7 @@ pub(crate) fn example(kind: &Kind) -> String {
         Kind::List { of, .. } => format!("[{}]", example(of)),
         Kind::Names { .. } => "[\"store\"]".into(),
         Kind::Apply => "{ component = \"store\", hook = \"warm\" }".into(),
+        Kind::Check => "{ resp = \"127.0.0.1:7379\" }".into(),
         Kind::Codes(of) => format!("{{ D101 = {} }}", example(of)),
         Kind::Map { of, .. } => format!("{{ store = {} }}", example(of)),
         Kind::Table(keys) => {

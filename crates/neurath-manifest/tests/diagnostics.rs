@@ -99,6 +99,13 @@ fn cases() -> Vec<(&'static str, Diagnostics)> {
             appup(&up("{ apply = { component = \"store\" } }")),
         ),
         (
+            codes::CHECK_TARGET,
+            release(
+                "name = \"kv\"\nversion = \"1.0.0\"\nnode = \"0.1.0\"\n[components]\n\
+                 store = { version = \"1.0.0\" }\n[confirm]\nchecks = [{ expect = \"PONG\" }]\n",
+            ),
+        ),
+        (
             codes::BAD_CODE,
             appup("[lints]\nd101 = { level = \"allow\", reason = \"it is meant\" }\n"),
         ),
