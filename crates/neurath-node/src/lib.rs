@@ -2,10 +2,12 @@
 
 pub mod catalog;
 pub mod client;
+mod command;
 pub mod control;
 pub mod directory;
 pub mod facts;
 pub mod fault;
+mod health;
 pub mod journal;
 pub mod libraries;
 pub mod lifecycle;

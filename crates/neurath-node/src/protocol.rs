@@ -366,6 +366,9 @@ pub struct Status {
     /// The releases that the node has.
     #[serde(default)]
     pub releases: Vec<KnownRelease>,
+    /// Each health check of a release that is not confirmed, in a line.
+    #[serde(default)]
+    pub health: Vec<String>,
 }
 
 /// A release in a [`Status`].

@@ -369,6 +369,9 @@ fn shown(status: &Status) -> String {
             one.library, one.reason
         ));
     }
+    for one in &status.health {
+        out.push_str(&format!("\ncheck: {one}\n"));
+    }
     if !status.next.is_empty() {
         out.push_str("\nnext:\n");
         for one in &status.next {
@@ -415,8 +418,10 @@ mod tests {
                 release: ReleaseId::new("kv", "0.9.0"),
                 status: ReleaseStatus::Old,
             }],
+            health: vec!["tcp 127.0.0.1:7379: holds (0 of 2 failed)".into()],
         };
         let text = shown(&status);
+        assert!(text.contains("check: tcp 127.0.0.1:7379: holds"), "{text}");
         assert!(text.contains("kv-1.1.0 (not confirmed yet)"), "{text}");
         assert!(text.contains("store"), "{text}");
         assert!(text.contains("64.0 MiB"), "{text}");

@@ -10,6 +10,7 @@ use neurath_pmem::schema::Fingerprint;
 
 use crate::catalog::{Catalog, RegionEntry, ReleaseId};
 use crate::directory::NodeDirectory;
+use crate::health::Window;
 use crate::journal::{Journal, Kind, Verdict};
 use crate::libraries::Libraries;
 use crate::loader::{self, Library, Unloading};
@@ -35,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) standing: Option<Taken>,
     /// Whether the shard is to stand still after an upgrade: the node is starting.
     pub(crate) hold: bool,
+    /// The window of the current release, while it is not confirmed.
+    pub(crate) window: Option<Window>,
     /// Libraries kept for the way back.
     pub(crate) warm: Vec<Arc<Library>>,
     /// Libraries that could not be closed, as somebody still uses them.

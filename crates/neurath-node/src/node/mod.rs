@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::catalog::{CatalogError, ReleaseId};
 use crate::control::{ControlError, ControlHandle, ControlServer};
 use crate::directory::DirectoryError;
+use crate::health::{NOBODY, Verdict as Health, Window};
 use crate::journal::{JournalError, Verdict};
 use crate::lifecycle::{Command as LegalCommand, Phase};
 use crate::loader::Function;
@@ -469,11 +470,15 @@ impl Shared {
                 self.ask_to_stop("the supervisor");
                 return;
             }
+            if core.catalog.state().previous.is_none() {
+                core.window = None;
+            }
             // Who has begun something waits for the core, perhaps to confirm: they go first.
-            if is_overdue(&core)
+            let verdict = end_of_window(&core);
+            if verdict != Health::Open
                 && let Some(_operation) = self.begin()
             {
-                go_back(&mut core, "the confirmation window");
+                conclude(&mut core, verdict);
                 let status = status(&core, &self.figures);
                 *lock(&self.board) = status;
             }
@@ -503,12 +508,45 @@ impl Shared {
     }
 }
 
-/// Whether a release was not confirmed, and its window for that is over.
-fn is_overdue(core: &Core) -> bool {
-    let window = core.package.release().confirm.window;
-    let over = |since: u64| u128::from(now_ms().saturating_sub(since)) > window.as_millis();
+/// What is to be done with a release that is not confirmed.
+fn end_of_window(core: &Core) -> Health {
     let state = core.catalog.state();
-    state.previous.is_some() && state.unconfirmed_since_ms.is_some_and(over)
+    let (Some(_), Some(since)) = (&state.previous, state.unconfirmed_since_ms) else {
+        return Health::Open;
+    };
+    if let Some(window) = &core.window {
+        return window.verdict();
+    }
+    // There is no clock of this process's that began with the release.
+    let length = core.package.release().confirm.window.as_millis();
+    if u128::from(now_ms().saturating_sub(since)) > length {
+        Health::Inconclusive(NOBODY.into())
+    } else {
+        Health::Open
+    }
+}
+
+/// Makes the release permanent, or leaves it.
+fn conclude(core: &mut Core, verdict: Health) {
+    match verdict {
+        Health::Open => {}
+        Health::Holds { samples } => {
+            let who = format!("the health checks, which held {samples} times");
+            match requests::confirm(core, &who) {
+                Ok(_) => tracing::info!(release = %core.current(), samples, "confirmed"),
+                Err(refusal) => {
+                    let why = refusal.brief();
+                    tracing::error!(why, "the release holds, and cannot be confirmed");
+                    go_back(core, "a confirmation that failed");
+                }
+            }
+        }
+        Health::Inconclusive(why) if why == NOBODY => go_back(core, "the confirmation window"),
+        Health::Inconclusive(why) => {
+            go_back(core, &format!("the health checks, inconclusive: {why}"));
+        }
+        Health::Fails(why) => go_back(core, &format!("the health checks: {why}")),
+    }
 }
 
 /// Leaves a release that nobody has confirmed.
@@ -581,6 +619,7 @@ fn status(core: &Core, figures: &Figures) -> Status {
             .map(|since| since.saturating_add(window)),
         interrupted: core.journal.interrupted().cloned(),
         trust: serve::trust(&core.directory),
+        health: core.window.as_ref().map_or_else(Vec::new, Window::lines),
         releases: known.collect(),
     }
 }

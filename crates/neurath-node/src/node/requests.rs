@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use neurath_manifest::{PurgeKind, Step};
+use neurath_manifest::{Confirm, PurgeKind, Step};
 use neurath_plan::{Lints, Plan};
 use semver::Version;
 
@@ -10,6 +10,7 @@ use super::core::Core;
 use super::planning::{Found, plan};
 use crate::catalog::{ReleaseId, ReleaseStatus, State};
 use crate::fault;
+use crate::health::{Prober, Window};
 use crate::journal::{Interrupted, Kind, Verdict};
 use crate::lifecycle::{Command, Phase};
 use crate::protocol::{Outcome, Planned, Progress, Response, Upgraded, code};
@@ -93,16 +94,7 @@ fn target(core: &Core, release: &ReleaseId) -> Result<Arc<ReleasePackage>, Refus
         let text = format!("{release} is the current release already");
         return Err(Refusal::new(code::USAGE, text));
     }
-    let package = core.open_package(release)?;
-    if !package.release().confirm.checks.is_empty() {
-        // Zero checks run would be a success that means nothing.
-        let text = format!(
-            "{release} names health checks for its confirmation, which this node does not run \
-             yet; remove `checks` from its release file, and confirm it yourself"
-        );
-        return Err(Refusal::new(code::LINT, text));
-    }
-    Ok(package)
+    Ok(core.open_package(release)?)
 }
 
 /// Says what an upgrade would do.
@@ -141,11 +133,30 @@ pub(super) fn apply(
         who: who.to_owned(),
         way: Way::Forward,
     };
-    match Upgrade::new(core, &goal, progress).run() {
+    let confirm = goal.package.release().confirm.clone();
+    let prober = prober(core, &confirm)?;
+    // What the checks say of the release that runs is what those of the new one are held against.
+    let before = prober.round();
+    let upgraded = match Upgrade::new(core, &goal, progress).run() {
         // An upgrade is done when all of its script is.
-        Err(UpgradeError::Later(cause)) => Err(go_back(core, &cause, who, progress)),
-        done => Ok(done?),
+        Err(UpgradeError::Later(cause)) => return Err(go_back(core, &cause, who, progress)),
+        done => done?,
+    };
+    match Window::begin(&confirm, prober, before) {
+        Ok(window) => core.window = Some(window),
+        // Nothing is checked then: the release goes back when its time is over.
+        Err(error) => tracing::error!(%error, "the health checks cannot be made"),
     }
+    Ok(upgraded)
+}
+
+/// Makes the checks of a release, on the shard that runs.
+fn prober(core: &Core, confirm: &Confirm) -> Result<Prober, Refusal> {
+    let Some(running) = &core.running else {
+        return Err(UpgradeError::Suspend("nothing runs".into()).into());
+    };
+    let directory = core.directory.path();
+    Ok(Prober::new(confirm, directory, running.mailbox()))
 }
 
 /// Goes back from a release that serves, since its script has failed.

@@ -72,6 +72,7 @@ pub(super) fn start(options: &NodeOptions) -> Result<(Core, String), StartError>
         running: None,
         standing: None,
         hold: true,
+        window: None,
         warm: Vec::new(),
         stuck: Vec::new(),
         next_generation,

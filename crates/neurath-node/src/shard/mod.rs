@@ -508,7 +508,8 @@ impl Shard {
         result
     }
 
-    fn call(
+    /// Calls a function of an instance; its transaction stays open.
+    fn invoke(
         &mut self,
         to: usize,
         function: Function,
@@ -538,14 +539,23 @@ impl Shard {
             invocation = invocation.event(event);
         }
         let called = instance.library.call(function, invocation);
-        let committed = called.and_then(|outcome| {
+        called.map(|outcome| outcome.consumed)
+    }
+
+    fn call(
+        &mut self,
+        to: usize,
+        function: Function,
+        event: Option<Event<'_>>,
+    ) -> Result<usize, CallError> {
+        let called = self.invoke(to, function, event);
+        let instance = &mut self.instances[to];
+        let committed = called.and_then(|consumed| {
             let committed = instance.region.commit();
-            committed
-                .map(|_| outcome.consumed)
-                .map_err(|error| CallError {
-                    status: Status::FAILED,
-                    text: error.to_string(),
-                })
+            committed.map(|_| consumed).map_err(|error| CallError {
+                status: Status::FAILED,
+                text: error.to_string(),
+            })
         });
         match committed {
             Ok(consumed) => {
@@ -699,6 +709,16 @@ impl Shard {
         if let Err(error) = self.call(to, Function::Init, None) {
             self.failed = Some(format!("{component} could not start again: {error}"));
         }
+    }
+
+    /// Asks an instance whether its state makes sense. What it changes or asks for is dropped.
+    pub(crate) fn check(&mut self, component: &str) -> Result<(), String> {
+        let at = self.names.iter().position(|name| name == component);
+        let at = at.ok_or_else(|| format!("no instance of `{component}` runs"))?;
+        let called = self.invoke(at, Function::CheckState, None);
+        self.instances[at].region.abort();
+        self.effects.clear();
+        called.map(drop).map_err(|error| error.text)
     }
 
     /// Takes a request of this process.

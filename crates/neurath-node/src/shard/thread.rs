@@ -300,6 +300,14 @@ impl ShardThread {
         })
     }
 
+    /// Sends commands to it, now and when it runs on another thread.
+    pub(crate) fn mailbox(&self) -> Mailbox {
+        Mailbox {
+            commands: self.commands.clone(),
+            waker: self.waker.clone(),
+        }
+    }
+
     /// Looks at the shard between two messages; `None` if it does not come to one in time.
     pub(crate) fn look<R: Send + 'static>(
         &self,

@@ -5,9 +5,9 @@ use std::time::Duration;
 use neurath_pmem::migrate::{MigrateError, PlanError};
 use neurath_pmem::region::OpenError;
 
-use super::command::CommandError;
 use super::outside::OutsideError;
 use crate::catalog::CatalogError;
+use crate::command::CommandError;
 use crate::directory::DirectoryError;
 use crate::journal::JournalError;
 use crate::libraries::PlaceError;

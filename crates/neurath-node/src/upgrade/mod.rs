@@ -6,7 +6,6 @@
 //! is the current one, whatever happens.
 
 mod chain;
-mod command;
 mod course;
 mod error;
 mod outside;
@@ -26,6 +25,7 @@ pub use error::{CallFailed, UpgradeError};
 pub(crate) use outside::Outside;
 
 use crate::catalog::{RegionEntry, ReleaseId};
+use crate::command;
 use crate::directory::region_file_name;
 use crate::fault;
 use crate::journal::{JournalError, Kind, Verdict};
@@ -45,8 +45,8 @@ const PAUSE: Duration = neurath_plan::PAUSE;
 const SUSPEND: Duration = Duration::from_secs(5);
 /// How long an old version may take over its clean-up.
 const TERMINATE: Duration = Duration::from_secs(1);
-/// A pause shorter than this is recorded and told of when it is over: clients would wait for
-/// each line. A longer one is followed as it goes.
+/// Steps in a pause shorter than this are told of when it is over: clients would wait for each
+/// line. A longer one is told as it goes.
 const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where an upgrade leads.
@@ -96,8 +96,12 @@ pub(crate) struct Upgrade<'a> {
     pause: Duration,
     stop: Duration,
     times: Vec<StepTime>,
-    /// Steps that are not recorded and told of yet.
-    untold: Vec<(u32, StepTime, Verdict)>,
+    /// Steps that are not recorded yet. Clients would wait for the journal, so that the steps of
+    /// a pause are recorded after it, however long it is: which durable steps follow each other
+    /// does not depend on time.
+    unrecorded: Vec<Kind>,
+    /// Steps that are not told of yet.
+    untold: Vec<Progress>,
     /// Runs what is called of libraries outside of the event loop.
     worker: Worker,
     /// The thread that the shard will run on.
@@ -125,6 +129,7 @@ impl<'a> Upgrade<'a> {
             pause: PAUSE,
             stop: Duration::ZERO,
             times: Vec::new(),
+            unrecorded: Vec::new(),
             untold: Vec::new(),
             worker: Worker::default(),
             seat: None,
@@ -244,12 +249,27 @@ impl<'a> Upgrade<'a> {
             Verdict::Failed
         };
         self.times.push(time.clone());
-        self.untold.push((index, time, verdict));
+        let StepTime { name, micros } = time;
+        self.untold.push(Progress {
+            step: name.clone(),
+            index,
+            of: self.goal.steps.len() as u32,
+            micros,
+        });
+        self.unrecorded.push(Kind::Step {
+            index,
+            name,
+            micros,
+            verdict,
+        });
         fault::point("upgrade.step");
-        if result.is_ok() && self.stopped.is_some_and(|at| at.elapsed() < SHORT_PAUSE) {
+        if result.is_err() || self.stopped.is_none_or(|at| at.elapsed() >= SHORT_PAUSE) {
+            self.tell();
+        }
+        if result.is_ok() && self.stopped.is_some() {
             return Ok(());
         }
-        let written = self.tell();
+        let written = self.record();
         if self.flipped {
             if let Err(error) = written {
                 tracing::error!(%error, "a step could not be recorded");
@@ -259,27 +279,20 @@ impl<'a> Upgrade<'a> {
         result.and(written.map_err(UpgradeError::from))
     }
 
-    /// Records the steps that wait for it, and tells of them.
-    fn tell(&mut self) -> Result<(), JournalError> {
-        let of = self.goal.steps.len() as u32;
+    /// Tells of the steps that wait for it.
+    fn tell(&mut self) {
+        for step in self.untold.drain(..) {
+            (self.progress)(step);
+        }
+    }
+
+    /// Records the steps that wait for it.
+    fn record(&mut self) -> Result<(), JournalError> {
         let mut written = Ok(());
-        for (index, time, verdict) in self.untold.drain(..) {
-            let StepTime { name, micros } = time;
-            let record = Kind::Step {
-                index,
-                name: name.clone(),
-                micros,
-                verdict,
-            };
+        for step in self.unrecorded.drain(..) {
             let (operation, who) = (&self.goal.operation, &self.goal.who);
-            let appended = self.core.journal.append(operation, who, record);
+            let appended = self.core.journal.append(operation, who, step);
             written = written.and(appended.map(drop));
-            (self.progress)(Progress {
-                step: name,
-                index,
-                of,
-                micros,
-            });
         }
         written
     }
@@ -645,7 +658,8 @@ impl<'a> Upgrade<'a> {
             };
         }
         fault::point("upgrade.undoing");
-        if let Err(error) = self.tell() {
+        self.tell();
+        if let Err(error) = self.record() {
             tracing::error!(%error, "a step could not be recorded");
         }
         let mut trouble = Vec::new();

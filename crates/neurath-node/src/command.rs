@@ -1,4 +1,4 @@
-//! `apply` of a command: a program that is run in the midst of an upgrade.
+//! Programs that a release names: the commands of an `apply`, and of a health check.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -45,7 +45,7 @@ pub enum CommandError {
 }
 
 /// Runs a command in the node's directory, which `NEURATH_NODE` names as well.
-pub(super) fn run(
+pub(crate) fn run(
     words: &[String],
     directory: &Path,
     deadline: Duration,
