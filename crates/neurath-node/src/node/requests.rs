@@ -16,6 +16,7 @@ use crate::lifecycle::{Command, Phase};
 use crate::protocol::{Outcome, Planned, Progress, Response, Upgraded, code};
 use crate::release::ReleasePackage;
 use crate::release_handler::HandlerError;
+use crate::shard::{ShardThread, Taken};
 use crate::upgrade::{Goal, Upgrade, UpgradeError, Way};
 
 /// Why a request cannot be met, with the exit code for it.
@@ -136,7 +137,10 @@ pub(super) fn apply(
     let confirm = goal.package.release().confirm.clone();
     let prober = prober(core, &confirm)?;
     // What the checks say of the release that runs is what those of the new one are held against.
-    let before = prober.round();
+    let before = match core.hold {
+        true => vec![Err("the node was starting".into()); confirm.checks.len()],
+        false => prober.round(),
+    };
     let upgraded = match Upgrade::new(core, &goal, progress).run() {
         // An upgrade is done when all of its script is.
         Err(UpgradeError::Later(cause)) => return Err(go_back(core, &cause, who, progress)),
@@ -150,13 +154,13 @@ pub(super) fn apply(
     Ok(upgraded)
 }
 
-/// Makes the checks of a release, on the shard that runs.
+/// Makes the checks of a release, on the shard that runs, or will.
 fn prober(core: &Core, confirm: &Confirm) -> Result<Prober, Refusal> {
-    let Some(running) = &core.running else {
-        return Err(UpgradeError::Suspend("nothing runs".into()).into());
-    };
-    let directory = core.directory.path();
-    Ok(Prober::new(confirm, directory, running.mailbox()))
+    let running = core.running.as_ref().map(ShardThread::mailbox);
+    let mailbox = running.or_else(|| core.standing.as_ref().map(Taken::mailbox));
+    let nothing = || UpgradeError::Suspend("nothing runs".into());
+    let mailbox = mailbox.ok_or_else(nothing)?;
+    Ok(Prober::new(confirm, core.directory.path(), mailbox))
 }
 
 /// Goes back from a release that serves, since its script has failed.
