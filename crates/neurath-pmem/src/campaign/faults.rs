@@ -17,6 +17,9 @@ pub(crate) fn all(seed: u64) -> Vec<String> {
         ("waiting", waits),
         ("damage", damage),
         ("truncation", truncations),
+        ("copies that were cut off", |seed, _| {
+            super::copies::cut_off(seed)
+        }),
     ] {
         for backend in [Backend::Process, Backend::Line, Backend::Page] {
             super::quiet(true);

@@ -6,7 +6,7 @@ use super::explore::{Explorer, Violation, said};
 use super::images::Effort;
 use super::models::Survives;
 use super::sim::{Random, mix};
-use super::workloads::{Recording, Workload, random_workload, record, small};
+use super::workloads::{Recording, SEQUENCES, Workload, random_workload, record, sequence, small};
 use crate::region::ablation::Without;
 
 /// What its number makes a job.
@@ -37,6 +37,14 @@ impl Job {
             known.swap_remove(at)
         } else {
             let mut random = Random(seed);
+            if random.chance(3) {
+                let workload = sequence(random.below(SEQUENCES));
+                return Job {
+                    seed,
+                    survives,
+                    workload,
+                };
+            }
             let len = 3 + random.below(12);
             Workload {
                 name: "random",

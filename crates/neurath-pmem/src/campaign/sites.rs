@@ -39,6 +39,7 @@ sources!(
     "mod.rs",
     "ops.rs",
     "recovery.rs",
+    "snapshot.rs",
     "space.rs",
     "superblock.rs",
     "tee.rs",

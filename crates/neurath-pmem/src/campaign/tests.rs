@@ -84,6 +84,59 @@ fn every_kind_of_job_comes_in_its_turn() {
             (job.survives, job.workload.name)
         })
         .collect();
-    assert_eq!(kinds.len(), 5 * 14);
+    assert_eq!(kinds.len(), 5 * 15);
     assert!(sites::all().len() >= 5);
+}
+
+#[test]
+fn all_sequences_of_three_transactions_are_survived() {
+    use super::replay::{Way, carry_out};
+    let work = |number| {
+        let survives = super::models::Survives::ALL[number as usize % 5];
+        let job = Job {
+            seed: number,
+            survives,
+            workload: super::workloads::sequence(number as usize),
+        };
+        let way = Way {
+            effort: super::images::Effort {
+                again: usize::MAX,
+                samples: 1,
+                units: 2,
+                one_in: (8, 64),
+                ..super::images::Effort::QUICK
+            },
+            ..Way::WHOLE
+        };
+        carry_out(&job, &way)
+    };
+    let done = super::in_parallel(2, super::workloads::SEQUENCES as u64, work);
+    let mut images = 0;
+    for (number, done) in done {
+        assert!(
+            done.violations.is_empty(),
+            "{number}: {:?}",
+            done.violations
+        );
+        images += done.images;
+    }
+    assert!(images > 1000, "{images} images");
+}
+
+#[test]
+fn a_copy_whose_parts_come_in_no_order_is_noticed() {
+    let sites = sites::all().into_iter();
+    let sites: Vec<_> = sites.filter(|site| site.file == "snapshot.rs").collect();
+    assert_eq!(sites.len(), 2);
+    for site in sites {
+        assert!(mutants::site(site, 1).is_some(), "{site}");
+    }
+}
+
+#[test]
+#[ignore = "takes minutes; the command does it too"]
+fn every_wrong_variant_of_the_protocol_is_noticed() {
+    for part in mutants::MUTANTS {
+        assert!(mutants::mutant(part, 1).is_some(), "{part:?}");
+    }
 }

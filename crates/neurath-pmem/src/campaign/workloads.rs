@@ -501,6 +501,48 @@ pub(crate) fn record(
     }
 }
 
+/// The kinds of transactions that sequences are made of.
+const KINDS: usize = 6;
+
+/// Sequences of one, two and three transactions of all kinds.
+pub(crate) const SEQUENCES: usize = KINDS + KINDS * KINDS + KINDS * KINDS * KINDS;
+
+/// The `number`-th of all sequences of up to three transactions on a fresh region: an insertion,
+/// an update, a removal, many types (which need room of their own), a big value, and places that
+/// are taken, freed, and taken again in the same class.
+pub(crate) fn sequence(mut number: usize) -> Workload {
+    use Op::{Number, Order, Push, Remove, Set};
+    let mut len = 1;
+    while number >= KINDS.pow(len) {
+        number -= KINDS.pow(len);
+        len += 1;
+    }
+    let transactions = (0..len).map(|place| {
+        let kind = number / KINDS.pow(place) % KINDS;
+        // A second insertion is of another key, an update of a key that may be there.
+        let key = place as u8 + 2;
+        match kind {
+            0 => tx(&[Set(key, 30)]),
+            1 => tx(&[Set(2, 31 + u16::from(key))]),
+            2 => tx(&[Remove(2)]),
+            3 => tx(&[
+                Set(key, 70),
+                Set(key + 8, 150),
+                Number(key.into(), 1),
+                Order(0, 3),
+                Push(2),
+            ]),
+            4 => tx(&[Set(key, 3000)]),
+            _ => tx(&[Set(key + 16, 45), Remove(key + 16), Set(key + 24, 46)]),
+        }
+    });
+    Workload {
+        name: "a sequence",
+        transactions: transactions.collect(),
+        full: false,
+    }
+}
+
 /// Small workloads, each for one way through the protocol.
 pub(crate) fn small() -> Vec<Workload> {
     use Op::{Clear, Number, Order, Pop, Push, Remove, Set, Unorder};

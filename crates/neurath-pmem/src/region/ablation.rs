@@ -31,6 +31,14 @@ pub enum Without {
     HalfFree,
     /// An opening goes on in the lap that a crash may have torn.
     LapsLeftOut,
+    /// A record is believed without its checksum.
+    RecordSum,
+    /// A record's words are stored before the fence that its record waits for.
+    ApplyBeforeFence,
+    /// A commit is acknowledged before its fence, which comes with the next one.
+    LateFence,
+    /// Every record beyond the checkpoint is replayed.
+    EveryRecord,
 }
 
 /// Whether the part is left out: never on media that are not simulated.

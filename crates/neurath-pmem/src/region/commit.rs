@@ -69,6 +69,9 @@ impl<M: Media> Inner<M> {
     /// Writes the record whose pairs are in `self.record` into the ring, and applies it.
     fn commit_ring(&mut self, words: u32, fresh: u32) -> Result<(), RegionError> {
         let seed = self.header.seed();
+        if without(&self.media, Without::LateFence) {
+            self.media.fence().map_err(RegionError::Sync)?;
+        }
         // New objects go to their places: nothing refers to them yet.
         for object in self.set.live_fresh() {
             self.media
@@ -94,7 +97,11 @@ impl<M: Media> Inner<M> {
         let at = LOG_AT + self.log_at;
         self.media.store(at, &self.record);
         self.media.flush(at, len);
-        if !without(&self.media, Without::CommitFence) {
+        if without(&self.media, Without::ApplyBeforeFence) {
+            self.apply(words as usize);
+        }
+        let late = without(&self.media, Without::LateFence);
+        if !late && !without(&self.media, Without::CommitFence) {
             let fenced = self.media.fence();
             self.failed |= fenced.is_err();
             fenced.map_err(RegionError::Sync)?;

@@ -708,9 +708,23 @@ pub struct FoundRecord {
 
 /// The whole records of a log, newest first, at most `limit` of them.
 pub fn newest_records(log: &[u8], seed: u64, limit: usize) -> Vec<FoundRecord> {
-    let mut candidates: Vec<FoundRecord> = (0..log.len())
-        .step_by(RECORD_ALIGN as usize)
-        .filter_map(|at| {
+    newest_records_where(log, limit, |record| RecordHeader::is_whole(record, seed))
+}
+
+/// The records of a log that are `whole`, newest first, at most `limit` of them.
+pub(super) fn newest_records_where(
+    log: &[u8],
+    limit: usize,
+    whole: impl Fn(&[u8]) -> bool,
+) -> Vec<FoundRecord> {
+    // Most of a log is not the begin of a record: that is to be seen at a glance.
+    let magic = RECORD_MAGIC.to_le_bytes();
+    let mut candidates: Vec<FoundRecord> = log
+        .chunks_exact(RECORD_ALIGN as usize)
+        .enumerate()
+        .filter(|(_, begin)| begin[..8] == magic)
+        .filter_map(|(number, _)| {
+            let at = number * RECORD_ALIGN as usize;
             let (header, len) = RecordHeader::peek(&log[at..])?;
             Some(FoundRecord {
                 header,
@@ -722,9 +736,7 @@ pub fn newest_records(log: &[u8], seed: u64, limit: usize) -> Vec<FoundRecord> {
     candidates.sort_by_key(|found| std::cmp::Reverse(found.header.sequence));
     candidates
         .into_iter()
-        .filter(|found| {
-            RecordHeader::is_whole(&log[found.at as usize..][..found.len as usize], seed)
-        })
+        .filter(|found| whole(&log[found.at as usize..][..found.len as usize]))
         .take(limit)
         .collect()
 }

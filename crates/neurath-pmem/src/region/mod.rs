@@ -44,6 +44,8 @@ pub use media::{Backend, Detection, Durability, MappedFile, Mapping, Media, dete
 pub(crate) use open::Found;
 pub(crate) use open::least_heap;
 pub(crate) use recovery::replay;
+#[cfg(any(test, feature = "campaign"))]
+pub(crate) use snapshot::Copy;
 pub use snapshot::{SnapshotError, SnapshotSource};
 pub use space::RAW;
 pub(crate) use space::object_size;

@@ -93,15 +93,19 @@ fn replay_ring(
     stored: &mut dyn FnMut(u64, u64),
 ) -> Result<Replayed, FormatError> {
     let log = media.bytes(LOG_AT, LOG_LEN);
-    let mut records = format::newest_records(
-        log,
-        header.seed(),
-        if without(media, Without::NoThirdRecord) {
-            4
-        } else {
-            3
-        },
-    );
+    // What is replayed, and one for the case that the newest is torn.
+    let most = if without(media, Without::EveryRecord) {
+        usize::MAX - 1
+    } else if without(media, Without::NoThirdRecord) {
+        3
+    } else {
+        2
+    };
+    let mut records = if without(media, Without::RecordSum) {
+        format::newest_records_where(log, most + 1, |_| true)
+    } else {
+        format::newest_records(log, header.seed(), most + 1)
+    };
     records.retain(|found| found.header.sequence > superblock.checkpoint);
     let bytes = |at: u64, len: u64| &log[at as usize..(at + len) as usize];
     // Its number is not given out again, as a torn record would be found a second time,
@@ -135,11 +139,7 @@ fn replay_ring(
     let Some(newest) = records.first().map(|found| found.header.sequence) else {
         return Ok(replayed);
     };
-    records.truncate(if without(media, Without::NoThirdRecord) {
-        3
-    } else {
-        2
-    });
+    records.truncate(most);
     if let [_, before] = &records[..]
         && before.header.sequence != newest - 1
     {

@@ -212,9 +212,8 @@ impl<M: Media> Copy<M> {
         let older = (superblock.generation as usize + 1) % 2;
         target.store(SUPERBLOCK_AT[older], &before.encode(&header));
         target.store(SUPERBLOCK_AT[1 - older], &superblock.encode(&header));
+        // Without one of them, what is there is no region.
         target.store(HEADER_COPY_AT, &header.encode());
-        target.sync()?;
-        // Without it, what is there is no region.
         target.store(HEADER_AT, &header.encode());
         target.sync()?;
         Ok((target, superblock.checkpoint))
