@@ -12,7 +12,9 @@ use rustix::fs::FlockOperation;
 use super::image::{Bytes, Image};
 use super::levels::{self, HEADER_USED, SUPERBLOCK_USED};
 use super::report::{Level, Report};
-use super::{CheckOptions, DataLimits, Inspection, checked, sums};
+use super::{
+    CheckOptions, Contents, ContentsError, DataLimits, Inspection, checked, contents, sums,
+};
 use crate::region::format::{
     HEADER_AT, HEADER_COPY_AT, Header, LOG_AT, Log, PAGE, RegionState, SUPERBLOCK_AT, Superblock,
 };
@@ -137,6 +139,16 @@ pub fn check_file(path: &Path, level: Level) -> Result<Report, InspectError> {
         ..CheckOptions::here()
     };
     Ok(checked(bytes, options).0)
+}
+
+/// What a region's file holds, wherever in it: to compare it with another. The file does not change.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub fn contents_file(path: &Path) -> Result<Result<Contents, ContentsError>, InspectError> {
+    let (bytes, _lock) = read(path)?;
+    Ok(contents::contents(bytes))
 }
 
 /// Describes a region's file. The file does not change.

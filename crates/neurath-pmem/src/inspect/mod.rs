@@ -5,6 +5,7 @@
 //! says what each level checks.
 #![forbid(unsafe_code)]
 
+mod contents;
 mod data;
 mod files;
 mod image;
@@ -16,10 +17,11 @@ mod trace;
 #[cfg(test)]
 mod tests;
 
+pub use contents::{Contents, ContentsError, FieldContents};
 pub use data::{Data, DataLimits, Inspection, SlotView, TypeUse, schema_text, type_text};
 pub use files::{
-    InspectError, Lock, Repair, RepairAction, Restore, Snapshot, check_file, inspect_file,
-    repair_file, restore_file, snapshot_file, snapshot_live,
+    InspectError, Lock, Repair, RepairAction, Restore, Snapshot, check_file, contents_file,
+    inspect_file, repair_file, restore_file, snapshot_file, snapshot_live,
 };
 pub use report::{Code, Done, Finding, Leak, Level, LevelReport, Report, Severity};
 

@@ -46,7 +46,7 @@ pub(crate) use open::least_heap;
 pub(crate) use recovery::replay;
 #[cfg(any(test, feature = "campaign"))]
 pub(crate) use snapshot::Copy;
-pub use snapshot::{SnapshotError, SnapshotSource};
+pub use snapshot::{SnapshotCopy, SnapshotError, SnapshotSource};
 pub use space::RAW;
 pub(crate) use space::object_size;
 

@@ -251,6 +251,12 @@ impl Region<MappedFile> {
             limit: self.media().limit(),
         })
     }
+
+    /// Notes nothing more for the snapshot that is being made: the state now is the one that it
+    /// will hold. To be called between two transactions.
+    pub fn end_snapshot(&mut self) {
+        self.inner().tee = None;
+    }
 }
 
 impl SnapshotSource {
@@ -260,6 +266,11 @@ impl SnapshotSource {
         format!("{}.{}", header.component, header.instance)
     }
 
+    /// Bytes that the region takes now.
+    pub fn length(&self) -> u64 {
+        self.begun.length()
+    }
+
     /// Makes the copy in a new file, as an orderly close would leave the region: with all
     /// checksums, and durable. Gives the number of the last transaction in it.
     ///
@@ -267,26 +278,85 @@ impl SnapshotSource {
     ///
     /// [`SnapshotError`]; the file then is no region.
     pub fn copy_to(self, path: &Path) -> Result<u64, SnapshotError> {
-        let SnapshotSource {
-            begun,
+        let mut copy = self.begin(path)?;
+        while copy.step()? {}
+        copy.finish()
+    }
+
+    /// Begins the copy in a new file: for several regions that are to be copied as they are at
+    /// one and the same moment, step by step, until [`Region::end_snapshot`].
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`]; the file then is no region.
+    pub fn begin(self, path: &Path) -> Result<SnapshotCopy, SnapshotError> {
+        let target = Region::new_media(path, self.begun.length(), self.limit)?;
+        Ok(SnapshotCopy {
+            copy: Copy::new(self.begun, target),
+            mapping: self.mapping,
+            path: path.to_owned(),
+        })
+    }
+}
+
+/// A copy that is being made in a file.
+pub struct SnapshotCopy {
+    copy: Copy<MappedFile>,
+    mapping: Mapping,
+    path: PathBuf,
+}
+
+impl std::fmt::Debug for SnapshotCopy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SnapshotCopy")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SnapshotCopy {
+    /// Bytes of the copy.
+    pub fn length(&self) -> u64 {
+        self.copy.target.len()
+    }
+
+    /// Copies the next part, and carries out what was committed until then; whether there is more
+    /// to copy. To be called again and again until the end, so that what is committed meanwhile
+    /// takes little memory.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`]; the file then is no region.
+    pub fn step(&mut self) -> Result<bool, SnapshotError> {
+        let SnapshotCopy {
+            copy,
             mapping,
-            limit,
+            path,
         } = self;
-        let target = Region::new_media(path, begun.length(), limit)?;
-        let mut copy = Copy::new(begun, target);
-        let ended = loop {
-            match copy.step(|target, at, len| target.copy_from(&mapping, at, len)) {
-                Ok(true) => {}
-                Ok(false) => break copy.finish(),
-                Err(error) => break Err(error),
-            }
-        };
-        let path = path.to_owned();
-        match ended {
-            Ok((_, sequence)) => Ok(sequence),
-            Err(CopyError::Overflow) => Err(SnapshotError::TooFast { path }),
-            Err(CopyError::Io(source)) => Err(SnapshotError::Write { path, source }),
-            Err(CopyError::Format(source)) => Err(SnapshotError::Format { path, source }),
-        }
+        let stepped = copy.step(|target, at, len| target.copy_from(mapping, at, len));
+        stepped.map_err(|error| named(error, path))
+    }
+
+    /// Ends the copy, all of whose parts are copied; gives the number of the last transaction in
+    /// it: the last before [`Region::end_snapshot`], where that was called.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`]; the file then is no region.
+    pub fn finish(self) -> Result<u64, SnapshotError> {
+        let SnapshotCopy { copy, path, .. } = self;
+        let ended = copy.finish();
+        ended
+            .map(|(_, sequence)| sequence)
+            .map_err(|error| named(error, &path))
+    }
+}
+
+fn named(error: CopyError, path: &Path) -> SnapshotError {
+    let path = path.to_owned();
+    match error {
+        CopyError::Overflow => SnapshotError::TooFast { path },
+        CopyError::Io(source) => SnapshotError::Write { path, source },
+        CopyError::Format(source) => SnapshotError::Format { path, source },
     }
 }

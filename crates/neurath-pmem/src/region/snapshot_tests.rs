@@ -208,3 +208,81 @@ fn a_snapshot_that_cannot_keep_up_is_given_up() {
     let again = inspect::snapshot_live(source, &path);
     assert!(matches!(again, Err(InspectError::Exists { .. })));
 }
+
+#[test]
+fn several_regions_are_copied_as_they_were_at_one_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut regions = ["a", "b"].map(|name| new(&dir.path().join(name)));
+    let mut copies = Vec::new();
+    for (n, region) in regions.iter_mut().enumerate() {
+        let source = region.begin_snapshot().unwrap();
+        copies.push(source.begin(&dir.path().join(format!("copy-{n}"))).unwrap());
+    }
+    // The first stays 100 transactions ahead of the second.
+    let mut both = |first: u64, second: u64| {
+        (0..first).for_each(|_| step(&mut regions[0]));
+        (0..second).for_each(|_| step(&mut regions[1]));
+        regions.iter().map(|one| one.stats().sequence).collect()
+    };
+    let _: Vec<u64> = both(400, 300);
+    let mut more = true;
+    while more {
+        more = false;
+        for copy in &mut copies {
+            more |= copy.step().unwrap();
+        }
+    }
+    let sequences: Vec<u64> = both(50, 50);
+    for region in &mut regions {
+        region.end_snapshot();
+        (0..70).for_each(|_| step(region));
+    }
+    for (n, (copy, sequence)) in copies.into_iter().zip(sequences).enumerate() {
+        assert_eq!(copy.finish().unwrap(), sequence);
+        let path = dir.path().join(format!("copy-{n}"));
+        assert_eq!(assert_copy(&path, sequence), [450, 350][n]);
+    }
+    // What follows is noted for nobody.
+    assert!(regions[0].begin_snapshot().is_ok());
+}
+
+#[test]
+fn contents_are_equal_wherever_they_lie() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = ["a", "b"].map(|name| dir.path().join(name));
+    let orders: [Vec<u32>; 2] = [(0..2000).collect(), (0..2000).rev().collect()];
+    let fill = |region: &mut Region, key: u32, text: &[u8]| {
+        let done = region.transact(|tx| {
+            let root = tx.root::<State>();
+            let mut state = tx.read(root)?;
+            let value = Bytes::new(tx, text)?;
+            if let Some(old) = state.values.insert(tx, &key, &value)? {
+                old.free_owned(tx)?;
+            }
+            Ok::<_, Failure>(tx.write(root, &state)?)
+        });
+        done.unwrap();
+    };
+    for (path, order) in paths.iter().zip(orders) {
+        let mut region = new(path);
+        for key in order {
+            // One in three is written twice, so that it lies elsewhere.
+            for _ in 0..=u32::from(key % 3 == 0) {
+                fill(&mut region, key, &vec![key as u8; key as usize % 90]);
+            }
+        }
+        region.close().unwrap();
+    }
+    let [a, b] = [0, 1].map(|n| inspect::contents_file(&paths[n]).unwrap().unwrap());
+    assert_eq!(a, b);
+    assert_eq!(a.fields[0].name, "values");
+    assert_eq!(a.fields[0].entries, 2000);
+    assert_ne!(a.fields[0].digest, a.fields[1].digest);
+    let mut region = Region::open(&paths[1], &RegionOptions::new("test", 2, LIMIT), None).unwrap();
+    region.attach(&crate::Handle::new());
+    fill(&mut region, 77, b"another");
+    region.close().unwrap();
+    let changed = inspect::contents_file(&paths[1]).unwrap().unwrap();
+    assert_ne!(changed.fields[0], a.fields[0]);
+    assert_eq!(changed.fields[1], a.fields[1]);
+}
