@@ -4,7 +4,7 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use neurath_cli::cargo::build_libraries;
@@ -13,8 +13,10 @@ use neurath_cli::stage::Stage;
 use neurath_cli::testing::NodeProcess;
 use neurath_node::catalog::ReleaseId;
 use neurath_node::journal::{Kind, Record, Verdict};
-use neurath_node::release::{ComponentSources, ReleasePackage, Sources};
-use support::{Lines, assert_all_ended, assert_no_orphans, catalog, journal, neurath, stderr};
+use support::{
+    Lines, assert_all_ended, assert_no_orphans, book_with_library, catalog, journal, neurath,
+    stderr,
+};
 
 /// The appup's `timeout`.
 const TIMEOUT: Duration = Duration::from_millis(700);
@@ -101,7 +103,7 @@ fn a_state_that_no_code_change_covers_is_refused_before_anything_happens() {
     let libraries = build_libraries(Path::new("."), &wanted).expect("the broken library");
     let folder = tempfile::tempdir().expect("a folder");
     let library = std::path::absolute(&libraries[&name]).expect("a path");
-    with_library(stage.built(), folder.path(), library);
+    book_with_library(stage.built(), folder.path(), library);
     let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
     let mut client = Lines::open(node.address());
     assert_eq!(client.ask("add note 0"), "0");
@@ -124,27 +126,6 @@ fn a_state_that_no_code_change_covers_is_refused_before_anything_happens() {
     let begun = |record: &Record| matches!(&record.kind, Kind::Started { operation, .. } if operation == "apply");
     assert!(!since.iter().any(begun), "{since:#?}");
     assert_old(&mut client, 1);
-}
-
-/// The same release 1.1.0 with another library.
-fn with_library(built: &Path, to: &Path, library: PathBuf) {
-    let good = ReleasePackage::open(&built.join("book-1.1.0")).expect("the good release");
-    let text = |path: &str| {
-        let text = good
-            .text(path)
-            .unwrap_or_else(|| panic!("{path} is in the release"));
-        (path.to_owned(), text.to_owned())
-    };
-    let sources = Sources {
-        release: text("release.toml"),
-        relup: Some(text("relup.toml")),
-        components: vec![ComponentSources {
-            manifest: text("components/notebook-1.1.0.toml"),
-            appup: Some(text("appups/notebook-1.1.0.appup.toml")),
-            library,
-        }],
-    };
-    ReleasePackage::assemble(to, &sources).expect("the broken release is assembled");
 }
 
 fn apply(node: &NodeProcess, from: &Path) -> std::process::Output {
@@ -188,7 +169,7 @@ fn the_old_release_serves_on_and_a_good_upgrade_succeeds() {
     for (name, words) in BROKEN {
         let from = folder.path().join(name);
         let library = &libraries[&format!("neurath-test-components/{name}")];
-        with_library(
+        book_with_library(
             stage.built(),
             &from,
             std::path::absolute(library).expect("a path"),

@@ -3,13 +3,14 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use neurath_cli::output::MessageFormat;
 use neurath_node::catalog::{Catalog, State};
 use neurath_node::journal::{Kind, Record};
+use neurath_node::release::{ComponentSources, ReleasePackage, Sources};
 
 /// How long anything that must happen may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -175,4 +176,25 @@ pub fn book_edited(old: &str, new: &str, edit: impl FnOnce(&Path)) -> neurath_cl
     stage
         .expect("the notebook is built")
         .run_by(neurath_suite::program())
+}
+
+/// The notebook's release 1.1.0 with another library.
+pub fn book_with_library(built: &Path, to: &Path, library: PathBuf) {
+    let good = ReleasePackage::open(&built.join("book-1.1.0")).expect("the good release");
+    let text = |path: &str| {
+        let text = good
+            .text(path)
+            .unwrap_or_else(|| panic!("{path} is in the release"));
+        (path.to_owned(), text.to_owned())
+    };
+    let sources = Sources {
+        release: text("release.toml"),
+        relup: Some(text("relup.toml")),
+        components: vec![ComponentSources {
+            manifest: text("components/notebook-1.1.0.toml"),
+            appup: Some(text("appups/notebook-1.1.0.appup.toml")),
+            library,
+        }],
+    };
+    ReleasePackage::assemble(to, &sources).expect("the broken release is assembled");
 }

@@ -327,6 +327,14 @@ pub enum Relup {
     Check(RelupCheck),
     /// The components of a release and what they depend on.
     Graph(RelupGraph),
+    /// Try an upgrade, and the way back, on a copy of a running node's state, in a process of its own.
+    ///
+    /// The node serves meanwhile, and nothing of it changes. Exit code 40 if the upgrade fails, or
+    /// reaches a limit.
+    Rehearse(RelupRehearse),
+    /// The process behind `relup rehearse`.
+    #[command(hide = true)]
+    RehearseCopy(RehearseCopy),
     /// Bring a running node to a release.
     Apply {
         /// The release, such as `kv-1.1.0`, or a package of it, which is unpacked first.
@@ -415,6 +423,47 @@ fn target(text: &str) -> Result<Target, String> {
         return Ok(Target::Package(text.into()));
     }
     release_id(text).map(Target::Release)
+}
+
+/// `neurath relup rehearse`
+#[derive(Debug, Clone, Args)]
+pub struct RelupRehearse {
+    /// The release, such as `kv-1.1.0`, or a package of it.
+    #[arg(value_name = "NAME-VERSION|FILE", value_parser = target)]
+    pub target: Target,
+    /// The node that is meant.
+    #[command(flatten)]
+    pub node: OfNode,
+    /// The folder with built releases: the release is taken from there, if the node has it not.
+    #[arg(long, default_value = BUILT, value_name = "DIR")]
+    pub from: PathBuf,
+    /// Seconds that all of it may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub timeout: u64,
+    /// Bytes of memory that it may take; 1 GiB and four times the state if it is not given.
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<u64>,
+    /// Where the copy is made, and removed afterwards; in the node's directory if it is not given,
+    /// so that it is on the same medium.
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+}
+
+/// The process behind `neurath relup rehearse`.
+#[derive(Debug, Clone, Args)]
+pub struct RehearseCopy {
+    /// The release, or a package of it.
+    #[arg(value_parser = target)]
+    pub target: Target,
+    /// The copy.
+    #[command(flatten)]
+    pub node: OfNode,
+    /// The folder with built releases.
+    #[arg(long)]
+    pub from: PathBuf,
+    /// Bytes of memory that it may take.
+    #[arg(long)]
+    pub memory: u64,
 }
 
 /// `neurath relup generate`

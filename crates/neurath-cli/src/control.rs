@@ -6,7 +6,7 @@ use anyhow::bail;
 use neurath_node::catalog::{Catalog, ReleaseId};
 use neurath_node::client::{Client, ClientError};
 use neurath_node::protocol::{
-    Outcome, Planned, Progress, Request, Response, Retained, SnapshotMade, Status, Upgraded,
+    Copied, Outcome, Planned, Progress, Request, Response, Retained, SnapshotMade, Status, Upgraded,
 };
 use neurath_node::release_handler::ReleaseInfo;
 use serde::Serialize;
@@ -235,6 +235,19 @@ pub fn snapshot(
     };
     match ask(directory, &request, |_| ())? {
         Outcome::Snapshot(made) => Ok(made),
+        other => unexpected(&other),
+    }
+}
+
+/// Copies a whole node into a directory that is not there yet.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub fn copy(directory: &Path, out: &Path) -> anyhow::Result<Copied> {
+    let out = out.display().to_string();
+    match ask(directory, &Request::Copy { out }, |_| ())? {
+        Outcome::Copied(copied) => Ok(copied),
         other => unexpected(&other),
     }
 }

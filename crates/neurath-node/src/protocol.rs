@@ -130,6 +130,12 @@ pub enum Request {
     },
     /// Figures, as Prometheus reads them.
     Metrics,
+    /// Copy the whole node: the state of all instances as it is at one moment, and the releases.
+    /// Nothing stops for it.
+    Copy {
+        /// The copy's directory, which must not be there: an absolute path on the node's machine.
+        out: String,
+    },
 }
 
 impl Request {
@@ -264,6 +270,40 @@ pub enum Outcome {
         /// The text.
         text: String,
     },
+    /// Of [`Request::Copy`].
+    Copied(Copied),
+}
+
+/// A copy of a whole node that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// The release that serves there.
+    pub release: Option<ReleaseId>,
+    /// The copy's directory.
+    pub out: String,
+    /// Bytes of all regions.
+    pub bytes: u64,
+    /// Whose state is in it.
+    pub instances: Vec<CopiedInstance>,
+    /// How long the event loop was held at most, in microseconds.
+    pub stop_us: u64,
+    /// How long it took, in microseconds.
+    pub micros: u64,
+}
+
+/// An instance in a [`Copied`] node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopiedInstance {
+    /// The component.
+    pub component: String,
+    /// The number of the instance.
+    pub instance: u32,
+    /// The version that serves it.
+    pub version: String,
+    /// Bytes of its region.
+    pub bytes: u64,
+    /// The last transaction in it.
+    pub sequence: u64,
 }
 
 /// Which packages a node takes.
@@ -642,6 +682,7 @@ mod tests {
             },
             Request::Distrust { name: "key".into() },
             Request::Metrics,
+            Request::Copy { out: "/c".into() },
         ]
     }
 
@@ -691,6 +732,7 @@ mod tests {
                 r#"{"version":1,"body":{"trust":{"name":"key","key":"text"}}}"#,
                 r#"{"version":1,"body":{"distrust":{"name":"key"}}}"#,
                 r#"{"version":1,"body":"metrics"}"#,
+                r#"{"version":1,"body":{"copy":{"out":"/c"}}}"#,
             ]
         );
     }

@@ -36,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) standing: Option<Taken>,
     /// Whether the shard is to stand still after an upgrade: the node is starting.
     pub(crate) hold: bool,
+    /// Whether the node only rehearses an upgrade: nothing outside of its directory is touched.
+    pub(crate) rehearsal: bool,
     /// The window of the current release, while it is not confirmed.
     pub(crate) window: Option<Window>,
     /// Libraries kept for the way back.

@@ -1,8 +1,10 @@
 //! A node: one process, one directory, one release at a time.
 
+mod copy;
 mod core;
 mod metrics;
 mod planning;
+mod rehearsal;
 mod requests;
 mod serve;
 mod snapshot;
@@ -26,11 +28,16 @@ use crate::mapping::Gate;
 use crate::protocol::{
     ComponentStatus, InFlight, KnownRelease, Progress, Request, Response, Status,
 };
+use crate::shard::effects::Listening;
 use crate::shard::figures::Figures;
 use crate::shard::{Command, Seat, now_ms};
 use crate::upgrade::{Outside, UpgradeError};
 use crate::worker::Worker;
 pub(crate) use core::{Core, config_json};
+pub use rehearsal::{
+    Memory, REHEARSALS, Rehearsal, RehearsalError, Rehearsed, RehearsedState, WayBack, rehearse,
+    remove_old_rehearsals,
+};
 pub use serve::{offline, set_aside};
 pub(crate) use start::create_region;
 
@@ -144,6 +151,8 @@ struct Shared {
     /// makes nobody busy.
     operation: Mutex<()>,
     core: Mutex<Core>,
+    /// The node's directory.
+    directory: PathBuf,
     /// The last status that was seen, for when the core is busy.
     board: Mutex<Status>,
     mailbox: crate::shard::Mailbox,
@@ -174,7 +183,14 @@ impl Node {
     ///
     /// [`StartError`].
     pub fn start(options: NodeOptions) -> Result<Node, StartError> {
-        Self::start_in(options, None)
+        Self::start_in(options, None, false)
+    }
+
+    /// Starts a node that only rehearses: in the copy of a node's directory. It listens nowhere, has
+    /// no control socket, runs no commands of a release, and makes no health checks; so a release
+    /// that it was brought to stays until it is asked to go back.
+    pub(super) fn start_rehearsal(options: NodeOptions) -> Result<Node, StartError> {
+        Self::start_in(options, None, true)
     }
 
     /// Starts a node in a release that ran before, as OTP's `reboot_old_release`: before anything is
@@ -184,11 +200,15 @@ impl Node {
     ///
     /// [`StartError`]; the release before is still the permanent one then.
     pub fn start_old(options: NodeOptions, release: &ReleaseId) -> Result<Node, StartError> {
-        Self::start_in(options, Some(release))
+        Self::start_in(options, Some(release), false)
     }
 
-    fn start_in(options: NodeOptions, old: Option<&ReleaseId>) -> Result<Node, StartError> {
-        let (mut core, operation) = start::start(&options)?;
+    fn start_in(
+        options: NodeOptions,
+        old: Option<&ReleaseId>,
+        rehearsal: bool,
+    ) -> Result<Node, StartError> {
+        let (mut core, operation) = start::start(&options, rehearsal)?;
         if core.catalog.state().previous.is_some() {
             go_back(&mut core, "the start of the node");
         }
@@ -200,7 +220,10 @@ impl Node {
             })?;
         }
         core.hold = false;
-        let control = ControlServer::bind(&core.directory)?;
+        let control = match rehearsal {
+            true => None,
+            false => Some(ControlServer::bind(&core.directory)?),
+        };
         started(&mut core, &operation)?;
         let Some(standing) = core.standing.take() else {
             unreachable!("start made it")
@@ -213,6 +236,7 @@ impl Node {
         let board = status(&core, &figures);
         let shared = Arc::new(Shared {
             operation: Mutex::new(()),
+            directory: core.directory.path().to_owned(),
             core: Mutex::new(core),
             board: Mutex::new(board),
             mailbox,
@@ -224,20 +248,22 @@ impl Node {
             stop: Condvar::new(),
             gave_up: Mutex::new(None),
         });
+        let mut node = Node {
+            shared: shared.clone(),
+            control: None,
+            watch: None,
+        };
+        let Some(control) = control else {
+            return Ok(node);
+        };
         let serving = shared.clone();
-        let control = control.serve_peers(move |peer, request, progress| {
+        node.control = Some(control.serve_peers(move |peer, request, progress| {
             serving.serve(&peer.to_string(), request, progress)
-        })?;
-        let watched = shared.clone();
-        let watch = std::thread::Builder::new()
-            .name("neurath-watch".into())
-            .spawn(move || watched.watch())
-            .map_err(StartError::EventLoop)?;
-        Ok(Node {
-            shared,
-            control: Some(control),
-            watch: Some(watch),
-        })
+        })?);
+        let watch = std::thread::Builder::new().name("neurath-watch".into());
+        let watch = watch.spawn(move || shared.watch());
+        node.watch = Some(watch.map_err(StartError::EventLoop)?);
+        Ok(node)
     }
 
     /// A handle for use in this process.
@@ -302,7 +328,7 @@ impl Node {
                 library: instance.library.clone(),
                 config: instance.config.clone(),
                 peers: peers.clone(),
-                listening: Vec::new(),
+                listening: Listening::Nowhere,
                 figures: core.figures.clone(),
                 region: instance.region_figures(),
             };

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::requests::{self, Refusal};
-use super::{Shared, lock, snapshot, status};
+use super::{Shared, copy, lock, snapshot, status};
 use crate::catalog::Catalog;
 use crate::directory::NodeDirectory;
 use crate::journal::{Journal, Kind, Verdict};
@@ -60,6 +60,12 @@ impl Shared {
             } => {
                 return match snapshot::make(&self.mailbox, &component, instance, &out) {
                     Ok(made) => Response::done(Outcome::Snapshot(made)),
+                    Err(refusal) => refusal.response(),
+                };
+            }
+            Request::Copy { out } => {
+                return match copy::make(self, &self.directory, &out) {
+                    Ok(copied) => Response::done(Outcome::Copied(copied)),
                     Err(refusal) => refusal.response(),
                 };
             }

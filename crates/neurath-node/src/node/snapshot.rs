@@ -37,26 +37,7 @@ pub(super) fn make(
         return Err(refused(&InspectError::Exists { path }));
     }
     let source = begin(mailbox, component, instance)?;
-    let copied = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("neurath-copy".into())
-            .spawn_scoped(scope, || {
-                if let Err(error) = rustix::process::nice(NICE) {
-                    tracing::warn!(%error, "the copying has the same right as the serving");
-                }
-                snapshot_live(source, path)
-            });
-        match thread {
-            Ok(thread) => thread.join().map_err(|_| {
-                let text = "the thread that copies panicked; see the log".to_owned();
-                Refusal::new(code::OPERATOR, text)
-            }),
-            Err(error) => {
-                let text = format!("no thread can be made: {error}; try again with less load");
-                Err(Refusal::new(code::BUSY, text))
-            }
-        }
-    })?;
+    let copied = beside("neurath-copy", || snapshot_live(source, path))?;
     let made = copied.map_err(|error| refused(&error))?;
     Ok(SnapshotMade {
         owner: made.owner,
@@ -68,24 +49,56 @@ pub(super) fn make(
     })
 }
 
+/// Does something on a thread of its own, which has less right to the processor.
+pub(super) fn beside<R: Send>(name: &str, work: impl FnOnce() -> R + Send) -> Result<R, Refusal> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .spawn_scoped(scope, || {
+                if let Err(error) = rustix::process::nice(NICE) {
+                    tracing::warn!(%error, "the copying has the same right as the serving");
+                }
+                work()
+            });
+        match thread {
+            Ok(thread) => thread.join().map_err(|_| {
+                let text = "the thread that copies panicked; see the log".to_owned();
+                Refusal::new(code::OPERATOR, text)
+            }),
+            Err(error) => {
+                let text = format!("no thread can be made: {error}; try again with less load");
+                Err(Refusal::new(code::BUSY, text))
+            }
+        }
+    })
+}
+
 /// Lets the event loop begin it, between two messages.
 fn begin(
     mailbox: &Mailbox,
     component: &str,
     instance: Option<u32>,
 ) -> Result<SnapshotSource, Refusal> {
-    let (send, receive) = mpsc::sync_channel(1);
     let name = component.to_owned();
+    look(mailbox, move |shard| begin_in(shard, &name, instance))?
+}
+
+/// Lets the event loop do something between two messages, and waits for it.
+pub(super) fn look<R: Send + 'static>(
+    mailbox: &Mailbox,
+    what: impl FnOnce(&mut Shard) -> R + Send + 'static,
+) -> Result<R, Refusal> {
+    let (send, receive) = mpsc::sync_channel(1);
     let look = Look(Box::new(move |shard: &mut Shard| {
         // Whoever asked may have gone; then it is over at once.
-        let _ = send.send(begin_in(shard, &name, instance));
+        let _ = send.send(what(shard));
     }));
     let ended = || Refusal::new(code::BUSY, "the node is ending; start it again");
     if !mailbox.send(Command::Look(look)) {
         return Err(ended());
     }
     match receive.recv_timeout(BEGIN) {
-        Ok(begun) => begun,
+        Ok(seen) => Ok(seen),
         Err(mpsc::RecvTimeoutError::Disconnected) => Err(ended()),
         Err(mpsc::RecvTimeoutError::Timeout) => {
             let text = format!("the event loop did not come to a message boundary in {BEGIN:?}");

@@ -18,6 +18,7 @@ use crate::loader::{Function, Library};
 use crate::mapping::Gate;
 use crate::release::{self, ReleasePackage};
 use crate::release_handler::{HandlerError, ReleaseHandler, entry_of, open_for_use};
+use crate::shard::effects::Listening;
 use crate::shard::figures::Figures;
 use crate::shard::{Instance, Taken};
 use crate::upgrade::{Outside, UpgradeError};
@@ -28,7 +29,7 @@ const START: Duration = Duration::from_secs(60);
 
 /// Brings everything up; the shard stands still yet. Also gives the operation that this is in the
 /// journal, which has begun and not ended.
-pub(super) fn start(options: &NodeOptions) -> Result<(Core, String), StartError> {
+pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, String), StartError> {
     let directory = NodeDirectory::open_or_create(&options.directory)?;
     let mut catalog = match Catalog::open(directory.path()) {
         Err(crate::catalog::CatalogError::Missing { .. }) => Catalog::create(directory.path())?,
@@ -72,6 +73,7 @@ pub(super) fn start(options: &NodeOptions) -> Result<(Core, String), StartError>
         running: None,
         standing: None,
         hold: true,
+        rehearsal,
         window: None,
         warm: Vec::new(),
         stuck: Vec::new(),
@@ -260,7 +262,8 @@ pub(crate) fn create_region(
         library,
         config,
         peers: package.components().keys().cloned().collect(),
-        listening: Vec::new(),
+        // What `create` asks for is dropped.
+        listening: Listening::Nowhere,
         figures: Arc::new(Figures::new()),
         region: (0, 0),
     };
@@ -309,16 +312,18 @@ fn bring_up(core: &mut Core) -> Result<(), StartError> {
         ));
     }
     let mut taken = Taken::new(instances, core.figures.clone()).map_err(StartError::EventLoop)?;
+    taken.shard.rehearsed = core.rehearsal;
     let peers = taken.shard.names().to_vec();
     let mut worker = Worker::default();
     for at in 0..taken.shard.instances.len() {
+        let listening = taken.shard.listening(None);
         let instance = &mut taken.shard.instances[at];
         let outside = Outside {
             component: instance.component.clone(),
             library: instance.library.clone(),
             config: instance.config.clone(),
             peers: peers.clone(),
-            listening: Vec::new(),
+            listening,
             figures: core.figures.clone(),
             region: instance.region_figures(),
         };

@@ -80,6 +80,15 @@ impl Effects {
     }
 }
 
+/// Where an instance listens.
+#[derive(Clone, Debug)]
+pub(crate) enum Listening {
+    /// At these addresses, in its own words.
+    At(Vec<String>),
+    /// Nowhere, whatever it asks for: it is only rehearsed.
+    Nowhere,
+}
+
 /// The services of one call.
 #[derive(Debug)]
 pub(crate) struct Asked<'a, L> {
@@ -87,8 +96,8 @@ pub(crate) struct Asked<'a, L> {
     pub(crate) component: &'a str,
     /// The components that can be sent to.
     pub(crate) peers: &'a [String],
-    /// Addresses it listens on already.
-    pub(crate) listening: &'a [String],
+    /// Where it listens already.
+    pub(crate) listening: &'a Listening,
     pub(crate) line: &'a mut L,
     pub(crate) effects: &'a mut Effects,
     pub(crate) figures: &'a Arc<Figures>,
@@ -144,8 +153,9 @@ impl<L: Line> Services for Asked<'_, L> {
     }
 
     fn listen(&mut self, address: &str) -> Status {
-        if self.listening.iter().any(|known| known == address) {
-            return Status::OK;
+        match self.listening {
+            Listening::At(known) if !known.iter().any(|known| known == address) => {}
+            Listening::At(_) | Listening::Nowhere => return Status::OK,
         }
         match bind(address) {
             Ok(listener) => {

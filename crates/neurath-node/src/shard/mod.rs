@@ -29,7 +29,7 @@ pub(crate) use thread::{Command, Look, Mailbox, Seat, ShardThread, TakeError, Ta
 
 use crate::loader::{CallError, Event, Function, Host, Invocation};
 use connection::{Connection, Progress};
-use effects::{Asked, Effect, Effects, Line};
+use effects::{Asked, Effect, Effects, Line, Listening};
 use figures::Figures;
 use timers::Timers;
 
@@ -148,6 +148,8 @@ pub(crate) struct Shard {
     unread: VecDeque<usize>,
     pub(crate) figures: Arc<Figures>,
     activity: Arc<Activity>,
+    /// Whether this is a rehearsal: nobody is to reach it.
+    pub(crate) rehearsed: bool,
     /// Why the shard gave up: the supervisor's escalation.
     pub(crate) failed: Option<String>,
 }
@@ -192,6 +194,7 @@ impl Shard {
             unread: VecDeque::new(),
             figures,
             activity,
+            rehearsed: false,
             failed: None,
         };
         Ok((shard, waker))
@@ -202,15 +205,14 @@ impl Shard {
         &self.names
     }
 
-    /// Where an instance listens, in its own words.
-    pub(crate) fn listening(&self, owner: usize) -> Vec<String> {
-        let owned = |listener: &&Listener| listener.owner == owner;
-        self.listeners
-            .iter()
-            .flatten()
-            .filter(owned)
-            .map(|listener| listener.address.clone())
-            .collect()
+    /// Where an instance listens.
+    pub(crate) fn listening(&self, owner: Option<usize>) -> Listening {
+        if self.rehearsed {
+            return Listening::Nowhere;
+        }
+        let listeners = self.listeners.iter().flatten();
+        let owned = listeners.filter(|listener| Some(listener.owner) == owner);
+        Listening::At(owned.map(|listener| listener.address.clone()).collect())
     }
 
     /// Where clients reach it.
@@ -517,8 +519,8 @@ impl Shard {
     ) -> Result<usize, CallError> {
         // Only `init` has a use for it, and not on the path of messages.
         let listening = match function {
-            Function::Init => self.listening(to),
-            _ => Vec::new(),
+            Function::Init => self.listening(Some(to)),
+            _ => self.listening(None),
         };
         let instance = &mut self.instances[to];
         self.effects.clear();

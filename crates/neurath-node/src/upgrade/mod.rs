@@ -331,6 +331,8 @@ impl<'a> Upgrade<'a> {
                 Ok(())
             }
             Step::Remove { component, .. } => self.remove(component),
+            // It would reach out of the directory.
+            Step::Apply(ApplyTarget::Command(_)) if self.core.rehearsal => Ok(()),
             Step::Apply(ApplyTarget::Command(words)) => {
                 let deadline = if self.stopped.is_some() {
                     self.left()?
@@ -739,7 +741,7 @@ fn outside(shard: &crate::shard::Shard, at: usize) -> Outside {
         library: instance.library.clone(),
         config: instance.config.clone(),
         peers: shard.names().to_vec(),
-        listening: shard.listening(at),
+        listening: shard.listening(Some(at)),
         figures: shard.figures.clone(),
         region: instance.region_figures(),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::loader::{Function, Host, Invocation, Library, Outcome};
 use crate::mapping::Gate;
-use crate::shard::effects::{Asked, Effects, NoLine};
+use crate::shard::effects::{Asked, Effects, Listening, NoLine};
 use crate::shard::figures::Figures;
 use crate::shard::now_ms;
 use crate::worker::{WorkError, Worker};
@@ -19,7 +19,7 @@ pub(crate) struct Outside {
     /// The components of its release.
     pub(crate) peers: Vec<String>,
     /// Where it listens already.
-    pub(crate) listening: Vec<String>,
+    pub(crate) listening: Listening,
     pub(crate) figures: Arc<Figures>,
     /// Bytes of its region's file and live objects.
     pub(crate) region: (u64, u64),

@@ -95,7 +95,7 @@ impl Upgrade<'_> {
         };
         let part = &mut self.parts[at];
         let shard = &mut taken.shard;
-        let listening = part.at.map(|place| shard.listening(place));
+        let listening = shard.listening(part.at);
         let running = part.at.map(|place| &mut shard.instances[place].region);
         let region = match (&mut part.state, running) {
             (NewState::Made(region), _) => region,
@@ -111,7 +111,7 @@ impl Upgrade<'_> {
             library: part.library.clone(),
             config: part.config.clone(),
             peers: self.goal.package.components().keys().cloned().collect(),
-            listening: listening.unwrap_or_default(),
+            listening,
             figures: self.core.figures.clone(),
             region: (stats.file_bytes, stats.live_bytes),
         };

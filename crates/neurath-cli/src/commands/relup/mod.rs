@@ -4,6 +4,7 @@ mod apply;
 mod author;
 mod in_flight;
 mod log;
+mod rehearse;
 
 use crate::cli::{Relup, Target};
 use crate::control;
@@ -15,6 +16,8 @@ pub fn run(command: &Relup, output: &Output) -> anyhow::Result<()> {
         Relup::Plan(plan) => author::plan(plan, output),
         Relup::Check(check) => author::check(check, output),
         Relup::Graph(graph) => author::graph(graph, output),
+        Relup::Rehearse(command) => rehearse::run(command, output),
+        Relup::RehearseCopy(command) => rehearse::in_copy(command),
         Relup::Apply {
             target: Target::Release(release),
             node,

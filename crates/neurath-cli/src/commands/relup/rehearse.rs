@@ -1,0 +1,323 @@
+//! Trying an upgrade on a copy of a node's state, in a process of its own that has limits.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use neurath_node::node::{
+    Rehearsal, RehearsalError, Rehearsed, WayBack, rehearse, remove_old_rehearsals,
+};
+use neurath_node::protocol::{Copied, Failure, Progress, code};
+use rustix::process::{Resource, Rlimit};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::cli::{RehearseCopy, RelupRehearse, Target};
+use crate::control;
+use crate::exit::CommandError;
+use crate::numbers;
+use crate::output::Output;
+use crate::processes::{Process, TemporaryFolder};
+use crate::table::Table;
+
+/// How often it is looked at how much memory the process has.
+const LOOK: Duration = Duration::from_millis(10);
+/// Memory that a process without any state may take.
+const BARE: u64 = 1 << 30;
+/// Times the state's bytes that a process may take: the old state, the new one, one that is
+/// compared, and what an index of it takes.
+const TIMES: u64 = 4;
+/// Lines of the process's own log that are shown if it dies.
+const LAST_LINES: usize = 12;
+
+/// What the process tells.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Told {
+    Step(Progress),
+    Done(Box<Rehearsal>),
+    Failed(Failure),
+}
+
+pub(super) fn run(command: &RelupRehearse, output: &Output) -> anyhow::Result<()> {
+    let node = std::path::absolute(&command.node.dir)?;
+    let result = rehearsed(command, &node, output);
+    remove_old_rehearsals(&node);
+    result
+}
+
+fn rehearsed(command: &RelupRehearse, node: &Path, output: &Output) -> anyhow::Result<()> {
+    let (scratch, _lock) = scratch(node, command.scratch.as_deref())?;
+    let copy = scratch.path().join("node");
+    output.progress("copying the state while the node serves");
+    let copied = control::copy(node, &copy)?;
+    let held = numbers::micros(copied.stop_us);
+    output.progress(&format!(
+        "copied {}; the event loop was held for {held} at most",
+        numbers::bytes(copied.bytes)
+    ));
+    let limits = Limits {
+        memory: command.memory.unwrap_or(BARE + TIMES * copied.bytes),
+        time: Duration::from_secs(command.timeout),
+    };
+    let rehearsal = in_child(command, &copy, scratch.path(), limits, output)?;
+    tell(&rehearsal, &copied, limits, output);
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    memory: u64,
+    time: Duration,
+}
+
+/// A folder of its own, locked for as long as the file is open; what a killed command has left is
+/// taken away first.
+fn scratch(node: &Path, wanted: Option<&Path>) -> anyhow::Result<(TemporaryFolder, File)> {
+    let parent = match wanted {
+        Some(wanted) => wanted.to_owned(),
+        None => {
+            remove_old_rehearsals(node);
+            node.join(neurath_node::node::REHEARSALS)
+        }
+    };
+    let failed = || format!("no folder can be made in {}", parent.display());
+    std::fs::create_dir_all(&parent).with_context(failed)?;
+    let folder = TemporaryFolder::within(&std::path::absolute(&parent)?).with_context(failed)?;
+    let lock = File::open(folder.path()).with_context(failed)?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).with_context(failed)?;
+    Ok((folder, lock))
+}
+
+/// Runs the rehearsal in a process of its own, and ends that when a limit is reached.
+fn in_child(
+    command: &RelupRehearse,
+    copy: &Path,
+    scratch: &Path,
+    limits: Limits,
+    output: &Output,
+) -> anyhow::Result<Rehearsal> {
+    let log = scratch.join("log");
+    let mut child = Command::new(std::env::current_exe()?);
+    child
+        .args(["relup", "rehearse-copy"])
+        .arg(command.target_text());
+    child
+        .arg("--dir")
+        .arg(copy)
+        .arg("--from")
+        .arg(&command.from);
+    child.arg("--memory").arg(limits.memory.to_string());
+    child.stdin(Stdio::null()).stdout(Stdio::piped());
+    child.stderr(File::create(&log)?);
+    let process = Process::start("the rehearsal", &mut child)?;
+    let lines = lines(&process)?;
+    let until = Instant::now() + limits.time;
+    let failed = |what: String| {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+        let message =
+            format!("the rehearsal {what}; the node was not touched. The last it said:\n{last}");
+        let step = None;
+        CommandError::Node(Failure {
+            code: code::UPGRADE_FAILED,
+            message,
+            step,
+        })
+    };
+    loop {
+        match lines.recv_timeout(LOOK) {
+            Ok(Told::Step(step)) => {
+                let time = numbers::micros(step.micros);
+                output.progress(&format!("rehearsed {}: {time}", step.step));
+            }
+            Ok(Told::Done(rehearsal)) => return Ok(*rehearsal),
+            Ok(Told::Failed(failure)) => return Err(CommandError::Node(failure).into()),
+            Err(RecvTimeoutError::Disconnected) => {
+                let ended = process.wait_for(Duration::from_secs(5))?;
+                let how = ended.map_or("no code".into(), |status| status.to_string());
+                return Err(failed(format!("died ({how})")).into());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if Instant::now() >= until {
+            process.kill();
+            let limit = limits.time;
+            return Err(failed(format!("took longer than {limit:?} (--timeout)")).into());
+        }
+        if resident(process.pid()).is_some_and(|bytes| bytes > limits.memory) {
+            process.kill();
+            let limit = numbers::bytes(limits.memory);
+            return Err(failed(format!("took more than {limit} of memory (--memory)")).into());
+        }
+    }
+}
+
+/// What the process tells, line by line.
+fn lines(process: &Process) -> anyhow::Result<Receiver<Told>> {
+    let stdout = process.stdout().context("the process has no output")?;
+    let (send, receive) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            // What a library writes there is not meant for us.
+            if let Ok(told) = serde_json::from_str(&line)
+                && send.send(told).is_err()
+            {
+                return;
+            }
+        }
+    });
+    Ok(receive)
+}
+
+/// Bytes of memory that a process has.
+fn resident(pid: u32) -> Option<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+/// The process that rehearses.
+pub(super) fn in_copy(command: &RehearseCopy) -> anyhow::Result<()> {
+    let limit = |resource, bytes| {
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: Some(bytes),
+        };
+        rustix::process::setrlimit(resource, limit)
+    };
+    // What one library does wrong is to hurt nobody: not the memory, not the disk.
+    limit(Resource::Data, command.memory)?;
+    limit(Resource::Core, 0)?;
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
+    let what = match &command.target {
+        Target::Release(release) => Rehearsed::Release {
+            release: release.clone(),
+            built: Some(std::path::absolute(&command.from)?),
+        },
+        Target::Package(package) => Rehearsed::Package(std::path::absolute(package)?),
+    };
+    let done = rehearse(&command.node.dir, &what, &mut |step| {
+        tell_parent(&Told::Step(step))
+    });
+    tell_parent(&match done {
+        Ok(rehearsal) => Told::Done(Box::new(rehearsal)),
+        Err(RehearsalError::Upgrade(failure)) => Told::Failed(failure),
+        Err(error) => Told::Failed(Failure {
+            code: code::UPGRADE_FAILED,
+            message: error.to_string(),
+            step: None,
+        }),
+    });
+    Ok(())
+}
+
+fn tell_parent(told: &Told) {
+    let line = serde_json::to_string(told).unwrap_or_default();
+    // A parent that has gone needs to know nothing.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn tell(rehearsal: &Rehearsal, copied: &Copied, limits: Limits, output: &Output) {
+    let mut steps = Table::new(&["step", "time>"]);
+    for step in &rehearsal.steps {
+        steps.row([step.name.clone(), numbers::micros(step.micros)]);
+    }
+    let mut states = Table::new(&["state", "from", "to", "bytes before>", "bytes after>"]);
+    for state in &rehearsal.states {
+        let version = |version: &Option<String>| version.clone().unwrap_or_else(|| "-".into());
+        states.row([
+            format!("{}.{}", state.component, state.instance),
+            version(&state.from),
+            version(&state.to),
+            numbers::bytes(state.bytes_before),
+            numbers::bytes(state.bytes_after),
+        ]);
+    }
+    let memory = rehearsal.memory;
+    let text = [
+        format!("{} -> {}, rehearsed", rehearsal.from, rehearsal.to),
+        steps.render(),
+        states.render(),
+        format!(
+            "messages would wait for {}, without other load",
+            numbers::micros(rehearsal.stop_us)
+        ),
+        format!(
+            "memory: {} before, {} at most",
+            numbers::bytes(memory.before),
+            numbers::bytes(memory.peak)
+        ),
+        way_back(&rehearsal.way_back),
+        leaks(rehearsal),
+        left_out(&rehearsal.left_out),
+    ];
+    let text: Vec<&str> = text.iter().map(|part| part.trim_end()).collect();
+    let text: Vec<&str> = text.into_iter().filter(|part| !part.is_empty()).collect();
+    output.text(&text.join("\n\n"));
+    output.json(&json!({
+        "kind": "rehearsed",
+        "rehearsal": rehearsal,
+        "copied": copied,
+        "limits": { "memory": limits.memory, "seconds": limits.time.as_secs() },
+    }));
+}
+
+fn way_back(way: &WayBack) -> String {
+    let waited = |stop_us: &u64| format!("messages would wait for {}", numbers::micros(*stop_us));
+    match way {
+        WayBack::Same { stop_us } => {
+            format!(
+                "back again: the old state, in every field; {}",
+                waited(stop_us)
+            )
+        }
+        WayBack::Differs {
+            stop_us,
+            differences,
+        } => format!(
+            "back again: not the old state; {}\n  {}",
+            waited(stop_us),
+            differences.join("\n  ")
+        ),
+        WayBack::NotCompared { stop_us, why } => {
+            format!("back again: not compared, {why}; {}", waited(stop_us))
+        }
+        WayBack::Missing { why } => format!("no way back:\n{why}"),
+    }
+}
+
+fn leaks(rehearsal: &Rehearsal) -> String {
+    let leaks = rehearsal.states.iter().filter(|state| state.leaked > 0);
+    let said = leaks.map(|state| {
+        let (component, instance) = (&state.component, state.instance);
+        let leaked = numbers::count(state.leaked);
+        format!("nothing refers to {leaked} objects of {component}.{instance} after it")
+    });
+    said.collect::<Vec<_>>().join("\n")
+}
+
+fn left_out(left_out: &[String]) -> String {
+    match left_out {
+        [] => String::new(),
+        left_out => format!("not rehearsed:\n  {}", left_out.join("\n  ")),
+    }
+}
+
+impl RelupRehearse {
+    /// The target as it was given.
+    fn target_text(&self) -> PathBuf {
+        match &self.target {
+            Target::Release(release) => release.to_string().into(),
+            Target::Package(package) => package.clone(),
+        }
+    }
+}

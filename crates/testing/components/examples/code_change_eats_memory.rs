@@ -1,0 +1,36 @@
+//! The notebook, 1.1.0, whose conversions take more and more memory.
+#![deny(unsafe_code)]
+
+use neurath_test_components::{Faults, Result, notebook_1_1};
+
+/// What is wrong.
+#[derive(Debug)]
+pub struct Broken;
+
+/// Bytes taken at a time, and how often: far more than a test's limit.
+const PART: usize = 64 << 20;
+const PARTS: usize = 64;
+
+impl Faults for Broken {
+    fn code_change() -> Result<()> {
+        let mut taken: Vec<Vec<u8>> = Vec::new();
+        for part in 0..PARTS {
+            taken.push(vec![part as u8 + 1; PART]);
+        }
+        let last = taken.last().and_then(|part| part.last());
+        Err(neurath::Error::new(format!("no limit: {last:?}")))
+    }
+}
+
+notebook_1_1!(Broken, "1.1.0");
+neurath::component!(
+    Notebook,
+    name = "notebook",
+    version = "1.1.0",
+    code_change = [
+        note_from_1_0,
+        notebook_from_1_0,
+        note_to_1_0,
+        notebook_to_1_0
+    ]
+);

@@ -1,0 +1,225 @@
+//! A rehearsal shows what an upgrade would do, on the state as it is, and touches nothing.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use neurath_cli::cargo::build_libraries;
+use neurath_cli::stage::{Stage, fill};
+use neurath_cli::testing::NodeProcess;
+use neurath_verify::{Options, Verifier};
+use serde_json::Value;
+use support::{Lines, book_with_library, catalog, neurath, stderr};
+
+fn rehearse(node: &NodeProcess, release: &str, from: &Path, more: &[&str]) -> Output {
+    let directory = node.directory().display().to_string();
+    let from = from.display().to_string();
+    let mut arguments = vec!["relup", "rehearse", release, "--dir", &directory];
+    arguments.extend(["--from", &from, "--json"]);
+    arguments.extend(more);
+    neurath(&arguments)
+}
+
+#[track_caller]
+fn rehearsed(output: &Output) -> Value {
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let told = text.lines().filter(|line| line.contains("\"rehearsed\""));
+    let told = told
+        .last()
+        .unwrap_or_else(|| panic!("nothing was told: {text}"));
+    serde_json::from_str(told).expect("JSON")
+}
+
+/// Each file and folder of a node, and what it holds. A log is no part of the state.
+fn everything(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![directory.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let entry = entry.expect("an entry");
+            let (path, kind) = (entry.path(), entry.file_type().expect("a type"));
+            let name = path.display().to_string();
+            if kind.is_dir() {
+                folders.push(path);
+                found.insert(name, Vec::new());
+            } else if kind.is_file() && !name.ends_with(".log") {
+                let bytes = std::fs::read(&path).expect("a file");
+                found.insert(name, blake3::hash(&bytes).as_bytes().to_vec());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn it_shows_what_would_happen_and_touches_nothing() {
+    let stage = neurath_suite::kv(&["1.0.0", "1.1.0"]);
+    let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
+    assert!(fill(node.address(), 20_000).expect("filled").is_clean());
+    let before = everything(node.directory());
+    let told = rehearsed(&rehearse(&node, "kv-1.1.0", stage.built(), &[]));
+    assert_eq!(everything(node.directory()), before, "something changed");
+
+    let rehearsal = &told["rehearsal"];
+    assert_eq!(rehearsal["from"]["version"], "1.0.0");
+    assert_eq!(rehearsal["to"]["version"], "1.1.0");
+    assert!(rehearsal["stop_us"].as_u64() > Some(0), "{told:#}");
+    assert!(rehearsal["memory"]["peak"].as_u64() >= rehearsal["memory"]["before"].as_u64());
+    assert!(told["copied"]["bytes"].as_u64() > Some(1 << 20), "{told:#}");
+    assert!(told["copied"]["stop_us"].is_u64(), "{told:#}");
+    let same = rehearsal["way_back"]["same"]["stop_us"].as_u64();
+    assert!(same > Some(0), "{:#}", rehearsal["way_back"]);
+    let states = rehearsal["states"].as_array().expect("states");
+    let of = |name: &str| states.iter().find(|state| state["component"] == name);
+    let store = of("store").expect("the store's state");
+    assert_eq!(
+        (&store["from"], &store["to"]),
+        (&"1.0.0".into(), &"1.1.0".into())
+    );
+    assert_eq!(store["leaked"], 0);
+
+    // It serves as before, and the real upgrade works.
+    let client = &mut Lines::open(node.address());
+    assert_eq!(client.ask("PING\r"), "+PONG");
+    assert_eq!(
+        catalog(node.directory()).current.map(|one| one.version),
+        Some("1.0.0".into())
+    );
+    apply(&node, &stage);
+    // From there on to a release that it is at already: refused as `apply` would.
+    let again = rehearse(&node, "kv-1.1.0", stage.built(), &[]);
+    assert_eq!(again.status.code(), Some(2), "{}", stderr(&again));
+}
+
+fn apply(node: &NodeProcess, stage: &Stage) {
+    let directory = node.directory().display().to_string();
+    let from = stage.built().display().to_string();
+    let arguments = [
+        "relup", "apply", "kv-1.1.0", "--dir", &directory, "--from", &from,
+    ];
+    let done = neurath(&[&arguments[..], &["--execute"]].concat());
+    assert!(done.status.success(), "{}", stderr(&done));
+}
+
+/// Under load, and while the upgrade itself, a way back and another upgrade come between: the
+/// load notices nothing, and the rehearsal either ends well or says that it was busy.
+#[test]
+fn it_runs_beside_load_and_beside_upgrades() {
+    let stage = neurath_suite::kv(&["1.0.0", "1.1.0"]);
+    let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
+    assert!(fill(node.address(), 20_000).expect("filled").is_clean());
+    let options = Options {
+        address: node.address().to_owned(),
+        connections: 2,
+        keys: 2_000,
+        ..Options::default()
+    };
+    let stop = Arc::clone(&options.stop);
+    let verifier = Verifier::new(options).spawn();
+    let directory = node.directory().display().to_string();
+    let built = stage.built();
+    let mut ended = Vec::new();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let rehearsing = scope.spawn(|| rehearse(&node, "kv-1.1.0", built, &[]));
+            apply(&node, &stage);
+            let back = ["relup", "rollback", "--dir", &directory, "--execute"];
+            let back = neurath(&back);
+            assert!(back.status.success(), "{}", stderr(&back));
+            ended.push(rehearsing.join().expect("it ends"));
+        }
+    });
+    ended.push(rehearse(&node, "kv-1.1.0", stage.built(), &[]));
+    stop.store(true, Ordering::Relaxed);
+    let report = verifier.join().expect("the client ends");
+    assert!(report.is_clean(), "{report:?}");
+    for output in &ended {
+        // Where the node was at 1.1.0 just then, there was nothing to rehearse.
+        let code = output.status.code();
+        assert!(matches!(code, Some(0 | 2 | 30)), "{}", stderr(output));
+    }
+    rehearsed(ended.last().expect("the last"));
+    assert!(!node.directory().join("rehearsals").exists());
+}
+
+/// What is wrong with a version, and what is said of it.
+const BROKEN: [(&str, &[&str], &[&str]); 7] = [
+    ("code_change_panics", &[], &["a conversion that panics"]),
+    ("code_change_errors", &[], &["a conversion that refuses"]),
+    ("code_change_loops", &["--timeout", "2"], &["--timeout"]),
+    ("code_change_aborts", &[], &["died", "signal: 6"]),
+    ("code_change_eats_memory", &["--memory", "400000000"], &[]),
+    ("init_panics", &[], &["an init that panics"]),
+    ("check_state_errors", &[], &["a state that makes no sense"]),
+];
+
+#[test]
+fn a_broken_version_hurts_only_the_copy() {
+    let stage = support::book_edited("notebook_1", "notebook_2", |_| ());
+    let wanted: BTreeSet<String> = BROKEN
+        .iter()
+        .map(|(name, ..)| format!("neurath-test-components/{name}"))
+        .collect();
+    let libraries = build_libraries(Path::new("."), &wanted).expect("the broken libraries");
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
+    let mut client = Lines::open(node.address());
+    for number in 0..50 {
+        assert_eq!(
+            client.ask(&format!("add note {number}")),
+            number.to_string()
+        );
+    }
+    let before = everything(node.directory());
+    for (name, limits, words) in BROKEN {
+        let from = folder.path().join(name);
+        let library = &libraries[&format!("neurath-test-components/{name}")];
+        book_with_library(
+            stage.built(),
+            &from,
+            std::path::absolute(library).expect("a path"),
+        );
+        let failed = rehearse(&node, "book-1.1.0", &from, limits);
+        let said = format!(
+            "{}{}",
+            stderr(&failed),
+            String::from_utf8_lossy(&failed.stdout)
+        );
+        assert_eq!(failed.status.code(), Some(40), "{name}: {said}");
+        for word in words {
+            assert!(said.contains(word), "{name}: {word} is not in {said}");
+        }
+        node.check().expect("the node lives");
+        assert_eq!(
+            everything(node.directory()),
+            before,
+            "{name} changed something"
+        );
+        assert_eq!(client.ask("count"), "50");
+    }
+    // The good one.
+    let told = rehearsed(&rehearse(&node, "book-1.1.0", stage.built(), &[]));
+    let same = &told["rehearsal"]["way_back"]["same"];
+    assert!(same.is_object(), "{told:#}");
+    assert_eq!(everything(node.directory()), before);
+}
+
+/// What the way down would lose, or cannot do, is said beforehand.
+#[test]
+fn a_way_back_that_fails_is_told() {
+    let stage = support::book_edited("notebook_1", "way_down_errors", |_| ());
+    let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
+    assert_eq!(Lines::open(node.address()).ask("add a note"), "0");
+    let told = rehearsed(&rehearse(&node, "book-1.1.0", stage.built(), &[]));
+    let missing = told["rehearsal"]["way_back"]["missing"]["why"].as_str();
+    let missing = missing.unwrap_or_else(|| panic!("{told:#}"));
+    assert!(
+        missing.contains("a conversion back that refuses"),
+        "{missing}"
+    );
+}
