@@ -742,6 +742,42 @@ pub enum Crash {
     /// mutants. Exits with 1 if anything was not survived, or if something wrong would not have
     /// been noticed.
     Regions(CrashRegions),
+    /// Kill real nodes at every durable step of an upgrade, of the way back and of a confirmation, then
+    /// again at every one of the start that follows, and at random times; under clients that know
+    /// what was acknowledged.
+    ///
+    /// Exits with 1 if a node was not wholly in one release, did not go back where it must, or if
+    /// anything was lost, answered wrongly or not recorded. Run it in the project's folder, as
+    /// `cargo xtask crash upgrade`: other builds of the command have no points to be killed at.
+    Upgrade(CrashUpgrade),
+}
+
+/// `neurath crash upgrade`
+#[derive(Debug, Clone, Args)]
+pub struct CrashUpgrade {
+    /// What random times and the clients' requests come from.
+    #[arg(long, default_value_t = 1, value_name = "S", value_parser = number)]
+    pub seed: u64,
+    /// So many kills at random times, besides those at every point.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub kills: u64,
+    /// At most so many points of each thing that is asked of a node, and a third of that of each
+    /// start; all of them if not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub points: Option<u32>,
+    /// Kill the start that follows after each point, also where it passes the same points as
+    /// another one. Takes hours.
+    #[arg(long)]
+    pub every_start: bool,
+    /// One kill alone, as a violation names it.
+    #[arg(long, value_name = "STORY:PHASE:POINT[:POINT]", conflicts_with_all = ["kills", "points", "every_start"])]
+    pub replay: Option<crate::crash::Place>,
+    /// How many nodes at the same time; one for each processor if not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub threads: Option<u32>,
+    /// Where the project's files are.
+    #[command(flatten)]
+    pub folders: Folders,
 }
 
 /// `neurath crash regions`

@@ -9,6 +9,7 @@ pub mod cargo;
 pub mod cli;
 mod commands;
 pub mod control;
+pub mod crash;
 pub mod erlang;
 pub mod exit;
 pub mod fuzz;

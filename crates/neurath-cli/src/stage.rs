@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use neurath_node::catalog::ReleaseId;
 use semver::Version;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The release that is played with.
 pub const NAME: &str = "kv";
@@ -33,7 +34,7 @@ pub struct Stage {
     name: String,
     versions: Vec<String>,
     program: PathBuf,
-    nodes: std::cell::Cell<u32>,
+    nodes: AtomicU32,
 }
 
 impl Stage {
@@ -83,7 +84,7 @@ impl Stage {
             name: name.to_owned(),
             versions,
             program: std::env::current_exe()?,
-            nodes: std::cell::Cell::new(0),
+            nodes: AtomicU32::new(0),
         })
     }
 
@@ -102,7 +103,7 @@ impl Stage {
     /// How a new node with this version is started, in a folder of its own.
     #[must_use]
     pub fn command(&self, version: &str) -> NodeCommand {
-        let number = self.nodes.replace(self.nodes.get() + 1);
+        let number = self.nodes.fetch_add(1, Ordering::Relaxed);
         let directory = self.folder.path().join(format!("node-{number}"));
         let first = ReleaseId::new(&self.name, version).to_string();
         NodeCommand::new(&self.program, &directory, Some(&first), &self.built)

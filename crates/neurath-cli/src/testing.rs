@@ -189,6 +189,36 @@ pub fn last_lines(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
+/// The process of a node of which nobody knows yet whether it comes up. It ends as a
+/// [`NodeProcess`] does.
+#[derive(Debug)]
+pub struct Starting {
+    process: Process,
+    tie: std::io::PipeWriter,
+}
+
+impl Starting {
+    /// Starts the process, and does not wait. Its log is `node.log` in its directory.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn new(start: &NodeCommand) -> anyhow::Result<Self> {
+        let log = start.open_log()?;
+        let (read_end, tie) = std::io::pipe()?;
+        let mut command = start.command("--tied");
+        command.stdin(read_end).stdout(log.try_clone()?).stderr(log);
+        let process = Process::start("the node", &mut command)
+            .with_context(|| format!("cannot start {}", start.program.display()))?;
+        Ok(Self { process, tie })
+    }
+
+    /// Kills it, wherever it is.
+    pub fn kill(self) {
+        self.process.kill();
+    }
+}
+
 /// A node in a process of its own. It ends when this is dropped, and when this process ends in
 /// whatever way.
 #[derive(Debug)]
@@ -208,13 +238,8 @@ impl NodeProcess {
     ///
     /// If it ends, or does not answer in time.
     pub fn start(start: &NodeCommand) -> anyhow::Result<Self> {
-        let log = start.open_log()?;
         let log_path = start.directory.join(LOG);
-        let (read_end, tie) = std::io::pipe()?;
-        let mut command = start.command("--tied");
-        command.stdin(read_end).stdout(log.try_clone()?).stderr(log);
-        let process = Process::start("the node", &mut command)
-            .with_context(|| format!("cannot start {}", start.program.display()))?;
+        let Starting { process, tie } = Starting::new(start)?;
         let status = answered(&start.directory, process.pid(), &log_path, || {
             process.ended()
         })?;

@@ -33,7 +33,8 @@ pub fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
         }) => bench_upgrade::run(&keys, runs, &folders, output),
         Command::Bench(Bench::Regions(regions)) => bench_regions::run(&regions, output),
         Command::Bench(Bench::Plan(plan)) => bench_plan::run(&plan, output),
-        Command::Crash(Crash::Regions(regions)) => crash::run(&regions, output),
+        Command::Crash(Crash::Regions(regions)) => crash::regions(&regions, output),
+        Command::Crash(Crash::Upgrade(upgrade)) => crash::upgrade(&upgrade, output),
         Command::Fuzz(Fuzz::Regions(regions)) => fuzz::regions(&regions, output),
         Command::Fuzz(Fuzz::Manifests(manifests)) => fuzz::manifests(&manifests, output),
     }

@@ -1,0 +1,286 @@
+//! Clients that know what was acknowledged, and go on over the death of a node.
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use neurath_verify::{FindingKind, Live, Options, Report, Verifier};
+
+use super::story::Addresses;
+use crate::testing::NodeProcess;
+
+/// How long clients wait for an answer, and for being served at all.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// So many requests are answered before anything goes on.
+const ENOUGH: u64 = 60;
+/// Keys of the client that checks every answer. It deletes them all before it begins.
+const KEYS: u64 = 60;
+
+/// The clients of one node.
+#[derive(Debug)]
+pub(super) struct Clients {
+    stop: Arc<AtomicBool>,
+    live: Live,
+    keys: JoinHandle<Report>,
+    notes: Option<JoinHandle<Lines>>,
+    counts: Option<JoinHandle<Lines>>,
+}
+
+/// What they have found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) lost: u64,
+    pub(super) wrong: u64,
+    pub(super) requests: u64,
+    /// Everything that must not be, in words.
+    pub(super) findings: Vec<String>,
+}
+
+impl Clients {
+    pub(super) fn start(at: &Addresses, seed: u64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let verifier = Verifier::new(Options {
+            address: at.gateway.clone(),
+            connections: 2,
+            pipeline: 4,
+            keys: KEYS,
+            seed,
+            value_len: 0..=100,
+            stop: Arc::clone(&stop),
+            // A load that leaves the node a processor for what it is asked.
+            rate: Some(4000),
+            reconnect: true,
+            timeout: PATIENCE,
+            ..Options::default()
+        });
+        let lines = |address: &Option<String>, what: What| {
+            let (address, stop) = (address.clone()?, Arc::clone(&stop));
+            Some(thread::spawn(move || Lines::new(what).run(&address, &stop)))
+        };
+        Self {
+            live: verifier.live(),
+            notes: lines(&at.notebook, What::Notes),
+            counts: lines(&at.counter, What::Counts),
+            keys: verifier.spawn(),
+            stop,
+        }
+    }
+
+    /// Waits until some requests more have been answered.
+    pub(super) fn served(&self, node: &NodeProcess) -> anyhow::Result<()> {
+        let goal = self.live.totals().requests.max(KEYS) + ENOUGH;
+        let until = Instant::now() + PATIENCE;
+        while self.live.totals().requests < goal {
+            node.check()?;
+            if Instant::now() > until {
+                bail!("P16: clients are not served: {:?}", self.live.totals());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Reads everything back. `new` says that the node serves the new release.
+    pub(super) fn finish(self, at: &Addresses, serves: bool, new: bool) -> Found {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut found = Found::default();
+        let Ok(report) = self.keys.join() else {
+            found.findings.push("the client panicked".into());
+            return found;
+        };
+        found.requests = report.requests;
+        found.lost = report.lost;
+        found.wrong = report.wrong;
+        // What broke with the node is as it must be; an error that a server answers is not.
+        let broke = |text: &str| {
+            text.starts_with("a connection broke") || text.starts_with("no connection to")
+        };
+        for finding in &report.samples {
+            if finding.kind != FindingKind::Error || !broke(&finding.text) {
+                found.findings.push(format!("P16: {finding}"));
+            }
+        }
+        if serves && report.checked_keys != KEYS {
+            let text = format!("P16: {} of {KEYS} keys were read back", report.checked_keys);
+            found.findings.push(text);
+        }
+        for (lines, address, there) in [
+            (self.notes, &at.notebook, !new),
+            (self.counts, &at.counter, new),
+        ] {
+            let (Some(lines), Some(address)) = (lines, address) else {
+                continue;
+            };
+            let Ok(mut lines) = lines.join() else {
+                found.findings.push("a client panicked".into());
+                continue;
+            };
+            if serves && there {
+                lines.read_back(address);
+            }
+            found.requests += lines.answered;
+            found.lost += lines.lost;
+            found.wrong += lines.wrong;
+            found.findings.append(&mut lines.findings);
+        }
+        found
+    }
+}
+
+/// What a client of lines talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// The notebook: each note is kept, and has the next number.
+    Notes,
+    /// The counter: each line counts. It begins anew if its component does.
+    Counts,
+}
+
+/// A client that sends one line after the other to a component that may not be there.
+#[derive(Debug)]
+struct Lines {
+    what: What,
+    /// Notes or counts that the server has confirmed.
+    acknowledged: u64,
+    /// Those it may have, besides: one that was sent and not answered.
+    sent: u64,
+    answered: u64,
+    lost: u64,
+    wrong: u64,
+    findings: Vec<String>,
+}
+
+impl Lines {
+    fn new(what: What) -> Self {
+        Self {
+            what,
+            acknowledged: 0,
+            sent: 0,
+            answered: 0,
+            lost: 0,
+            wrong: 0,
+            findings: Vec::new(),
+        }
+    }
+
+    fn run(mut self, address: &str, stop: &AtomicBool) -> Self {
+        while !stop.load(Ordering::Relaxed) {
+            // A connection that breaks is what a kill does; whoever is there next has to know.
+            if let Ok(mut line) = Line::open(address) {
+                let _ = self.serve(&mut line, stop);
+            }
+            thread::sleep(Duration::from_millis(3));
+        }
+        self
+    }
+
+    fn serve(&mut self, line: &mut Line, stop: &AtomicBool) -> io::Result<()> {
+        self.meet(line)?;
+        while !stop.load(Ordering::Relaxed) {
+            self.one(line)?;
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// What the server holds when it is there again.
+    fn meet(&mut self, line: &mut Line) -> io::Result<()> {
+        let holds = match self.what {
+            What::Notes => line.ask("count")?,
+            What::Counts => {
+                self.sent = self.acknowledged.max(self.sent) + 1;
+                line.ask("x")?
+            }
+        };
+        self.answered += 1;
+        let Ok(holds) = holds.parse::<u64>() else {
+            self.be_wrong(format!("{:?}: {holds} are there", self.what));
+            return Ok(());
+        };
+        // A component that goes and comes again begins anew.
+        let anew = self.what == What::Counts && holds == 1;
+        let least = match self.what {
+            What::Notes => self.acknowledged,
+            What::Counts => self.acknowledged + 1,
+        };
+        if holds < least && !anew {
+            self.lost += least - holds;
+            let text = format!("P16: {:?}: {holds} are there, not {least}", self.what);
+            self.findings.push(text);
+        } else if holds > self.sent && !anew {
+            self.be_wrong(format!("{holds} are there, and {} were sent", self.sent));
+        }
+        self.acknowledged = holds;
+        self.sent = holds;
+        Ok(())
+    }
+
+    fn one(&mut self, line: &mut Line) -> io::Result<()> {
+        self.sent = self.acknowledged + 1;
+        let (asked, expected) = match self.what {
+            What::Notes => (format!("add note {}", self.acknowledged), self.acknowledged),
+            What::Counts => (String::from("x"), self.sent),
+        };
+        let answer = line.ask(&asked)?;
+        self.answered += 1;
+        if answer != expected.to_string() {
+            self.be_wrong(format!(
+                "`{asked}` was answered by {answer}, not {expected}"
+            ));
+        }
+        self.acknowledged = self.sent;
+        Ok(())
+    }
+
+    fn be_wrong(&mut self, text: String) {
+        self.wrong += 1;
+        self.findings.push(format!("P16: {text}"));
+    }
+
+    /// Everything that was acknowledged is there, as it was written.
+    fn read_back(&mut self, address: &str) {
+        let read = Line::open(address).and_then(|mut line| {
+            self.meet(&mut line)?;
+            if self.what == What::Notes {
+                for number in 0..self.acknowledged {
+                    let text = line.ask(&format!("get {number}"))?;
+                    if text != format!("note {number}") {
+                        self.be_wrong(format!("note {number} says: {text}"));
+                    }
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = read {
+            let text = format!("P16: {:?} at {address} is not served: {error}", self.what);
+            self.findings.push(text);
+        }
+    }
+}
+
+/// A connection on which a line is answered by a line.
+struct Line(BufReader<TcpStream>);
+
+impl Line {
+    fn open(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    fn ask(&mut self, line: &str) -> io::Result<String> {
+        self.0.get_mut().write_all(format!("{line}\n").as_bytes())?;
+        let mut answer = String::new();
+        // Half a line is no answer.
+        if self.0.read_line(&mut answer)? == 0 || !answer.ends_with('\n') {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        answer.truncate(answer.len() - 1);
+        Ok(answer)
+    }
+}
