@@ -75,6 +75,11 @@ pub enum Command {
     /// Look for inputs that are not borne.
     #[command(subcommand)]
     Fuzz(Fuzz),
+    /// Upgrade, go back, restart and kill the key-value server at random, under a load that checks
+    /// every answer.
+    ///
+    /// Exits with 1 if an acknowledged write was lost or an answer was wrong.
+    Soak(Soak),
 }
 
 /// Where the files of a project are.
@@ -652,6 +657,20 @@ pub struct Demo {
     /// upgrade must be confirmed.
     #[arg(long, default_value_t = 2.0, value_name = "S", value_parser = demo_seconds)]
     pub seconds: f64,
+    /// Where the project's files are.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `neurath soak`
+#[derive(Debug, Clone, Args)]
+pub struct Soak {
+    /// How long, in seconds.
+    #[arg(long, default_value_t = 3600, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// What is done, and when, is made from it. What the node was doing just then is not.
+    #[arg(long, default_value_t = 1, value_name = "S", value_parser = number)]
+    pub seed: u64,
     /// Where the project's files are.
     #[command(flatten)]
     pub folders: Folders,

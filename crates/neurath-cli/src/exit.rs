@@ -33,6 +33,8 @@ pub const HISTORY: u8 = code::HISTORY;
 pub const SIGNATURE: u8 = code::SIGNATURE;
 /// Somebody else is at it.
 pub const BUSY: u8 = code::BUSY;
+/// The upgrade failed, and the release before serves.
+pub const UPGRADE_FAILED: u8 = code::UPGRADE_FAILED;
 /// A person must look.
 pub const OPERATOR: u8 = code::OPERATOR;
 /// Ended by a signal, as a shell says it.

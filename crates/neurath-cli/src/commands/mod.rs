@@ -10,6 +10,7 @@ mod fuzz;
 mod node;
 mod release;
 mod relup;
+mod soak;
 mod state;
 
 use crate::cli::{Bench, Cli, Command, Crash, Fuzz};
@@ -22,6 +23,7 @@ pub fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
         Command::Node(command) => node::run(command, output),
         Command::Relup(command) => relup::run(&command, output),
         Command::State(command) => state::run(&command, output),
+        Command::Soak(soak) => soak::run(&soak, output),
         Command::Demo(demo) => demo::run(&demo, output),
         Command::Bench(Bench::Serve { seconds, folders }) => {
             bench_serve::run(seconds, &folders, output)
