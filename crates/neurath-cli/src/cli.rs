@@ -105,6 +105,15 @@ impl Default for Folders {
 /// Where built releases are by default.
 pub const BUILT: &str = "target/neurath/releases";
 
+/// Where libraries are read that say what the states look like.
+#[derive(Debug, Clone, Args)]
+pub struct Built {
+    /// The folder with built releases: what their libraries say of the states is proved, and shown. They are
+    /// read, not loaded. Of a component that is not there only the manifests are known.
+    #[arg(long = "built", default_value = BUILT, value_name = "DIR")]
+    pub folder: PathBuf,
+}
+
 /// `neurath release …`
 #[derive(Debug, Subcommand)]
 pub enum Release {
@@ -484,6 +493,9 @@ pub struct RelupGenerate {
     /// Where the project's files are.
     #[command(flatten)]
     pub folders: Folders,
+    /// Where the libraries are.
+    #[command(flatten)]
+    pub built: Built,
     /// Write the file; else it is only shown.
     #[arg(long)]
     pub execute: bool,
@@ -501,6 +513,9 @@ pub struct RelupPlan {
     /// Where the project's files are.
     #[command(flatten)]
     pub folders: Folders,
+    /// Where the libraries are.
+    #[command(flatten)]
+    pub built: Built,
     /// Also write the plan, as JSON, into this file: `relup apply --plan` takes it.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -519,6 +534,9 @@ pub struct RelupCheck {
     /// Where the project's files are.
     #[command(flatten)]
     pub folders: Folders,
+    /// Where the libraries are.
+    #[command(flatten)]
+    pub built: Built,
     /// A plan that was reviewed: whether the files still are those that it was made from.
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,

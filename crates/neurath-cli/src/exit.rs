@@ -25,7 +25,7 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = code::USAGE;
 /// A manifest, an appup, a release or a relup is refused.
 pub const LINT: u8 = code::LINT;
-/// The plan was made for other files.
+/// The plan was made for other files, or was altered.
 pub const STALE: u8 = code::STALE;
 /// A file of a release, or the history of a node, was edited.
 pub const HISTORY: u8 = code::HISTORY;
@@ -52,6 +52,14 @@ pub enum CommandError {
     /// A reviewed plan is no longer the one that would be carried out.
     #[error("{0}")]
     Stale(Box<Stale>),
+    /// A plan file is not, or no longer, a plan that was made.
+    #[error("{file} is not a plan as it was made, and what it says was not reviewed: {why}")]
+    Altered {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// What was released is not what it was.
     #[error("{0}")]
     Edited(Edited),
@@ -77,7 +85,7 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
             return match error {
                 CommandError::Usage(_) => USAGE,
                 CommandError::Refused(_) | CommandError::Damaged(_) => LINT,
-                CommandError::Stale(_) => STALE,
+                CommandError::Stale(_) | CommandError::Altered { .. } => STALE,
                 CommandError::Edited(_) => HISTORY,
                 CommandError::Node(failure) => failure.code,
                 CommandError::Operator(_) => OPERATOR,
@@ -183,6 +191,11 @@ mod tests {
         assert_eq!(of(CommandError::Refused(Diagnostics::default())), 20);
         assert_eq!(of(CommandError::Damaged(String::new())), 20);
         assert_eq!(of(CommandError::Stale(Box::default())), 21);
+        let altered = CommandError::Altered {
+            file: String::new(),
+            why: String::new(),
+        };
+        assert_eq!(of(altered), 21);
         assert_eq!(of(CommandError::Edited(Edited::default())), 22);
         assert_eq!(of(CommandError::Operator(String::new())), 50);
         for code in [30, 40, 41] {

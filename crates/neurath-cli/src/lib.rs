@@ -14,6 +14,7 @@ pub mod erlang;
 pub mod exit;
 pub mod fuzz;
 pub mod history;
+pub mod libraries;
 pub mod manifests;
 pub mod node_process;
 pub mod numbers;

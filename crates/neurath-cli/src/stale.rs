@@ -1,5 +1,6 @@
 //! Whether a plan that was reviewed is still the one that would be carried out, and what moved if not.
 
+use crate::exit::CommandError;
 use anyhow::Context as _;
 use neurath_plan::Plan;
 use serde_json::{Value, json};
@@ -187,13 +188,17 @@ fn identity(file: &str) -> String {
 ///
 /// # Errors
 ///
-/// If it cannot be read, or is no plan; what was altered in one by hand is one, too.
+/// If it cannot be read; [`CommandError::Altered`], if it is no plan, or no longer the one that was made.
 pub fn read_plan(path: &Path) -> anyhow::Result<Plan> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let unread = || format!("{} is not a plan", path.display());
-    let value: Value = serde_json::from_str(&text).with_context(unread)?;
-    Plan::from_json(&value).with_context(unread)
+    let altered = |why: String| CommandError::Altered {
+        file: path.display().to_string(),
+        why,
+    };
+    let value: Value = serde_json::from_str(&text).map_err(|error| altered(error.to_string()))?;
+    let plan = Plan::from_json(&value).map_err(|error| altered(error.to_string()))?;
+    Ok(plan)
 }
 
 #[cfg(test)]

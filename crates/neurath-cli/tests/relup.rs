@@ -336,22 +336,47 @@ fn a_stale_plan_is_refused_with_what_moved() {
         step["number"].as_u64().is_some_and(|number| number > 1),
         "{step}"
     );
+}
 
-    // A plan that was changed by hand is none.
-    let text = fs::read_to_string(project.path("up.plan")).expect("a plan");
-    fs::write(
-        project.path("up.plan"),
-        text.replace("\"soft\"", "\"brutal\""),
-    )
-    .expect("written");
-    let (code, value) = project.json(&check);
-    assert_eq!(code, 1);
-    assert!(
-        value["message"]
-            .as_str()
-            .is_some_and(|text| text.contains("altered")),
-        "{value}"
-    );
+/// Whatever is done to a plan file by hand, it is not the one that was reviewed.
+#[test]
+fn an_edited_plan_is_refused() {
+    let project = Project::new();
+    let make = ["plan", "kv", "1.0.0", "1.1.0", "--out", "up.plan"];
+    assert_eq!(project.run(&make).0, 0);
+    let check = ["check", "kv", "1.1.0", "--plan", "up.plan"];
+    let written = fs::read_to_string(project.path("up.plan")).expect("a plan");
+    let edits: [(&str, String); 6] = [
+        (
+            "another kind of purge",
+            written.replace("\"soft\"", "\"brutal\""),
+        ),
+        ("another version", written.replace("\"1.1.0\"", "\"1.1.9\"")),
+        (
+            "no step of this kind",
+            written.replace("\"resume\"", "\"resum\""),
+        ),
+        (
+            "a key that is gone",
+            written.replace("\"routes\"", "\"ways\""),
+        ),
+        ("cut off", written[..written.len() / 2].to_owned()),
+        ("something else", String::from("# not a plan")),
+    ];
+    for (what, edited) in edits {
+        assert_ne!(edited, written, "{what}");
+        fs::write(project.path("up.plan"), edited).expect("written");
+        let (code, value) = project.json(&check);
+        assert_eq!((code, &value["code"]), (21, &json!(21)), "{what}");
+        assert!(
+            value["message"]
+                .as_str()
+                .is_some_and(|text| text.contains("not a plan as it was made")),
+            "{what}: {value}"
+        );
+    }
+    fs::write(project.path("up.plan"), written).expect("written");
+    assert_eq!(project.json(&check).0, 0);
 }
 
 /// Assembles the release of the project as it is, with something in the place of the libraries.

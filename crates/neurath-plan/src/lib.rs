@@ -35,6 +35,7 @@ mod changes;
 pub mod codes;
 mod graph;
 mod instructions;
+pub mod layout;
 mod lints;
 pub mod model;
 mod plan;

@@ -1,5 +1,6 @@
 //! A plan: a value, bound to what it was made from.
 
+use crate::layout::StateChange;
 use neurath_manifest::{Diagnostics, Step};
 use semver::Version;
 use serde_json::{Value, json};
@@ -76,6 +77,8 @@ pub struct Plan {
     pub routes: Vec<Route>,
     /// The steps, in order.
     pub steps: Vec<Step>,
+    /// What becomes of the states whose type changes, as far as the libraries are known.
+    pub states: Vec<StateChange>,
     /// The files it was made from with their hashes, sorted by file.
     pub inputs: Vec<(String, String)>,
 }
@@ -106,6 +109,9 @@ impl Plan {
             line(file.clone());
             line(hash.clone());
         }
+        for state in &self.states {
+            line(state.to_json().to_string());
+        }
         hasher.finalize().to_hex().to_string()
     }
 
@@ -119,11 +125,16 @@ impl Plan {
             "direction": self.direction.as_str(),
             "routes": self.routes.iter().map(Route::to_json).collect::<Vec<_>>(),
             "steps": self.steps.iter().map(Step::to_json).collect::<Vec<_>>(),
+            "states": self.states.iter().map(StateChange::to_json).collect::<Vec<_>>(),
             "inputs": self.inputs.iter().map(|(file, hash)| json!({ "file": file, "hash": hash })).collect::<Vec<_>>(),
         })
     }
 
-    /// Reads what [`Plan::to_json`] gave. A plan that no longer has the id that it says is refused.
+    /// Reads what [`Plan::to_json`] gave.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`]: it is no plan, or it no longer has the id that it says.
     pub fn from_json(value: &Value) -> Result<Self, PlanError> {
         let text = |key: &'static str| value[key].as_str().ok_or(PlanError::Missing(key));
         let version =
@@ -148,6 +159,15 @@ impl Plan {
                 .collect::<Option<_>>()
                 .ok_or(PlanError::Missing("routes"))?,
             steps: Step::script_from_json(array("steps")?)?,
+            states: match &value["states"] {
+                // Plans had none at first.
+                Value::Null => Vec::new(),
+                _ => array("states")?
+                    .iter()
+                    .map(StateChange::from_json)
+                    .collect::<Option<_>>()
+                    .ok_or(PlanError::Missing("states"))?,
+            },
             inputs,
         };
         if plan.id() != text("id")? {

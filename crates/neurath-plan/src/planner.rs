@@ -1,9 +1,11 @@
 //! The planner: rules, ways, instructions, proof, translation, simulation, lints, in this order.
 
 use crate::catalogue::{Catalogue, Input};
+use crate::changes::Change;
 use crate::codes;
 use crate::graph::Dependencies;
 use crate::instructions::{self, Action, Item, Member, Scripts, Way, What};
+use crate::layout::{StateChange, type_changes};
 use crate::plan::{Direction, Plan, Route};
 use crate::sides::Sides;
 use crate::translate::Origin;
@@ -99,7 +101,10 @@ pub fn plan_with(
     if !problems.is_empty() {
         return Err(problems.into());
     }
-    let plan = finished(catalogue, &sides, [old, new], &ways, script);
+    let plan = Plan {
+        states: states(catalogue, &ways, &reset),
+        ..finished(catalogue, &sides, [old, new], &ways, script)
+    };
     Ok(Planned { plan, findings })
 }
 
@@ -140,8 +145,26 @@ fn finished(
         direction: sides.direction(),
         routes: routes.collect(),
         steps: script.into_iter().map(|origin| origin.step).collect(),
+        states: Vec::new(),
         inputs: inputs(catalogue, releases, ways),
     }
+}
+
+/// What becomes of the states that are kept and whose type changes.
+fn states(catalogue: &Catalogue, ways: &[Way<'_>], reset: &HashSet<&str>) -> Vec<StateChange> {
+    let of = |change: &Change<'_>| {
+        let name = change.component;
+        let old = &catalogue.facts(name, change.from)?.state;
+        let new = &catalogue.facts(name, change.to)?.state;
+        let changes = old.fingerprint != new.fingerprint && !reset.contains(name);
+        changes.then(|| StateChange {
+            component: name.to_string(),
+            from: change.from.clone(),
+            to: change.to.clone(),
+            types: type_changes(old, new),
+        })
+    };
+    ways.iter().filter_map(|(change, _)| of(change)).collect()
 }
 
 /// Both releases, of one name.

@@ -128,7 +128,7 @@ fn struct_body(fields: &[FieldDesc], newer: &HashSet<&str>) -> String {
 }
 
 /// A type as it is written inside the module of the older ones.
-fn rust(ty: &TypeDesc, newer: &HashSet<&str>) -> String {
+pub(crate) fn rust(ty: &TypeDesc, newer: &HashSet<&str>) -> String {
     match &ty.kind {
         TypeKind::Primitive => ty.name.clone(),
         TypeKind::Struct(_) | TypeKind::Enum(_) => {

@@ -63,11 +63,12 @@ script = [
             route("front", &["1.0.0", "2.0.0"]),
         ],
         steps: relup.up[0].steps().cloned().collect(),
+        states: Vec::new(),
         inputs: vec![
             ("releases/shop/1.0.0.toml".into(), "a1".repeat(32)),
             ("releases/shop/2.0.0.toml".into(), "b2".repeat(32)),
             ("schema of cart 1.0.0".into(), "0123456789abcdef".into()),
-            ("schema of cart 1.3.0".into(), "fedcba9876543210".into()),
+            ("schema of cart 1.3.0".into(), "0123456789abcdef".into()),
         ],
     }
 }

@@ -60,6 +60,15 @@ pub enum Effect {
         /// The components that take.
         to: Vec<String>,
     },
+    /// State is thrown away and made anew.
+    Reset {
+        /// The step, counted from one.
+        step: usize,
+        /// Whose.
+        components: Vec<String>,
+        /// Whether a snapshot of it is kept.
+        keep_snapshot: bool,
+    },
     /// Something is called that the node cannot look into.
     Called {
         /// The hook of a component, or a command.
@@ -76,6 +85,8 @@ pub enum Effect {
     },
     /// The node itself is replaced.
     NodeRestarted {
+        /// The step, counted from one.
+        step: usize,
         /// Whether the script goes on in the new one.
         goes_on: bool,
     },
@@ -155,7 +166,7 @@ impl Consequences {
         }
         stops.sort_by_key(|stop| stop.from_step);
         for (number, step) in plan.steps.iter().enumerate() {
-            if let Some(effect) = effect(step) {
+            if let Some(effect) = effect(number + 1, step) {
                 effects.insert((number, usize::MAX), effect);
             }
         }
@@ -240,12 +251,17 @@ impl Effect {
             Self::Removed(component) => json!({ "removed": component }),
             Self::Restarted(component) => json!({ "restarted": component }),
             Self::Moved { name, from, to } => json!({ "moved": name, "from": from, "to": to }),
+            Self::Reset {
+                step,
+                components,
+                keep_snapshot,
+            } => json!({ "reset": components, "snapshot": keep_snapshot, "step": step }),
             Self::Called { what, outside } => json!({ "called": what, "outside": outside }),
             Self::Waited { nodes, deadline } => {
                 json!({ "waited": nodes, "deadline_ms": u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) })
             }
-            Self::NodeRestarted { goes_on } => {
-                json!({ "node_restarted": true, "goes_on": goes_on })
+            Self::NodeRestarted { step, goes_on } => {
+                json!({ "node_restarted": true, "goes_on": goes_on, "step": step })
             }
         }
     }
@@ -314,7 +330,7 @@ fn changed(plan: &Plan) -> Vec<CodeChanged> {
     plan.routes.iter().map(of).collect()
 }
 
-fn effect(step: &Step) -> Option<Effect> {
+fn effect(number: usize, step: &Step) -> Option<Effect> {
     Some(match step {
         Step::MoveState { name, from, to, .. } => Effect::Moved {
             name: name.clone(),
@@ -337,8 +353,18 @@ fn effect(step: &Step) -> Option<Effect> {
             what: words.join(" "),
             outside: true,
         },
-        Step::RestartNewNode => Effect::NodeRestarted { goes_on: true },
-        Step::RestartNode => Effect::NodeRestarted { goes_on: false },
+        Step::ResetNode {
+            components,
+            keep_snapshot,
+        } => Effect::Reset {
+            step: number,
+            components: components.clone(),
+            keep_snapshot: *keep_snapshot,
+        },
+        Step::RestartNewNode | Step::RestartNode => Effect::NodeRestarted {
+            step: number,
+            goes_on: matches!(step, Step::RestartNewNode),
+        },
         _ => return None,
     })
 }

@@ -1,5 +1,6 @@
 //! Plans and component graphs as pictures and as texts: deterministic, and made of nothing but what they show.
 
+mod bytes;
 mod comments;
 mod consequences;
 mod dot;

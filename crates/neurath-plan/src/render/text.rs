@@ -1,10 +1,12 @@
 //! Plans and graphs as text for people.
 
+use super::bytes;
 use super::consequences::{CodeChanged, Consequences, Effect, Stop, WayBack};
 use super::graph::{ComponentGraph, GraphChange};
 use super::step_text::{Phase, operands, phases};
 use crate::plan::Plan;
 use neurath_manifest::scalar::format_duration;
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 /// A plan, read as its consequences.
@@ -16,8 +18,10 @@ pub(crate) fn plan(plan: &Plan, consequences: &Consequences) -> String {
         plan.to,
         plan.direction.as_str()
     );
-    section(&mut out, "What stops", stops(&consequences.stops));
+    section(&mut out, "What stops", stops(consequences));
     section(&mut out, "What changes", changes(consequences));
+    out.push_str("\nWhat bytes change\n");
+    out.push_str(&bytes::of(plan, consequences));
     section(&mut out, "What can be undone", undone(plan, consequences));
     section(&mut out, "The steps", Vec::new());
     let mut phase = None;
@@ -47,10 +51,31 @@ fn section(out: &mut String, title: &str, lines: Vec<(String, String)>) {
     }
 }
 
-fn stops(stops: &[Stop]) -> Vec<(String, String)> {
-    if stops.is_empty() {
-        return vec![("nothing".into(), String::new())];
+fn stops(consequences: &Consequences) -> Vec<(String, String)> {
+    let mut lines = waits(&consequences.stops);
+    for effect in &consequences.effects {
+        match effect {
+            Effect::Reset {
+                step, components, ..
+            } => lines.push((
+                components.join(", "),
+                format!("goes on WITHOUT ITS STATE: it is thrown away at step {step}"),
+            )),
+            Effect::NodeRestarted { step, .. } => lines.push((
+                "everything".into(),
+                format!("messages wait at step {step} while the node is replaced"),
+            )),
+            _ => {}
+        }
     }
+    if lines.is_empty() {
+        lines.push(("nothing".into(), String::new()));
+    }
+    lines
+}
+
+/// The times in which components do not answer; those of the same time in one line.
+fn waits(stops: &[Stop]) -> Vec<(String, String)> {
     let mut lines: Vec<(Vec<&str>, String)> = Vec::new();
     for stop in stops {
         let until = match stop.to_step {
@@ -76,10 +101,14 @@ fn stops(stops: &[Stop]) -> Vec<(String, String)> {
 }
 
 fn changes(consequences: &Consequences) -> Vec<(String, String)> {
+    let reset = reset(consequences);
     let mut lines: Vec<(String, String)> = consequences
         .changed
         .iter()
-        .map(|one| (one.component.clone(), code_changed(one)))
+        .map(|one| {
+            let reset = reset.contains(one.component.as_str());
+            (one.component.clone(), code_changed(one, reset))
+        })
         .collect();
     for effect in &consequences.effects {
         lines.push(match effect {
@@ -91,6 +120,17 @@ fn changes(consequences: &Consequences) -> Vec<(String, String)> {
             Effect::Moved { name, from, to } => (
                 from.join(", "),
                 format!("gives state to {} (`{name}`), all of it or none", to.join(", ")),
+            ),
+            Effect::Reset {
+                step,
+                components,
+                keep_snapshot,
+            } => (
+                components.join(", "),
+                format!(
+                    "starts from nothing: the state is thrown away at step {step}{}",
+                    kept(*keep_snapshot)
+                ),
             ),
             Effect::Called { what, outside: true } => {
                 ("the system".into(), format!("runs the command `{what}`"))
@@ -106,11 +146,11 @@ fn changes(consequences: &Consequences) -> Vec<(String, String)> {
                     nodes.join(", ")
                 ),
             ),
-            Effect::NodeRestarted { goes_on: true } => (
+            Effect::NodeRestarted { goes_on: true, .. } => (
                 "the node".into(),
                 "is replaced, and the new one goes on with the script; regions and connections stay".into(),
             ),
-            Effect::NodeRestarted { goes_on: false } => {
+            Effect::NodeRestarted { goes_on: false, .. } => {
                 ("the node".into(), "is replaced at the end; regions and connections stay".into())
             }
         });
@@ -121,9 +161,33 @@ fn changes(consequences: &Consequences) -> Vec<(String, String)> {
     lines
 }
 
-fn code_changed(one: &CodeChanged) -> String {
+/// The components whose state is thrown away.
+pub(super) fn reset(consequences: &Consequences) -> HashSet<&str> {
+    let all = consequences
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Reset { components, .. } => Some(components),
+            _ => None,
+        });
+    all.flatten().map(String::as_str).collect()
+}
+
+/// What is left of a state that is thrown away.
+pub(super) fn kept(snapshot: bool) -> &'static str {
+    match snapshot {
+        true => "; a snapshot of it is kept",
+        false => ", and no snapshot is kept",
+    }
+}
+
+fn code_changed(one: &CodeChanged, reset: bool) -> String {
     let versions: Vec<String> = one.versions.iter().map(ToString::to_string).collect();
     let mut text = versions.join(" -> ");
+    if reset {
+        text.push_str("  code: its state is not carried over");
+        return text;
+    }
     if !one.state {
         text.push_str("  code only: its state stays as it is");
         return text;
@@ -154,15 +218,7 @@ fn code_changed(one: &CodeChanged) -> String {
             between.join(", ")
         );
     }
-    if let Some((old, new)) = one.schemas.as_ref().filter(|(old, new)| old != new) {
-        let _ = write!(text, "; schema {} -> {}", short(old), short(new));
-    }
     text
-}
-
-/// The beginning of a fingerprint: enough to tell two apart.
-fn short(fingerprint: &str) -> &str {
-    fingerprint.get(..12).unwrap_or(fingerprint)
 }
 
 fn undone(plan: &Plan, consequences: &Consequences) -> Vec<(String, String)> {

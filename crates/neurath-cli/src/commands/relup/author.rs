@@ -3,6 +3,7 @@
 use crate::cli::{Format, RelupCheck, RelupGenerate, RelupGraph, RelupPlan};
 use crate::exit::CommandError;
 use crate::history;
+use crate::libraries;
 use crate::manifests::Project;
 use crate::output::Output;
 use crate::stale::{Stale, read_plan};
@@ -15,7 +16,7 @@ use std::path::Path;
 /// `neurath relup generate`
 pub(super) fn generate(command: &RelupGenerate, output: &Output) -> anyhow::Result<()> {
     let (name, version) = (&command.name, &command.version);
-    let project = Project::read(&command.folders)?;
+    let project = libraries::project(&command.folders, &command.built, output)?;
     project.release(name, version)?;
     if command.bases.is_empty() && project.older(name, version).is_empty() {
         let message = format!("{name} {version} has no older release to be upgraded from");
@@ -53,7 +54,7 @@ pub(super) fn generate(command: &RelupGenerate, output: &Output) -> anyhow::Resu
 
 /// `neurath relup plan`
 pub(super) fn plan(command: &RelupPlan, output: &Output) -> anyhow::Result<()> {
-    let project = Project::read(&command.folders)?;
+    let project = libraries::project(&command.folders, &command.built, output)?;
     project.release(&command.name, &command.from)?;
     project.release(&command.name, &command.to)?;
     let planned = project.planned(&command.name, &command.from, &command.to)?;
@@ -120,7 +121,7 @@ fn write(path: &Path, text: &str, output: &Output) -> anyhow::Result<()> {
 /// `neurath relup check`
 pub(super) fn check(command: &RelupCheck, output: &Output) -> anyhow::Result<()> {
     let (name, version) = (&command.name, &command.version);
-    let project = Project::read(&command.folders)?;
+    let project = libraries::project(&command.folders, &command.built, output)?;
     project.release(name, version)?;
     if let Some(folder) = &command.released {
         history::check(&project, folder)?;
