@@ -1,4 +1,6 @@
-//! `component!` and `#[code_change]`: see the `neurath` crate.
+//! `component!`, `#[code_change]` and `#[derive(CodeChange)]`: see the `neurath` crate.
+
+mod derive;
 
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Tokens;
@@ -123,6 +125,39 @@ pub fn code_change(arguments: TokenStream, item: TokenStream) -> TokenStream {
             let error = error.into_compile_error();
             quote! { #function #error }
         })
+        .into()
+}
+
+/// Writes the two conversions between a struct and the one of the version before.
+///
+/// ```text
+/// #[derive(Clone, Copy, Debug, Pmem, CodeChange)]
+/// #[change(from = "1.0", old = v1_0::Entry, removed(hits, cost = 7))]
+/// #[repr(C)]
+/// struct Entry {
+///     value: Bytes,
+///     #[change(added)]                        // begins with its `Default`
+///     expires: u64,
+///     #[change(added = extra.now_ms)]         // begins with this; `extra` is an `Extra`
+///     accessed: u64,
+///     #[change(renamed = number)]             // was called `number`
+///     id: u64,
+///     #[change(widened = u32)]                // was a `u32`
+///     size: u64,
+/// }
+/// ```
+///
+/// This gives the functions `entry_from_1_0` and `entry_to_1_0`, for the list in `component!`. All other
+/// fields are carried over by their names, in whatever order; the entries of `Map`, `OrderedMap` and
+/// `Vector` by their own `code_change`. On the way back, a field that was removed gets its `Default`, or the value
+/// that is given, and a number that its older type has no room for refuses the way back.
+///
+/// A field of the older struct that is neither carried over nor named in `removed` does not compile.
+#[proc_macro_derive(CodeChange, attributes(change))]
+pub fn derive_code_change(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as syn::DeriveInput);
+    derive::expand(&input)
+        .unwrap_or_else(Error::into_compile_error)
         .into()
 }
 

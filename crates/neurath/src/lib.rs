@@ -22,5 +22,5 @@ pub use context::Context;
 pub use error::{Error, Result};
 pub use migration::Extra;
 pub use neurath_abi::{InfoKey, LogLevel, Token};
-pub use neurath_macros::{code_change, component};
+pub use neurath_macros::{CodeChange, code_change, component};
 pub use neurath_pmem::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
