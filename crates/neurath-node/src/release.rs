@@ -427,6 +427,7 @@ pub(crate) fn remove_parts(dest: &Path) -> Result<(), ReleaseError> {
 pub(crate) fn remove(dest: &Path, release: &ReleaseId) -> Result<(), ReleaseError> {
     let place = dest.join(release.to_string());
     let gone = dest.join(format!(".{release}.{}.removed", std::process::id()));
+    crate::fault::point("release.remove.before");
     match fs::rename(&place, &gone) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(io_error(&place)(error)),
@@ -434,7 +435,9 @@ pub(crate) fn remove(dest: &Path, release: &ReleaseId) -> Result<(), ReleaseErro
     }
     sync_folder(dest)?;
     crate::fault::point("release.remove.moved");
-    remove_tree(&gone)
+    remove_tree(&gone)?;
+    crate::fault::point("release.remove.gone");
+    Ok(())
 }
 
 fn remove_tree(path: &Path) -> Result<(), ReleaseError> {
@@ -525,7 +528,9 @@ pub(crate) fn place(
         }
         return Ok(present);
     }
+    crate::fault::point("release.place.before-rename");
     fs::rename(part, &place).map_err(io_error(&place))?;
+    crate::fault::point("release.place.after-rename");
     sync_folder(dest)?;
     Ok(ReleasePackage {
         dir: place,

@@ -260,6 +260,10 @@ pub fn offline(
     {
         return Ok(requests::illegal(resting, command).response());
     }
+    let is_handled = command(&request).is_some_and(|(one, _)| one == Command::Handle);
+    if is_handled || matches!(request, Request::Rollback { .. }) {
+        super::start::end_interrupted(&mut journal)?;
+    }
     let done = match request {
         Request::Releases => releases(&directory, &catalog),
         Request::Check { release } => {
@@ -271,7 +275,7 @@ pub fn offline(
                 })
         }
         Request::Rollback { .. } => forget(&mut catalog, &mut journal, who),
-        request if command(&request).is_some_and(|(one, _)| one == Command::Handle) => {
+        request if is_handled => {
             let mut handler = ReleaseHandler::new(&directory, &mut catalog, &mut journal, who);
             handle(&mut handler, request)
         }

@@ -12,7 +12,7 @@ use super::{NodeOptions, StartError};
 use crate::catalog::{Catalog, RegionEntry, ReleaseId, State};
 use crate::directory::{NodeDirectory, region_file_name};
 use crate::fault;
-use crate::journal::{Journal, Kind, START as START_OPERATION};
+use crate::journal::{Journal, JournalError, Kind, START as START_OPERATION};
 use crate::libraries::Libraries;
 use crate::loader::{Function, Library};
 use crate::mapping::Gate;
@@ -86,6 +86,15 @@ pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, Str
     Ok((core, operation))
 }
 
+/// Ends what the end of a process has interrupted: whoever has the directory's lock is the only one.
+pub(super) fn end_interrupted(journal: &mut Journal) -> Result<(), JournalError> {
+    journal.end_interrupted(|unfinished| {
+        let id = &unfinished.operation_id;
+        format!("the process that did it ended in the midst of {id}")
+    })?;
+    Ok(())
+}
+
 /// Ends what the end of the process before has interrupted, and records that a node starts.
 fn open_journal(journal: &mut Journal, to: Option<&ReleaseId>) -> Result<String, StartError> {
     if let Some(torn) = journal.torn() {
@@ -94,9 +103,7 @@ fn open_journal(journal: &mut Journal, to: Option<&ReleaseId>) -> Result<String,
     if journal.left_running() {
         tracing::warn!("the node before was not stopped in order");
     }
-    journal.end_interrupted(|unfinished| {
-        format!("the node ended in the midst of {}", unfinished.operation_id)
-    })?;
+    end_interrupted(journal)?;
     let operation = format!("{START_OPERATION}-{}", journal.sequence() + 1);
     let started = Kind::Started {
         operation: START_OPERATION.into(),

@@ -11,6 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{FORMAT, FileEntry, ReleaseError};
+use crate::fault;
 use crate::package::Seal;
 
 pub(crate) const MANIFEST: &str = "MANIFEST.json";
@@ -333,7 +334,10 @@ fn write_manifest(dir: &Path, bytes: &[u8]) -> Result<(), ReleaseError> {
 pub(crate) fn begin_part(dir: &Path, manifest: &[u8]) -> Result<(), ReleaseError> {
     let _ = fs::remove_dir_all(dir);
     fs::create_dir(dir).map_err(io_error(dir))?;
-    write_manifest(dir, manifest)
+    fault::point("release.part.made");
+    write_manifest(dir, manifest)?;
+    fault::point("release.part.begun");
+    Ok(())
 }
 
 /// Makes a file of a release that [`begin_part`] began.
@@ -366,7 +370,9 @@ pub(super) fn write_seal(dir: &Path, seal: &Seal) -> Result<(), ReleaseError> {
         .map_err(|error| io_error(&path)(io::Error::other(error)))?;
     let _ = fs::remove_file(&part);
     write_file(&part, &mut text.as_bytes())?;
+    fault::point("release.seal.before-rename");
     fs::rename(&part, &path).map_err(io_error(&path))?;
+    fault::point("release.seal.after-rename");
     sync_folder(dir)
 }
 
