@@ -24,6 +24,7 @@ pub mod projects;
 pub mod redis;
 pub mod reproducible;
 pub mod resp;
+pub mod service_manager;
 pub mod signing;
 pub mod stage;
 pub mod stale;

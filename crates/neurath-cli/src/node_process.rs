@@ -3,6 +3,8 @@
 use neurath_node::catalog::ReleaseId;
 use neurath_node::node::{Node, NodeOptions};
 
+use crate::service_manager::ServiceManager;
+
 /// Runs a node until it is stopped; in a release that ran before, if one is given.
 ///
 /// # Errors
@@ -18,7 +20,16 @@ pub fn run(options: NodeOptions, reboot_old: Option<&ReleaseId>) -> anyhow::Resu
     };
     let status = node.handle().status();
     tracing::info!(pid = status.pid, listen = ?status.listen, "the node serves");
-    node.run_until_stopped()?;
+    let manager = ServiceManager::from_environment();
+    if let Some(manager) = &manager {
+        manager.serves(&node.handle());
+    }
+    let asked = node.wait_for_stop();
+    if let Some(manager) = &manager {
+        manager.tell("STOPPING=1");
+    }
+    asked?;
+    node.stop()?;
     tracing::info!("the node has stopped");
     Ok(())
 }

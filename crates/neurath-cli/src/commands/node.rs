@@ -7,6 +7,7 @@ use crate::node_process;
 use crate::numbers;
 use crate::output::Output;
 use crate::processes;
+use crate::service_manager::{JournalFormat, logs_to_journal};
 use crate::table::Table;
 use crate::testing::{END, LOG, NodeCommand};
 use anyhow::{anyhow, bail};
@@ -60,11 +61,15 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
     }
     let filter = tracing_subscriber::EnvFilter::try_from_env("NEURATH_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(output.colour())
-        .try_init();
+        .with_ansi(output.colour());
+    // A log that is there already is another's: it is not replaced.
+    let _ = match logs_to_journal() {
+        true => log.event_format(JournalFormat::default()).try_init(),
+        false => log.try_init(),
+    };
     let from = start.from.is_dir().then_some(start.from);
     let options = NodeOptions {
         directory: start.node.dir,

@@ -11,7 +11,7 @@ use neurath_pmem::region::{SnapshotCopy, SnapshotError, SnapshotSource};
 
 use super::Shared;
 use super::requests::Refusal;
-use super::snapshot::{beside, look};
+use super::snapshot::{BEGIN, beside, look};
 use crate::catalog::{Catalog, RegionEntry, State};
 use crate::directory::{NodeDirectory, TRUSTED_KEYS, region_file_name};
 use crate::protocol::{Copied, CopiedInstance, code};
@@ -100,7 +100,7 @@ fn operator(what: &str, error: impl std::fmt::Display) -> Failed {
 
 fn attempt_copy(mailbox: &Mailbox, node: &Path, out: &Path) -> Result<Copied, Failed> {
     let started = Instant::now();
-    let (begun, begin) = look(mailbox, |shard| timed(|| begin_in(shard)))?;
+    let (begun, begin) = look(mailbox, BEGIN, |shard| timed(|| begin_in(shard)))?;
     let copy = NodeDirectory::create(out).map_err(|error| operator("the copy", error))?;
     let mut sources = Vec::new();
     let mut copies = Vec::new();
@@ -114,7 +114,7 @@ fn attempt_copy(mailbox: &Mailbox, node: &Path, out: &Path) -> Result<Copied, Fa
         sources.push((source.component, source.number, source.generation, file));
     }
     fill(&mut copies)?;
-    let (ended, end) = look(mailbox, |shard| timed(|| end_in(shard)))?;
+    let (ended, end) = look(mailbox, BEGIN, |shard| timed(|| end_in(shard)))?;
     // The catalog is changed while the event loop stands still: it says what just ended.
     let catalog = Catalog::open(node).map_err(|error| operator("the node's catalog", error))?;
     let now: Vec<_> = ended.iter().map(|(now, _)| now).collect();

@@ -273,12 +273,22 @@ impl Node {
         }
     }
 
+    /// Serves until somebody asks the node to stop, by the control socket, SIGTERM or SIGINT; then stops.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Node::wait_for_stop`] and [`Node::stop`].
+    pub fn run_until_stopped(self) -> Result<(), NodeError> {
+        self.wait_for_stop()?;
+        self.stop()
+    }
+
     /// Serves until somebody asks the node to stop, by the control socket, SIGTERM or SIGINT.
     ///
     /// # Errors
     ///
     /// [`NodeError::GaveUp`] when a component failed too often.
-    pub fn run_until_stopped(self) -> Result<(), NodeError> {
+    pub fn wait_for_stop(&self) -> Result<(), NodeError> {
         let signalled = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
             if let Err(error) = signal_hook::flag::register(signal, signalled.clone()) {
@@ -292,7 +302,7 @@ impl Node {
         if signalled.load(Ordering::Relaxed) {
             self.shared.ask_to_stop("a signal");
         }
-        self.stop()
+        Ok(())
     }
 
     /// Stops in order: every component terminates, every region is closed.
@@ -448,6 +458,12 @@ impl NodeHandle {
     /// What runs, and how it is.
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// Whether the event loop comes to the end of a message within this time. It does not while an
+    /// upgrade makes messages wait.
+    pub fn answers(&self, timeout: Duration) -> bool {
+        snapshot::look(&self.shared.mailbox, timeout, |_| ()).is_ok()
     }
 }
 

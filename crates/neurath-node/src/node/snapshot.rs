@@ -15,7 +15,7 @@ use crate::protocol::{SnapshotMade, code};
 use crate::shard::{Command, Look, Mailbox, Shard};
 
 /// How long the event loop may take to come to the end of a message.
-const BEGIN: Duration = Duration::from_secs(10);
+pub(super) const BEGIN: Duration = Duration::from_secs(10);
 /// How much less right the copying has, as `nice` counts.
 const NICE: i32 = 10;
 
@@ -80,12 +80,15 @@ fn begin(
     instance: Option<u32>,
 ) -> Result<SnapshotSource, Refusal> {
     let name = component.to_owned();
-    look(mailbox, move |shard| begin_in(shard, &name, instance))?
+    look(mailbox, BEGIN, move |shard| {
+        begin_in(shard, &name, instance)
+    })?
 }
 
 /// Lets the event loop do something between two messages, and waits for it.
 pub(super) fn look<R: Send + 'static>(
     mailbox: &Mailbox,
+    timeout: Duration,
     what: impl FnOnce(&mut Shard) -> R + Send + 'static,
 ) -> Result<R, Refusal> {
     let (send, receive) = mpsc::sync_channel(1);
@@ -97,11 +100,11 @@ pub(super) fn look<R: Send + 'static>(
     if !mailbox.send(Command::Look(look)) {
         return Err(ended());
     }
-    match receive.recv_timeout(BEGIN) {
+    match receive.recv_timeout(timeout) {
         Ok(seen) => Ok(seen),
         Err(mpsc::RecvTimeoutError::Disconnected) => Err(ended()),
         Err(mpsc::RecvTimeoutError::Timeout) => {
-            let text = format!("the event loop did not come to a message boundary in {BEGIN:?}");
+            let text = format!("the event loop did not come to a message boundary in {timeout:?}");
             Err(Refusal::new(code::BUSY, text))
         }
     }
