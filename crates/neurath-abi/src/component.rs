@@ -38,6 +38,13 @@ pub struct ComponentDescriptor {
     pub migrations: *const Migration,
     /// How many there are.
     pub migration_count: usize,
+    /// Tells a running instance that its configuration has changed; none if it need not know. The first
+    /// field that a descriptor of an earlier SDK ends before.
+    pub config_change: Option<unsafe extern "C" fn(call: *mut Call) -> Status>,
+    /// `hook_count` functions that an upgrade can call by name.
+    pub hooks: *const Hook,
+    /// How many there are.
+    pub hook_count: usize,
 }
 
 // SAFETY: a descriptor is immutable data in the library's read-only segment.
@@ -60,6 +67,11 @@ impl MessageKind {
     pub const REQUEST: MessageKind = MessageKind(4);
     /// A timer went off.
     pub const TIMER: MessageKind = MessageKind(5);
+    /// An upgrade calls a [`Hook`]; the bytes are its arguments, JSON.
+    pub const HOOK: MessageKind = MessageKind(6);
+    /// The configuration has changed, for [`ComponentDescriptor::config_change`]; the bytes say what,
+    /// JSON: `changed` and `new` with the values, `removed` with the keys.
+    pub const CONFIG_CHANGE: MessageKind = MessageKind(7);
 }
 
 /// One message.
@@ -98,7 +110,7 @@ pub struct Call {
     pub config: Bytes,
     /// Milliseconds since 1970, UTC. The same during the whole call.
     pub now_ms: u64,
-    /// The message, for `handle`; null otherwise.
+    /// The message, for `handle`, a hook and `config_change`; null otherwise.
     pub message: *const Message,
     /// Set by `handle` for [`MessageKind::DATA`]: how many bytes are done with.
     pub consumed: usize,
@@ -133,6 +145,20 @@ pub struct Functions {
     /// Looks whether the state makes sense; changes nothing.
     pub check_state: unsafe extern "C" fn(call: *mut Call) -> Status,
 }
+
+/// A function that an upgrade can call by name, in a transaction of its own.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Hook {
+    /// Its name.
+    pub name: Bytes,
+    /// What is called, with a message of [`MessageKind::HOOK`].
+    pub call: unsafe extern "C" fn(call: *mut Call) -> Status,
+}
+
+// SAFETY: immutable data in the library's read-only segment.
+#[allow(unsafe_code, reason = "it is part of a static")]
+unsafe impl Sync for Hook {}
 
 /// A conversion of values of one type into another.
 #[repr(C)]

@@ -17,8 +17,8 @@ mod status;
 
 pub use bytes::{Bytes, ErrorText};
 pub use component::{
-    Call, ComponentDescriptor, CreateCall, DESCRIPTOR_SYMBOL, Functions, Message, MessageKind,
-    Migration, MigrationBatch, PANIC_ABORT, PANIC_UNWIND,
+    Call, ComponentDescriptor, CreateCall, DESCRIPTOR_SYMBOL, Functions, Hook, Message,
+    MessageKind, Migration, MigrationBatch, PANIC_ABORT, PANIC_UNWIND,
 };
 pub use host::{HostOps, InfoKey, LogLevel, Token};
 pub use region::{MAX_OBJECT_SIZE, Ref, RegionOps, RegionSlot, SegmentView};

@@ -7,6 +7,7 @@ use proc_macro2::TokenStream as Tokens;
 use quote::{format_ident, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
 use syn::{
     Error, FnArg, GenericArgument, Ident, ItemFn, LitStr, Path, PathArguments, ReturnType, Token,
     Type, bracketed, parse_macro_input,
@@ -14,7 +15,10 @@ use syn::{
 
 /// Exports a component from its library.
 ///
-/// `component!(Store, name = "store", version = "1.1.0", code_change = [from_1_0, to_1_0]);`
+/// `component!(Store, name = "store", version = "1.1.0", code_change = [from_1_0, to_1_0], hooks = [warm]);`
+///
+/// A hook is a function that an upgrade can call by its name: `fn warm(cx: &mut Context<Store>, args: Args)
+/// -> Result<()>`, where `Args` is read from the table of the instruction; `()` for none.
 #[proc_macro]
 pub fn component(input: TokenStream) -> TokenStream {
     let component = parse_macro_input!(input as ComponentArgs);
@@ -26,27 +30,24 @@ struct ComponentArgs {
     name: LitStr,
     version: LitStr,
     code_change: Vec<Path>,
+    hooks: Vec<Path>,
 }
 
 impl Parse for ComponentArgs {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let state: Type = input.parse()?;
-        let (mut name, mut version, mut code_change) = (None, None, Vec::new());
+        let (mut name, mut version) = (None, None);
+        let (mut code_change, mut hooks) = (Vec::new(), Vec::new());
         while input.parse::<Option<Token![,]>>()?.is_some() && !input.is_empty() {
             let key: Ident = input.parse()?;
             input.parse::<Token![=]>()?;
             match key.to_string().as_str() {
                 "name" => name = Some(input.parse()?),
                 "version" => version = Some(input.parse()?),
-                "code_change" => {
-                    let list;
-                    bracketed!(list in input);
-                    code_change = Punctuated::<Path, Token![,]>::parse_terminated(&list)?
-                        .into_iter()
-                        .collect();
-                }
+                "code_change" => code_change = paths(input)?,
+                "hooks" => hooks = paths(input)?,
                 _ => {
-                    let message = "there are `name`, `version` and `code_change`";
+                    let message = "there are `name`, `version`, `code_change` and `hooks`";
                     return Err(Error::new(key.span(), message));
                 }
             }
@@ -61,8 +62,17 @@ impl Parse for ComponentArgs {
             name: name.ok_or_else(|| missing("name"))?,
             version: version.ok_or_else(|| missing("version"))?,
             code_change,
+            hooks,
         })
     }
+}
+
+/// A list of functions in brackets.
+fn paths(input: ParseStream<'_>) -> syn::Result<Vec<Path>> {
+    let list;
+    bracketed!(list in input);
+    let paths = Punctuated::<Path, Token![,]>::parse_terminated(&list)?;
+    Ok(paths.into_iter().collect())
 }
 
 fn expand_component(component: &ComponentArgs) -> Tokens {
@@ -71,7 +81,27 @@ fn expand_component(component: &ComponentArgs) -> Tokens {
         name,
         version,
         code_change,
+        hooks,
     } = component;
+    let hook_count = hooks.len();
+    let hooks = hooks.iter().map(|path| {
+        let name = path.segments.last().map(|last| last.ident.to_string());
+        let name = LitStr::new(&name.unwrap_or_default(), path.span());
+        quote! {
+            ::neurath::abi::Hook {
+                name: ::neurath::abi::Bytes::new(#name.as_bytes()),
+                call: {
+                    unsafe extern "C" fn hook(
+                        call: *mut ::neurath::abi::Call,
+                    ) -> ::neurath::abi::Status {
+                        // SAFETY: the node's call, with the arguments as its message.
+                        unsafe { ::neurath::entry::hook::<#state, _>(call, #path) }
+                    }
+                    hook
+                },
+            }
+        }
+    });
     let count = code_change.len();
     let migrations = code_change.iter().map(|path| {
         let mut path = path.clone();
@@ -86,6 +116,7 @@ fn expand_component(component: &ComponentArgs) -> Tokens {
             const SCHEMA_LEN: usize = schema::encoded_len(<#state as Pmem>::SCHEMA);
             static SCHEMA: [u8; SCHEMA_LEN] = schema::encode(<#state as Pmem>::SCHEMA);
             static MIGRATIONS: [::neurath::abi::Migration; #count] = [#(#migrations),*];
+            static HOOKS: [::neurath::abi::Hook; #hook_count] = [#(#hooks),*];
             /// What the node reads.
             #[unsafe(no_mangle)]
             pub static NEURATH_COMPONENT: ::neurath::abi::ComponentDescriptor =
@@ -102,6 +133,11 @@ fn expand_component(component: &ComponentArgs) -> Tokens {
                     functions: ::neurath::entry::functions::<#state>(),
                     migrations: (&raw const MIGRATIONS).cast(),
                     migration_count: #count,
+                    config_change: ::core::option::Option::Some(
+                        ::neurath::entry::config_change::<#state>(),
+                    ),
+                    hooks: (&raw const HOOKS).cast(),
+                    hook_count: #hook_count,
                 };
         };
     }

@@ -1,6 +1,7 @@
 //! The component manifest: `manifests/<component>/<version>.toml`.
 
 use crate::codes;
+use crate::config::{self, ConfigKey};
 use crate::diagnostic::Diagnostics;
 use crate::keys::COMPONENT;
 use crate::reader::{Reader, read};
@@ -25,6 +26,8 @@ pub struct Component {
     pub depends_on: Vec<Dependency>,
     /// Defaults of the configuration.
     pub config: toml::Table,
+    /// The keys that the configuration has, with their types; none if nothing is said of them.
+    pub config_schema: Option<Vec<ConfigKey>>,
     /// The file it was read from.
     pub source: Source,
 }
@@ -101,6 +104,7 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Component> {
         region: region?,
         depends_on,
         config: record.free("config").unwrap_or_default(),
+        config_schema: config::schema(record),
         source: reader.source.clone(),
     })
 }

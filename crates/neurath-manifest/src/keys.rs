@@ -165,6 +165,24 @@ const COMPONENT_KEYS: &[Key] = &[
         "Components it needs, each with a version requirement.",
     ),
     may("config", Kind::Free, "Defaults of the configuration."),
+    may(
+        "config_schema",
+        Kind::Map {
+            of: &Kind::Either(&CONFIG_TYPES, &Kind::Table(CONFIG_KEY)),
+            empty: true,
+        },
+        "The keys of the configuration with their types. Default: nothing is checked.",
+    ),
+];
+
+const CONFIG_TYPES: Kind = Kind::OneOf(crate::config::TYPES);
+const CONFIG_KEY: &[Key] = &[
+    must("type", CONFIG_TYPES, "The type of the value."),
+    may(
+        "optional",
+        Kind::Bool,
+        "Whether the key may be missing. Default false.",
+    ),
 ];
 
 const REGION: &[Key] = &[
@@ -720,11 +738,18 @@ pub(crate) const SHAPES: &[Shape] = &[
         low: true,
         with: None,
         doc: "Call a hook of a component, or a command; its failure counts.",
-        keys: &[must(
-            "apply",
-            Kind::Apply,
-            "What to call: `component` and `hook`, or `command`.",
-        )],
+        keys: &[
+            must(
+                "apply",
+                Kind::Apply,
+                "What to call: `component` and `hook`, or `command`.",
+            ),
+            may(
+                "undo",
+                Kind::Apply,
+                "What undoes it if the upgrade fails before its commit. Default: nothing.",
+            ),
+        ],
     },
     Shape {
         low: true,

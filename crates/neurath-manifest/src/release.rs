@@ -45,6 +45,8 @@ pub struct ReleaseComponent {
     pub start: StartType,
     /// Its configuration, to be laid over the defaults of its manifest.
     pub config: toml::Table,
+    /// Where its configuration is written, or else its name.
+    pub config_span: Span,
     /// Where its name is written.
     pub span: Span,
 }
@@ -145,6 +147,7 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Release> {
             version,
             start: StartType::from_key(table.text("start")),
             config: table.free("config").unwrap_or_default(),
+            config_span: table.span("config").unwrap_or_else(|| name.span.clone()),
             span: name.span.clone(),
         });
     }

@@ -111,7 +111,12 @@ pub enum Step {
         deadline: Duration,
     },
     /// Call a hook or a command; its failure counts.
-    Apply(ApplyTarget),
+    Apply {
+        /// What to call.
+        target: ApplyTarget,
+        /// What undoes it, if the upgrade fails before its commit.
+        undo: Option<ApplyTarget>,
+    },
     /// Replace the node itself, then run the rest of the script.
     RestartNewNode,
     /// Replace the node itself at the end of the script.
@@ -225,7 +230,7 @@ impl Step {
             Self::Start { .. } => "start",
             Self::MoveState { .. } => "move_state",
             Self::SyncNodes { .. } => "sync_nodes",
-            Self::Apply(_) => "apply",
+            Self::Apply { .. } => "apply",
             Self::RestartNewNode => "restart_new_node",
             Self::RestartNode => "restart_node",
             Self::ResetNode { .. } => "reset_node",
@@ -239,8 +244,16 @@ impl Step {
             | Self::Load { component, .. }
             | Self::CodeChange { component, .. }
             | Self::Remove { component, .. }
-            | Self::Purge { component, .. }
-            | Self::Apply(ApplyTarget::Hook { component, .. }) => vec![component],
+            | Self::Purge { component, .. } => vec![component],
+            Self::Apply { target, undo } => {
+                let mut names: Vec<&str> = [Some(target), undo.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .filter_map(ApplyTarget::component)
+                    .collect();
+                names.dedup();
+                names
+            }
             Self::Suspend { components, .. }
             | Self::Resume { components }
             | Self::Stop { components }
@@ -249,7 +262,6 @@ impl Step {
             Self::MoveState { from, to, .. } => from.iter().chain(to).map(String::as_str).collect(),
             Self::PointOfNoReturn
             | Self::SyncNodes { .. }
-            | Self::Apply(ApplyTarget::Command(_))
             | Self::RestartNewNode
             | Self::RestartNode => Vec::new(),
         }
@@ -355,7 +367,14 @@ impl Step {
                     ("deadline", Value::String(format_duration(*deadline))),
                 ]
             }
-            Self::Apply(target) => vec![(verb, Value::Table(target.to_table()))],
+            Self::Apply { target, undo } => {
+                let mut pairs = vec![(verb, Value::Table(target.to_table()))];
+                pairs.extend(
+                    undo.as_ref()
+                        .map(|undo| ("undo", Value::Table(undo.to_table()))),
+                );
+                pairs
+            }
             Self::ResetNode {
                 components,
                 keep_snapshot,
@@ -454,7 +473,13 @@ impl Step {
                 nodes: record.texts("nodes"),
                 deadline: record.duration("deadline")?,
             },
-            "apply" => Self::Apply(ApplyTarget::build(record.table("apply")?, span, reader)?),
+            "apply" => Self::Apply {
+                target: ApplyTarget::build(record.table("apply")?, span, reader)?,
+                undo: match record.table("undo") {
+                    Some(undo) => Some(ApplyTarget::build(undo, span, reader)?),
+                    None => None,
+                },
+            },
             "restart_new_node" => Self::RestartNewNode,
             "restart_node" => Self::RestartNode,
             "reset_node" => Self::ResetNode {
@@ -502,6 +527,14 @@ impl Hop {
 }
 
 impl ApplyTarget {
+    /// The component whose hook it is.
+    pub fn component(&self) -> Option<&str> {
+        match self {
+            Self::Hook { component, .. } => Some(component),
+            Self::Command(_) => None,
+        }
+    }
+
     fn to_table(&self) -> toml::Table {
         let mut table = toml::Table::new();
         match self {

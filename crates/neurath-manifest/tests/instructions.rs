@@ -3,7 +3,7 @@
 use neurath_manifest::{Appup, Change, Instruction, PurgeKind, Relup, StartType, Step, Strategy};
 use std::time::Duration;
 
-const LOW: [&str; 21] = [
+const LOW: [&str; 22] = [
     r#"{ load_object_code = "store", version = "1.1.0" }"#,
     r#"{ load_object_code = "store", version = "1.1.0", pre_purge = "soft" }"#,
     r#"{ sync_nodes = "here", nodes = ["a@1", "b"], deadline = "30s" }"#,
@@ -23,6 +23,7 @@ const LOW: [&str; 21] = [
     r#"{ move_state = "split", from = ["store"], to = ["stats"], extra = {} }"#,
     r#"{ apply = { args = { n = 1 }, component = "store", hook = "warm" } }"#,
     r#"{ apply = { command = ["true", "-x"] } }"#,
+    r#"{ apply = { component = "store", hook = "freeze" }, undo = { component = "store", hook = "thaw" } }"#,
     r#"{ restart_new_node = true }"#,
     r#"{ reset_node = ["store"], keep_snapshot = false }"#,
 ];

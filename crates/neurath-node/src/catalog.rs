@@ -25,7 +25,7 @@ pub const FILE_NAME: &str = "catalog";
 /// The first bytes of each slot.
 pub const MAGIC: [u8; 8] = *b"NEURCAT\n";
 /// The version of the format that this code writes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// The earliest version that this code reads.
 const OLDEST_FORMAT: u32 = 1;
 /// Bytes of one slot.
@@ -120,6 +120,10 @@ pub struct State {
     /// Where the journal was. Since format 2.
     #[serde(default)]
     pub journal: Option<Mark>,
+    /// What undoes the hooks and commands that the upgrade in flight has called, in the order of the calls:
+    /// `apply` steps as in a relup. Since format 3.
+    #[serde(default)]
+    pub undo: Vec<serde_json::Value>,
 }
 
 impl State {
@@ -737,7 +741,7 @@ mod tests {
     }
 
     /// A state with all that format 2 has.
-    fn full(sequence: u64) -> State {
+    fn full_2(sequence: u64) -> State {
         let entry = |version: &str, ran| ReleaseEntry {
             release: ReleaseId::new("shop", version),
             manifest: "77".repeat(32),
@@ -756,6 +760,15 @@ mod tests {
         state.take_in(entry("1.1.0", true));
         state.settle_releases();
         state
+    }
+
+    /// A state with all that format 3 has.
+    fn full(sequence: u64) -> State {
+        let undo = serde_json::json!({ "apply": { "component": "store", "hook": "thaw" } });
+        State {
+            undo: vec![undo],
+            ..full_2(sequence)
+        }
     }
 
     #[test]
@@ -909,7 +922,7 @@ mod tests {
         slot[used - CHECKSUM_BYTES..].copy_from_slice(&checksum.to_le_bytes());
         assert!(matches!(
             choose_state(&bytes),
-            Err(CatalogError::NewerFormat { found: 3, .. })
+            Err(CatalogError::NewerFormat { found: 4, .. })
         ));
     }
 
@@ -968,7 +981,7 @@ mod tests {
 
     /// Format 1: it must be read for ever.
     #[test]
-    fn the_fixture_of_format_1_is_read_and_goes_on_in_format_2() {
+    fn the_fixture_of_format_1_is_read_and_goes_on_in_format_3() {
         let (mut opened, _, folder) = opened_fixture("catalog-1");
         assert_eq!(opened.state(), &sample(2));
         assert_eq!(opened.generation(), 4);
@@ -978,24 +991,35 @@ mod tests {
         assert!(again.damaged().is_empty());
     }
 
-    /// Format 2 as committed: it must be read for ever. `NEURATH_WRITE_FIXTURES=1` made it, once.
+    /// Format 2: it must be read for ever.
     #[test]
-    fn the_fixture_of_format_2_is_read() {
+    fn the_fixture_of_format_2_is_read_and_goes_on_in_format_3() {
+        let (mut opened, _, folder) = opened_fixture("catalog-2");
+        assert_eq!(opened.state(), &full_2(2));
+        opened.commit(full(3)).unwrap();
+        let again = Catalog::open(folder.path()).unwrap();
+        assert_eq!(again.state(), &full(3));
+        assert!(again.damaged().is_empty());
+    }
+
+    /// Format 3 as committed: it must be read for ever. `NEURATH_WRITE_FIXTURES=1` made it, once.
+    #[test]
+    fn the_fixture_of_format_3_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let mut catalog = Catalog::create(folder.path()).unwrap();
         catalog.commit(full(1)).unwrap();
         catalog.commit(full(2)).unwrap();
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/catalog-2");
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/catalog-3");
         if std::env::var_os("NEURATH_WRITE_FIXTURES").is_some() && !fixture.exists() {
             std::fs::create_dir_all(&fixture).unwrap();
             std::fs::copy(catalog.path(), fixture.join(FILE_NAME)).unwrap();
         }
-        let (opened, bytes, _folder) = opened_fixture("catalog-2");
+        let (opened, bytes, _folder) = opened_fixture("catalog-3");
         assert_eq!(opened.state(), &full(2));
         assert_eq!(
             bytes,
             std::fs::read(catalog.path()).unwrap(),
-            "format 2 is no longer written as it was"
+            "format 3 is no longer written as it was"
         );
     }
 

@@ -201,9 +201,35 @@ fn says_what_the_library_is() {
         (8, 16)
     );
     assert_eq!(about.migrations[0].version, "1.0");
+    assert_eq!(about.hooks, ["again"]);
+    assert_eq!(library.hook("again"), Some(Function::Hook(0)));
+    assert_eq!(library.hook("never"), None);
+    assert!(library.has_config_change());
     assert!(library.facts().thread_locals);
     assert!(library.facts().retained().is_empty());
     assert_eq!(library.close(), Unloading::Unloaded);
+}
+
+/// A library of an earlier SDK has a shorter descriptor; one of a later SDK may have a longer one.
+#[test]
+fn what_a_descriptor_lacks_is_not_there() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let oldest = std::mem::offset_of!(neurath_abi::ComponentDescriptor, config_change) as u32;
+    let path = copy(&dir, |bytes| {
+        let at = descriptor(bytes);
+        bytes[at..at + 4].copy_from_slice(&oldest.to_le_bytes());
+    });
+    let library = Library::open(&path).unwrap();
+    assert_eq!(library.description().hooks, [""; 0]);
+    assert_eq!(library.description().migrations.len(), 1);
+    assert!(!library.has_config_change());
+    let described = neurath_node::loader::describe(&path, &fs::read(&path).unwrap()).unwrap();
+    assert_eq!(&described, library.description());
+    assert_eq!(library.close(), Unloading::Unloaded);
+    let whole = fs::read(fixture()).unwrap();
+    let described = neurath_node::loader::describe(fixture(), &whole).unwrap();
+    assert_eq!(described.hooks, ["again"]);
 }
 
 #[test]

@@ -53,6 +53,7 @@ codes! {
         NOT_TOGETHER = "P031", "A component would serve before all have changed: an upgrade has one commit.";
         SYNC_TOO_LATE = "P032", "A sync_nodes that is not before the point of no return.";
         NO_SUCH_VIA = "P033", "A `via` that names no component of the newer release.";
+        CONFIGURATION = "P034", "A configuration that does not fit the component's schema.";
     }
     lints {
         REMOVES_STATE = "D101", Deny, "A component is removed, and its regions with it.";
@@ -64,7 +65,6 @@ codes! {
         NOT_MIRRORED = "R103", Warn, "A way down with an instruction that undoes nothing of the way up.";
         LOSES_ON_THE_WAY_DOWN = "R104", Warn, "A conversion down that has nowhere to put a field or a variant.";
         START_TYPE_CHANGED = "C101", Deny, "The start type changes, the version does not: nothing would change it now.";
-        CONFIG_CHANGED = "C102", Warn, "The configuration changes, the version does not: it counts from the next start.";
         OVERLAPPING = "C103", Warn, "Two appup entries cover the same version: the first is taken.";
         UNREACHABLE = "C104", Deny, "An appup entry that is never taken.";
         NARROWED = "S101", Warn, "A conversion into a smaller number, which may not hold every value.";

@@ -175,7 +175,7 @@ impl<'a> Model<'a> {
             Step::PointOfNoReturn
             | Step::LoadObjectCode { .. }
             | Step::SyncNodes { .. }
-            | Step::Apply(_)
+            | Step::Apply { .. }
             | Step::RestartNewNode => return,
             _ if !self.past_the_point => (
                 "it stands before the point of no return",
@@ -234,19 +234,20 @@ impl<'a> Model<'a> {
                 }
             }
             Step::ResetNode { components, .. } => self.reset(components, faults),
-            Step::Apply(ApplyTarget::Hook { component, .. }) => {
-                if self.code(component).is_none() {
-                    faults.push(fault(
-                        codes::MISPLACED,
-                        format!("{component} has no code whose hook could be called"),
-                        "call it while the component is there",
-                    ));
+            Step::Apply { target, undo } => {
+                let hooks = [Some(target), undo.as_ref()].into_iter().flatten();
+                for component in hooks.filter_map(ApplyTarget::component) {
+                    if self.code(component).is_none() {
+                        faults.push(fault(
+                            codes::MISPLACED,
+                            format!("{component} has no code whose hook could be called"),
+                            "call it while the component is there",
+                        ));
+                    }
                 }
             }
             Step::RestartNode => self.restarted = true,
-            Step::SyncNodes { .. }
-            | Step::Apply(ApplyTarget::Command(_))
-            | Step::RestartNewNode => {}
+            Step::SyncNodes { .. } | Step::RestartNewNode => {}
         }
     }
 

@@ -204,6 +204,7 @@ pub(crate) fn check_releases(
     if sides.from.version != sides.to.version {
         rules::manifests(catalogue, sides.to, problems);
     }
+    rules::configurations(catalogue, sides.to, problems);
     rules::dependencies(catalogue, sides, problems);
 }
 

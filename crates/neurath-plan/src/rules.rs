@@ -25,6 +25,33 @@ pub(crate) fn manifests(catalogue: &Catalogue, release: &Release, problems: &mut
     }
 }
 
+/// The configuration of each component of a release fits the schema in its manifest.
+pub(crate) fn configurations(
+    catalogue: &Catalogue,
+    release: &Release,
+    problems: &mut Vec<Diagnostic>,
+) {
+    for part in &release.components {
+        let Some(component) = catalogue.component(&part.name, &part.version) else {
+            continue;
+        };
+        for problem in component.config_problems(&part.config) {
+            let message = format!("{} {}: {problem}", part.name, part.version);
+            let diagnostic = Diagnostic::error(codes::CONFIGURATION, message);
+            problems.push(if problem.in_release() {
+                diagnostic
+                    .at(&release.source, part.config_span.clone(), "does not fit")
+                    .related(&component.source, None, "has the `config_schema`")
+                    .help("write it as the schema says, or release a version with another schema")
+            } else {
+                diagnostic
+                    .in_file(&component.source)
+                    .help("mend the defaults in `config`, or the `config_schema`")
+            });
+        }
+    }
+}
+
 /// Dependencies are there, meet their requirements, and have no circle, in the release that is wanted.
 pub(crate) fn dependencies(
     catalogue: &Catalogue,

@@ -194,7 +194,7 @@ impl<'a> Writer<'a> {
             let verb = match item.what {
                 What::Low(
                     Step::LoadObjectCode { .. }
-                    | Step::Apply(_)
+                    | Step::Apply { .. }
                     | Step::SyncNodes { .. }
                     | Step::PointOfNoReturn
                     | Step::RestartNewNode

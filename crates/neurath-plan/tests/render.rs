@@ -191,10 +191,10 @@ fn hostile_texts_are_escaped() {
     let mut plan = everything();
     let hostile = "</text><script>x</script>\"]; \u{1b}[31m`end`\n# --> &amp;";
     plan.name = hostile.into();
-    plan.steps
-        .push(Step::Apply(neurath_manifest::ApplyTarget::Command(vec![
-            hostile.into(),
-        ])));
+    plan.steps.push(Step::Apply {
+        target: neurath_manifest::ApplyTarget::Command(vec![hostile.into()]),
+        undo: None,
+    });
     assert!(!plan.to_svg().contains("<script"));
     assert!(!plan.to_mermaid().contains("<script"));
     for line in plan.to_dot().lines().filter(|line| line.contains("script")) {

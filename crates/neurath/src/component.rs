@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use neurath_abi::{MessageKind, Token};
 use neurath_pmem::{Pmem, Tx};
 use serde::de::DeserializeOwned;
@@ -55,6 +57,18 @@ pub trait Component: Pmem {
         Ok(())
     }
 
+    /// Takes note of a configuration that has changed while the instance runs on, as it does in a release
+    /// that changes nothing else of the component. [`Context::config`] gives the new one. What it changes
+    /// is dropped with the upgrade; then it is called again, the other way round.
+    ///
+    /// # Errors
+    ///
+    /// An upgrade is undone then.
+    fn config_change(cx: &mut Context<'_, Self>, change: &ConfigChange) -> Result<()> {
+        let _ = (cx, change);
+        Ok(())
+    }
+
     /// Looks whether the state makes sense. What it changes is dropped.
     ///
     /// # Errors
@@ -64,6 +78,17 @@ pub trait Component: Pmem {
         let _ = cx;
         Ok(())
     }
+}
+
+/// What of a configuration has changed.
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+pub struct ConfigChange {
+    /// The keys that have another value now, with it.
+    pub changed: BTreeMap<String, serde_json::Value>,
+    /// The keys that were not there before, with their values.
+    pub new: BTreeMap<String, serde_json::Value>,
+    /// The keys that are gone.
+    pub removed: Vec<String>,
 }
 
 /// What happened.

@@ -182,14 +182,21 @@ impl<'a, S: Component> Context<'a, S> {
 }
 
 pub(crate) fn parse_config<C: serde::de::DeserializeOwned>(json: &[u8]) -> Result<C> {
-    // No configuration is an empty table, which `()` does not read.
+    parse_table(json, "the configuration does not fit")
+}
+
+/// Reads a table, or says what does not fit.
+pub(crate) fn parse_table<C: serde::de::DeserializeOwned>(
+    json: &[u8],
+    otherwise: &str,
+) -> Result<C> {
+    // Nothing at all is an empty table, which `()` does not read.
     let json = if json == b"{}" && size_of::<C>() == 0 {
         b"null"
     } else {
         json
     };
-    serde_json::from_slice(json)
-        .map_err(|error| Error::new(format!("the configuration does not fit: {error}")))
+    serde_json::from_slice(json).map_err(|error| Error::new(format!("{otherwise}: {error}")))
 }
 
 fn done(status: Status, what: &str) -> Result<()> {

@@ -9,8 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use neurath_abi::{Call, CreateCall, ErrorText, Functions, Status};
 use neurath_pmem::Tx;
+use serde::de::DeserializeOwned;
 
-use crate::context::parse_config;
+use crate::context::{parse_config, parse_table};
 use crate::{Component, Context, Error, Message, Result};
 
 pub use crate::migration::convert_batch;
@@ -35,6 +36,12 @@ pub const fn functions<S: Component>() -> Functions {
         terminate: terminate::<S>,
         check_state: check_state::<S>,
     }
+}
+
+/// The function of [`Component::config_change`]. What does not fit the type of the configuration is refused
+/// by it as well.
+pub const fn config_change<S: Component>() -> unsafe extern "C" fn(*mut Call) -> Status {
+    change::<S>
 }
 
 /// The text of a panic.
@@ -134,4 +141,35 @@ unsafe extern "C" fn terminate<S: Component>(call: *mut Call) -> Status {
 unsafe extern "C" fn check_state<S: Component>(call: *mut Call) -> Status {
     // SAFETY: the node's call.
     unsafe { run(call, S::check_state) }
+}
+
+unsafe extern "C" fn change<S: Component>(call: *mut Call) -> Status {
+    // SAFETY: the node's call, whose message stays valid until it returns.
+    unsafe {
+        let message = (*call).message;
+        run::<S>(call, |cx| {
+            cx.config()?;
+            let change = serde_json::from_slice((*message).bytes.as_slice())?;
+            S::config_change(cx, &change)
+        })
+    }
+}
+
+/// Runs a hook with its arguments.
+///
+/// # Safety
+///
+/// `call` is the node's, with valid pointers, and has a message.
+pub unsafe fn hook<S: Component, A: DeserializeOwned>(
+    call: *mut Call,
+    hook: impl FnOnce(&mut Context<'_, S>, A) -> Result<()>,
+) -> Status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let message = (*call).message;
+        run::<S>(call, |cx| {
+            let arguments = parse_table((*message).bytes.as_slice(), "the arguments do not fit")?;
+            hook(cx, arguments)
+        })
+    }
 }

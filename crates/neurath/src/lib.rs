@@ -17,7 +17,7 @@ pub use neurath_abi as abi;
 #[doc(hidden)]
 pub use neurath_pmem as pmem;
 
-pub use component::{Component, Message};
+pub use component::{Component, ConfigChange, Message};
 pub use context::Context;
 pub use error::{Error, Result};
 pub use migration::Extra;

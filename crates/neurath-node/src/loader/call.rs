@@ -14,7 +14,6 @@ const TEXT: usize = 1024;
 
 /// The functions of a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
 pub enum Function {
     /// Makes a new, empty state.
     Create,
@@ -28,6 +27,10 @@ pub enum Function {
     Terminate,
     /// Looks whether the state makes sense.
     CheckState,
+    /// Takes note of another configuration.
+    ConfigChange,
+    /// The hook of this number in the library's description.
+    Hook(usize),
 }
 
 /// Something that gives a library its handle to a region.

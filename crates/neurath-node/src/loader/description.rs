@@ -1,11 +1,13 @@
 //! Reads a library's descriptor, believing nothing it says.
 
 use std::{
-    mem::{offset_of, size_of},
+    mem::{MaybeUninit, offset_of, size_of},
     path::Path,
 };
 
-use neurath_abi::{ABI_VERSION, Bytes, ComponentDescriptor, Migration, PANIC_ABORT, PANIC_UNWIND};
+use neurath_abi::{
+    ABI_VERSION, Bytes, ComponentDescriptor, Hook, Migration, PANIC_ABORT, PANIC_UNWIND,
+};
 
 use super::{LoadError, image::Image};
 
@@ -14,6 +16,9 @@ pub(super) const MAX_VERSION: usize = 64;
 pub(super) const MAX_COMPILER: usize = 256;
 pub(super) const MAX_SCHEMA: usize = 16 << 20;
 pub(super) const MAX_MIGRATIONS: usize = 4096;
+pub(super) const MAX_HOOKS: usize = 1024;
+/// Bytes of the descriptor of the first SDK of this ABI. What comes after it may be missing.
+pub(super) const OLDEST_SIZE: usize = offset_of!(ComponentDescriptor, config_change);
 
 /// What a library says of itself, copied out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +35,8 @@ pub struct Description {
     pub fingerprint: [u8; 16],
     /// Its conversions; [`super::Library::convert`] takes their index.
     pub migrations: Vec<MigrationInfo>,
+    /// The names of its hooks.
+    pub hooks: Vec<String>,
 }
 
 /// One conversion that a library offers.
@@ -66,6 +73,24 @@ struct RawDescriptor {
     functions: [usize; 6],
     migrations: *const RawMigration,
     migration_count: usize,
+    tail: RawTail,
+}
+
+/// What a descriptor of an earlier SDK lacks; all zero then.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct RawTail {
+    config_change: usize,
+    hooks: *const RawHook,
+    hook_count: usize,
+}
+
+/// [`Hook`], likewise.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct RawHook {
+    name: Bytes,
+    call: usize,
 }
 
 /// [`Migration`], likewise.
@@ -86,17 +111,22 @@ const _: () = {
     assert!(size_of::<RawDescriptor>() == size_of::<ComponentDescriptor>());
     assert!(offset_of!(RawDescriptor, functions) == offset_of!(ComponentDescriptor, functions));
     assert!(offset_of!(RawDescriptor, schema) == offset_of!(ComponentDescriptor, schema));
+    assert!(offset_of!(RawDescriptor, tail) == OLDEST_SIZE);
+    assert!(size_of::<RawHook>() == size_of::<Hook>());
+    assert!(offset_of!(RawHook, call) == offset_of!(Hook, call));
     assert!(size_of::<RawMigration>() == size_of::<Migration>());
     assert!(offset_of!(RawMigration, convert) == offset_of!(Migration, convert));
     assert!(offset_of!(RawMigration, version) == offset_of!(Migration, version));
 };
 
-/// What [`read`] gives: the description, and the addresses of the six functions and of
-/// the conversions, each of which lies in the library's code.
+/// What [`read`] gives: the description, and the addresses of the six functions, of the
+/// conversions and of the hooks, each of which lies in the library's code.
 pub(super) struct Parts {
     pub description: Description,
     pub functions: [usize; 6],
     pub conversions: Vec<usize>,
+    pub hooks: Vec<usize>,
+    pub config_change: Option<usize>,
 }
 
 struct Reader<'a> {
@@ -119,14 +149,18 @@ pub(super) fn read(path: &Path, image: &Image, address: usize) -> Result<Parts, 
             found: abi,
         });
     }
-    if size as usize != size_of::<RawDescriptor>() {
-        return Err(reader.bad("size", "is not that of this ABI version"));
-    }
-    if !image.contains(address, size_of::<RawDescriptor>()) {
+    let size = reader.size(size)?;
+    if !image.contains(address, size) {
         return Err(no_descriptor());
     }
-    // SAFETY: as above; every bit pattern is a valid `RawDescriptor`.
-    let raw = unsafe { (address as *const RawDescriptor).read() };
+    let mut raw = MaybeUninit::<RawDescriptor>::zeroed();
+    // SAFETY: as above, as far as the descriptor goes; every bit pattern is a valid
+    // `RawDescriptor`, and what it lacks is zero.
+    let raw = unsafe {
+        let to = raw.as_mut_ptr().cast::<u8>();
+        std::ptr::copy_nonoverlapping(address as *const u8, to, size);
+        raw.assume_init()
+    };
     match raw.panic_strategy {
         PANIC_UNWIND => {}
         PANIC_ABORT => return Err(LoadError::PanicAbort(path.to_owned())),
@@ -152,6 +186,11 @@ pub(super) fn read(path: &Path, image: &Image, address: usize) -> Result<Parts, 
         reader.code(name, function)?;
     }
     let (migrations, conversions) = reader.migrations(&raw)?;
+    let (hook_names, hooks) = reader.hooks(&raw.tail)?;
+    let config_change = Some(raw.tail.config_change).filter(|address| *address != 0);
+    if let Some(address) = config_change {
+        reader.code("config_change", address)?;
+    }
     let description = Description {
         name,
         version,
@@ -159,11 +198,14 @@ pub(super) fn read(path: &Path, image: &Image, address: usize) -> Result<Parts, 
         schema: reader.bytes("schema", raw.schema, MAX_SCHEMA)?,
         fingerprint: raw.fingerprint,
         migrations,
+        hooks: hook_names,
     };
     Ok(Parts {
         description,
         functions: raw.functions,
         conversions,
+        hooks,
+        config_change,
     })
 }
 
@@ -173,6 +215,16 @@ impl Reader<'_> {
             path: self.path.to_owned(),
             field: field.into(),
             problem,
+        }
+    }
+
+    /// How much of the descriptor there is, of what this node knows.
+    fn size(&self, size: u32) -> Result<usize, LoadError> {
+        let known = size_of::<RawDescriptor>();
+        match size as usize {
+            OLDEST_SIZE => Ok(OLDEST_SIZE),
+            size if size >= known => Ok(known),
+            _ => Err(self.bad("size", "is not that of this ABI version")),
         }
     }
 
@@ -244,5 +296,33 @@ impl Reader<'_> {
             conversions.push(raw.convert);
         }
         Ok((infos, conversions))
+    }
+    fn hooks(&self, tail: &RawTail) -> Result<(Vec<String>, Vec<usize>), LoadError> {
+        let count = tail.hook_count;
+        if count > MAX_HOOKS {
+            return Err(self.bad("hook_count", "is too large"));
+        }
+        let start = tail.hooks as usize;
+        if count > 0
+            && (!start.is_multiple_of(8)
+                || !self.image.contains(start, count * size_of::<RawHook>()))
+        {
+            return Err(self.bad("hooks", "does not lie in the library"));
+        }
+        let (mut names, mut hooks) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for index in 0..count {
+            let address = start + index * size_of::<RawHook>();
+            // SAFETY: aligned, readable memory of the library; every bit pattern is valid.
+            let raw = unsafe { (address as *const RawHook).read() };
+            let field = |name: &str| format!("hooks[{index}].{name}");
+            self.code(&field("call"), raw.call)?;
+            let name = self.text(&field("name"), raw.name, MAX_NAME)?;
+            if neurath_manifest::scalar::check_name(&name).is_err() || names.contains(&name) {
+                return Err(self.bad(field("name"), "is not a name, or is there twice"));
+            }
+            names.push(name);
+            hooks.push(raw.call);
+        }
+        Ok((names, hooks))
     }
 }

@@ -6,13 +6,14 @@ use std::mem::{offset_of, size_of};
 use std::path::Path;
 
 use neurath_abi::{
-    ABI_VERSION, Bytes, ComponentDescriptor, DESCRIPTOR_SYMBOL, Migration, PANIC_ABORT,
+    ABI_VERSION, Bytes, ComponentDescriptor, DESCRIPTOR_SYMBOL, Hook, Migration, PANIC_ABORT,
     PANIC_UNWIND,
 };
 
 use super::LoadError;
 use super::description::{
-    Description, MAX_COMPILER, MAX_MIGRATIONS, MAX_NAME, MAX_SCHEMA, MAX_VERSION, MigrationInfo,
+    Description, MAX_COMPILER, MAX_HOOKS, MAX_MIGRATIONS, MAX_NAME, MAX_SCHEMA, MAX_VERSION,
+    MigrationInfo, OLDEST_SIZE,
 };
 use super::elf::{self, Tables};
 
@@ -122,7 +123,8 @@ impl Reader<'_> {
             });
         }
         let size = self.u32(at, offset_of!(ComponentDescriptor, size), "size")?;
-        if size as usize != size_of::<ComponentDescriptor>() {
+        let whole = size as usize >= size_of::<ComponentDescriptor>();
+        if !whole && size as usize != OLDEST_SIZE {
             return Err(self.bad("size", "is not that of this ABI version"));
         }
         let strategy = offset_of!(ComponentDescriptor, panic_strategy);
@@ -160,6 +162,7 @@ impl Reader<'_> {
                 .read_array(at, fingerprint)
                 .ok_or_else(|| self.outside("fingerprint"))?,
             migrations: self.migrations(at)?,
+            hooks: if whole { self.hooks(at)? } else { Vec::new() },
         })
     }
 
@@ -186,6 +189,34 @@ impl Reader<'_> {
                     .checked_add((index * size_of::<Migration>()) as u64)
                     .ok_or_else(|| self.outside("migrations"))?;
                 self.migration(at, index)
+            })
+            .collect()
+    }
+
+    fn hooks(&self, at: u64) -> Result<Vec<String>, LoadError> {
+        let count = self
+            .data
+            .read_array::<8>(at, offset_of!(ComponentDescriptor, hook_count))
+            .map(u64::from_le_bytes)
+            .ok_or_else(|| self.outside("hook_count"))?;
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        if count > MAX_HOOKS {
+            return Err(self.bad("hook_count", "is too large"));
+        }
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let start = self
+            .data
+            .pointer(at, offset_of!(ComponentDescriptor, hooks))
+            .ok_or_else(|| self.outside("hooks"))?;
+        (0..count)
+            .map(|index| {
+                let at = start
+                    .checked_add((index * size_of::<Hook>()) as u64)
+                    .ok_or_else(|| self.outside("hooks"))?;
+                let field = format!("hooks[{index}].name");
+                self.text(at, offset_of!(Hook, name), &field, MAX_NAME)
             })
             .collect()
     }

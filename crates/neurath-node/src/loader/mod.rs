@@ -52,6 +52,8 @@ pub struct Library {
     facts: ElfFacts,
     description: Description,
     functions: [CallFn; 6],
+    config_change: Option<CallFn>,
+    hooks: Vec<CallFn>,
     conversions: Vec<ConvertFn>,
 }
 
@@ -226,6 +228,16 @@ impl Library {
                     // SAFETY: likewise.
                     .map(|address| unsafe { std::mem::transmute::<usize, ConvertFn>(address) })
                     .collect(),
+                config_change: parts
+                    .config_change
+                    // SAFETY: likewise.
+                    .map(|address| unsafe { std::mem::transmute::<usize, CallFn>(address) }),
+                hooks: parts
+                    .hooks
+                    .into_iter()
+                    // SAFETY: likewise.
+                    .map(|address| unsafe { std::mem::transmute::<usize, CallFn>(address) })
+                    .collect(),
             }),
             Err(error) => {
                 let path = path.to_owned();
@@ -274,9 +286,36 @@ impl Library {
         function: Function,
         invocation: Invocation<'_>,
     ) -> Result<Outcome, CallError> {
+        let called = match function {
+            Function::Create => Some(self.functions[0]),
+            Function::Init => Some(self.functions[1]),
+            Function::Handle => Some(self.functions[2]),
+            Function::Quiesce => Some(self.functions[3]),
+            Function::Terminate => Some(self.functions[4]),
+            Function::CheckState => Some(self.functions[5]),
+            Function::ConfigChange => self.config_change,
+            Function::Hook(number) => self.hooks.get(number).copied(),
+        };
+        let Some(called) = called else {
+            return Err(CallError::refused("the library has no such function"));
+        };
         // SAFETY: a function of this component, which is loaded; `run` always passes the
         // beginning of a `CreateCall`, which is what `Create` needs.
-        unsafe { invocation.run(self.functions[function as usize]) }
+        unsafe { invocation.run(called) }
+    }
+
+    /// Whether [`Function::ConfigChange`] can be called: libraries of earlier SDKs have none.
+    pub fn has_config_change(&self) -> bool {
+        self.config_change.is_some()
+    }
+
+    /// The hook of this name, to be called.
+    pub fn hook(&self, name: &str) -> Option<Function> {
+        let hooks = self.description.hooks.iter();
+        hooks
+            .zip(0..)
+            .find(|(known, _)| *known == name)
+            .map(|(_, number)| Function::Hook(number))
     }
 
     /// Converts a row of values with the conversion `index` of the description.

@@ -265,17 +265,29 @@ impl Core {
     }
 }
 
-/// A component's configuration in a release, JSON: its own defaults, and what the release sets.
+/// A component's configuration in a release, JSON: its own defaults, and what the release sets. Checked
+/// against the schema of its manifest.
 pub(crate) fn config_json(
     package: &ReleasePackage,
     component: &str,
 ) -> Result<String, UpgradeError> {
-    let manifest = package.component(component);
-    let mut config = manifest
-        .map(|manifest| manifest.config.clone())
-        .unwrap_or_default();
-    if let Some(set) = package.release().component(component) {
-        config.extend(set.config.clone());
-    }
+    let set = package.release().component(component);
+    let set = set.map(|set| set.config.clone()).unwrap_or_default();
+    let config = match package.component(component) {
+        Some(manifest) => {
+            let problems = manifest.config_problems(&set);
+            if !problems.is_empty() {
+                let problems = problems.iter().map(ToString::to_string);
+                return Err(UpgradeError::Configuration {
+                    component: component.to_owned(),
+                    version: manifest.version.to_string(),
+                    release: release_id(package),
+                    problems: problems.collect::<Vec<_>>().join("; "),
+                });
+            }
+            manifest.configured(&set)
+        }
+        None => set,
+    };
     serde_json::to_string(&config).map_err(|error| UpgradeError::Script(error.to_string()))
 }

@@ -391,9 +391,10 @@ fn left_out(node: &Node, release: &ReleaseId) -> Result<Vec<String>, RehearsalEr
     let mut left_out: Vec<String> = steps
         .iter()
         .filter_map(|step| match step {
-            Step::Apply(ApplyTarget::Command(words)) => {
-                Some(format!("the command `{}`", words.join(" ")))
-            }
+            Step::Apply {
+                target: ApplyTarget::Command(words),
+                ..
+            } => Some(format!("the command `{}`", words.join(" "))),
             _ => None,
         })
         .collect();

@@ -21,7 +21,7 @@ use crate::release_handler::{HandlerError, ReleaseHandler, entry_of, open_for_us
 use crate::shard::effects::Listening;
 use crate::shard::figures::Figures;
 use crate::shard::{Instance, Taken};
-use crate::upgrade::{Outside, UpgradeError};
+use crate::upgrade::{Outside, UpgradeError, undo_interrupted};
 use crate::worker::Worker;
 
 /// How long a component's `create` or `init` may take when a node starts.
@@ -83,6 +83,7 @@ pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, Str
     };
     core.remove_orphans();
     bring_up(&mut core)?;
+    undo_interrupted(&mut core, &this_process())?;
     Ok((core, operation))
 }
 

@@ -6,7 +6,7 @@ use neurath_pmem::migrate::{MigrateError, PlanError};
 use neurath_pmem::region::OpenError;
 
 use super::outside::OutsideError;
-use crate::catalog::CatalogError;
+use crate::catalog::{CatalogError, ReleaseId};
 use crate::command::CommandError;
 use crate::directory::DirectoryError;
 use crate::journal::JournalError;
@@ -48,6 +48,21 @@ pub enum UpgradeError {
     /// The release may not be loaded.
     #[error(transparent)]
     Handler(Box<HandlerError>),
+    /// The configuration does not fit the component's schema.
+    #[error(
+        "the configuration of {component} {version} in {release}: {problems}; see `config_schema` in the \
+         component's manifest"
+    )]
+    Configuration {
+        /// Which component.
+        component: String,
+        /// Which version of it.
+        version: String,
+        /// The release that sets it.
+        release: ReleaseId,
+        /// What does not fit, by keys.
+        problems: String,
+    },
     /// Somebody asked for it to be given up.
     #[error("it was given up before its point of no return, as was asked for")]
     Aborted,

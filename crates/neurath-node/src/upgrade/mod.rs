@@ -5,11 +5,13 @@
 //! version's library stays open and its region untouched. From the flip on, the new release
 //! is the current one, whatever happens.
 
+mod apply;
 mod chain;
 mod course;
 mod error;
 mod outside;
 mod part;
+mod reconfigure;
 pub(crate) mod steps;
 mod switch;
 
@@ -17,15 +19,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use neurath_manifest::{ApplyTarget, PurgeKind, Step};
+use neurath_manifest::{PurgeKind, Step};
 use neurath_pmem::region::{Durability, Region, RegionOptions};
 use neurath_pmem::schema::hex;
 
+pub(crate) use apply::undo_interrupted;
 pub use error::{CallFailed, UpgradeError};
 pub(crate) use outside::Outside;
 
 use crate::catalog::{RegionEntry, ReleaseId};
-use crate::command;
 use crate::directory::region_file_name;
 use crate::fault;
 use crate::journal::{JournalError, Kind, Verdict};
@@ -38,6 +40,7 @@ use crate::shard::{Seat, Taken};
 use crate::worker::Worker;
 use chain::{Ends, Later};
 use part::{Course, NewState, Part};
+use reconfigure::Reconfigured;
 
 /// How long messages may wait if the appup does not say otherwise.
 const PAUSE: Duration = neurath_plan::PAUSE;
@@ -87,6 +90,8 @@ pub(crate) struct Upgrade<'a> {
     goal: &'a Goal,
     progress: &'a mut dyn FnMut(Progress),
     parts: Vec<Part>,
+    /// Components that run on with another configuration.
+    reconfigured: Vec<Reconfigured>,
     /// Libraries of versions between, which only convert.
     between: Vec<Arc<Library>>,
     /// The shard while it stands still.
@@ -123,6 +128,7 @@ impl<'a> Upgrade<'a> {
             goal,
             progress,
             parts: Vec::new(),
+            reconfigured: Vec::new(),
             between: Vec::new(),
             taken,
             stopped: None,
@@ -177,6 +183,11 @@ impl<'a> Upgrade<'a> {
                     Ok(())
                 },
             )
+        });
+        // A release may change nothing but the configuration of what runs on.
+        let done = done.and_then(|()| match last.is_none() && self.reconfigures()? {
+            true => self.switch(),
+            false => Ok(()),
         });
         let serves = self.core.running.is_some() || self.core.standing.is_some();
         let failed_later = match done {
@@ -303,6 +314,7 @@ impl<'a> Upgrade<'a> {
                 component, version, ..
             } => self.load_object_code(component, &version.to_string()),
             Step::PointOfNoReturn => {
+                self.check_hooks()?;
                 self.make_threads()?;
                 Ok(self.core.journal.sync()?)
             }
@@ -331,16 +343,7 @@ impl<'a> Upgrade<'a> {
                 Ok(())
             }
             Step::Remove { component, .. } => self.remove(component),
-            // It would reach out of the directory.
-            Step::Apply(ApplyTarget::Command(_)) if self.core.rehearsal => Ok(()),
-            Step::Apply(ApplyTarget::Command(words)) => {
-                let deadline = if self.stopped.is_some() {
-                    self.left()?
-                } else {
-                    PAUSE
-                };
-                Ok(command::run(words, self.core.directory.path(), deadline)?)
-            }
+            Step::Apply { target, undo } => self.apply(target, undo.as_ref()),
             // They go on together, when the last of the script's changes is made.
             Step::Resume { .. } => Ok(()),
             // The old code goes when the release is confirmed: until then it is the way back.
@@ -510,6 +513,9 @@ impl<'a> Upgrade<'a> {
             (Some(_), None) => self.pause,
             (None, timeout) => timeout.unwrap_or(PAUSE),
         };
+        if self.taken.is_none() {
+            self.taken = self.core.standing.take();
+        }
         if self.taken.is_none() {
             let running = self.core.running.take();
             let running = running.ok_or_else(|| UpgradeError::Suspend("nothing runs".into()))?;
@@ -695,6 +701,8 @@ impl<'a> Upgrade<'a> {
                 }
             }
         }
+        trouble.extend(self.undo_reconfigured());
+        trouble.extend(self.undo_called());
         let parts = self.parts.drain(..).map(|part| part.library);
         let libraries = parts.chain(self.between.drain(..)).collect();
         if let Err(error) = self.resume() {

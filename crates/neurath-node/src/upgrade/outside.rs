@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::loader::{Function, Host, Invocation, Library, Outcome};
+use neurath_abi::{MessageKind, Token};
+
+use crate::loader::{Event, Function, Host, Invocation, Library, Outcome};
 use crate::mapping::Gate;
 use crate::shard::effects::{Asked, Effects, Listening, NoLine};
 use crate::shard::figures::Figures;
@@ -31,7 +33,7 @@ pub(crate) enum OutsideError {
     /// The component says no, or panicked.
     #[error("{what} of {component} {version} failed: {text}")]
     Failed {
-        what: &'static str,
+        what: String,
         component: String,
         version: String,
         text: String,
@@ -39,7 +41,7 @@ pub(crate) enum OutsideError {
     /// It did not come back.
     #[error("{what} of {component} {version}: {source}")]
     Work {
-        what: &'static str,
+        what: String,
         component: String,
         version: String,
         source: WorkError,
@@ -47,15 +49,21 @@ pub(crate) enum OutsideError {
 }
 
 /// The function's name as an author knows it.
-fn name(function: Function) -> &'static str {
-    match function {
+fn name(library: &Library, function: Function) -> String {
+    let name = match function {
         Function::Create => "create",
         Function::Init => "init",
         Function::Handle => "handle",
         Function::Quiesce => "quiesce",
         Function::Terminate => "terminate",
         Function::CheckState => "check_state",
-    }
+        Function::ConfigChange => "config_change",
+        Function::Hook(number) => {
+            let hooks = &library.description().hooks;
+            return format!("hook {}", hooks.get(number).map_or("?", |name| name));
+        }
+    };
+    name.to_owned()
 }
 
 impl Outside {
@@ -67,11 +75,23 @@ impl Outside {
         gate: &Gate,
         deadline: Duration,
     ) -> Result<(Outcome, Effects), OutsideError> {
-        let what = name(function);
+        self.call_with(worker, function, None, gate, deadline)
+    }
+
+    /// As [`Outside::call`], with a message of this kind: the bytes are JSON.
+    pub(crate) fn call_with(
+        self,
+        worker: &mut Worker,
+        function: Function,
+        message: Option<(MessageKind, String)>,
+        gate: &Gate,
+        deadline: Duration,
+    ) -> Result<(Outcome, Effects), OutsideError> {
+        let what = name(&self.library, function);
         let component = self.component.clone();
         let version = self.library.description().version.clone();
         let inside = gate.clone();
-        let worked = worker.run(what, deadline, move || {
+        let worked = worker.run(&what, deadline, move || {
             let mut effects = Effects::default();
             let mut asked = Asked {
                 component: &self.component,
@@ -82,9 +102,18 @@ impl Outside {
                 figures: &self.figures,
                 region: self.region,
             };
-            let invocation = Invocation::new(&inside, Host::of(&mut asked))
+            let mut invocation = Invocation::new(&inside, Host::of(&mut asked))
                 .config(&self.config)
                 .now_ms(now_ms());
+            if let Some((kind, json)) = &message {
+                invocation = invocation.event(Event {
+                    kind: *kind,
+                    source: 0,
+                    user: 0,
+                    token: Token::NONE,
+                    bytes: json.as_bytes(),
+                });
+            }
             let called = self.library.call(function, invocation);
             called.map(|outcome| (outcome, effects))
         });

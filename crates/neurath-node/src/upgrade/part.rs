@@ -10,7 +10,7 @@ use neurath_pmem::region::{Region, RegionOptions};
 use super::chain::{Later, Link};
 use super::error::UpgradeError;
 use crate::catalog::RegionEntry;
-use crate::loader::{Batch, Library};
+use crate::loader::{Batch, Function, Library};
 use crate::mapping::Gate;
 use crate::shard::effects::Effects;
 use crate::shard::now_ms;
@@ -47,8 +47,10 @@ pub(super) struct Part {
     pub(super) course: Course,
     /// Whether the old version was terminated.
     pub(super) terminated: bool,
-    /// What the new version's `init` has asked for, and the gate it used.
-    pub(super) started: Option<(Effects, Gate)>,
+    /// The hooks of the new version that the script calls before the switch, with their arguments.
+    pub(super) hooks: Vec<(Function, String)>,
+    /// What the new version's `init` and its hooks have asked for, and the gate they used.
+    pub(super) started: Option<(Vec<Effects>, Gate)>,
 }
 
 /// What the script has made of an instance so far. It is done at the switch, all at once.
@@ -102,6 +104,7 @@ impl Part {
             same_schema: false,
             course: Course::Ready,
             terminated: false,
+            hooks: Vec::new(),
             started: None,
         }
     }

@@ -1,7 +1,7 @@
 //! Which steps this node carries out. The planner knows more: a plan with another step is
 //! refused before anything happens.
 
-use neurath_manifest::{ApplyTarget, PurgeKind, Step, Strategy};
+use neurath_manifest::{PurgeKind, Step, Strategy};
 
 /// What of a step this node cannot do; `None` if it carries the step out.
 pub(crate) fn missing(step: &Step) -> Option<String> {
@@ -28,8 +28,7 @@ pub(crate) fn missing(step: &Step) -> Option<String> {
         | Step::Remove { .. }
         | Step::Stop { .. }
         | Step::Start { .. }
-        | Step::Apply(ApplyTarget::Command(_)) => None,
-        Step::Apply(ApplyTarget::Hook { .. }) => Some("`hook`".into()),
+        | Step::Apply { .. } => None,
         Step::MoveState { .. }
         | Step::SyncNodes { .. }
         | Step::RestartNewNode
@@ -86,6 +85,7 @@ mod tests {
              { remove = \"b\", version = \"1.0.0\" },
              { start = [\"c\"] },
              { apply = { command = [\"true\"] } },
+             { apply = { component = \"a\", hook = \"h\" } },
              { purge = \"a\", version = \"1.0.0\" },",
         );
         assert_eq!(refusal(&steps), None);
@@ -102,7 +102,6 @@ mod tests {
                 "{ sync_nodes = \"s\", nodes = [\"n\"], deadline = \"1s\" }",
                 "`sync_nodes`",
             ),
-            ("{ apply = { component = \"a\", hook = \"h\" } }", "`hook`"),
             ("{ restart_new_node = true }", "`restart_new_node`"),
             ("{ restart_node = true }", "`restart_node`"),
             ("{ reset_node = [\"a\"] }", "`reset_node`"),

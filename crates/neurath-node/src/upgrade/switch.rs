@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use neurath_abi::MessageKind;
 use neurath_pmem::Handle;
 use neurath_pmem::region::Durability;
 
@@ -47,8 +48,13 @@ impl Upgrade<'_> {
             self.end_old(at)?;
             if goes_on {
                 self.start_new(at)?;
+            } else if !self.parts[at].hooks.is_empty() {
+                let component = &self.parts[at].component;
+                let what = format!("a hook of `{component}`, which is not started");
+                return Err(UpgradeError::Script(what));
             }
         }
+        self.reconfigure()?;
         let budget = self.left();
         fault::point("upgrade.initialised");
         budget?;
@@ -60,6 +66,7 @@ impl Upgrade<'_> {
             self.core.catalog.settle()?;
         }
         fault::point("upgrade.flipped");
+        self.keep_reconfigured();
         self.hand_over();
         self.resume()
     }
@@ -125,11 +132,21 @@ impl Upgrade<'_> {
         if checked.is_ok() {
             region.abort();
         }
-        let started = checked.and_then(|_| new.call(worker, Function::Init, &gate, deadline));
+        let started = checked.and_then(|_| {
+            let init = new.clone().call(worker, Function::Init, &gate, deadline);
+            let mut effects = vec![init?.1];
+            for (hook, args) in part.hooks.drain(..) {
+                let arguments = Some((MessageKind::HOOK, args));
+                let called = new.clone();
+                let called = called.call_with(worker, hook, arguments, &gate, deadline);
+                effects.push(called?.1);
+                fault::point("upgrade.hook-called");
+            }
+            Ok(effects)
+        });
         gate.close();
-        // What `init` wrote stays in its open transaction until the flip.
-        let (_, effects) = started?;
-        part.started = Some((effects, gate));
+        // What `init` and the hooks wrote stays in its open transaction until the flip.
+        part.started = Some((started?, gate));
         Ok(())
     }
 
@@ -192,6 +209,8 @@ impl Upgrade<'_> {
             unconfirmed_since_ms: forward.then(now_ms),
             next_generation: self.core.next_generation,
             sequence: now.sequence + 1,
+            // From here on, what was called is undone by the way back.
+            undo: Vec::new(),
             ..now
         };
         // Regions of durability `process` survive the death of the process, and so does the
@@ -209,7 +228,7 @@ impl Upgrade<'_> {
         };
         let shard = &mut taken.shard;
         for part in &mut self.parts {
-            let Some((mut effects, gate)) = part.started.take() else {
+            let Some((effects, gate)) = part.started.take() else {
                 continue;
             };
             drop(gate);
@@ -247,7 +266,9 @@ impl Upgrade<'_> {
             if let Some(entry) = &part.entry {
                 instance.generation = entry.generation;
             }
-            shard.carry_out(place, &mut effects);
+            for mut effects in effects {
+                shard.carry_out(place, &mut effects);
+            }
         }
         let gone = |part: &Part| {
             (part.course == Course::Removed)
@@ -279,7 +300,7 @@ impl Upgrade<'_> {
                 .map_err(|error| UpgradeError::Suspend(error.to_string()))?;
             self.core.running = Some(running);
         }
-        self.stop = self
+        self.stop += self
             .stopped
             .take()
             .map_or(Duration::ZERO, |since| since.elapsed());

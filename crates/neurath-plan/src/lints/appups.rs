@@ -64,17 +64,6 @@ fn unnoticed(sides: &Sides<'_>, restarted: &dyn Fn(&str) -> bool, findings: &mut
                 .help(format!("release a new version of {name}, or restart it by {{ restart_component = \"{name}\" }} in another component's appup"));
             findings.push(finding(name, diagnostic));
         }
-        if old.config != new.config {
-            let message = format!(
-                "the configuration of {name} {} changes, and {name} does not: it counts from the next start",
-                new.version
-            );
-            let diagnostic = Diagnostic::error(codes::CONFIG_CHANGED, message)
-                .at(&sides.to.source, new.span.clone(), "another configuration")
-                .related(&sides.from.source, Some(old.span.clone()), "than here")
-                .help(format!("restart it by {{ restart_component = \"{name}\" }} in another component's appup, if it is wanted now"));
-            findings.push(finding(name, diagnostic));
-        }
     }
 }
 

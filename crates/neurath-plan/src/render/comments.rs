@@ -143,7 +143,7 @@ fn block(step: &Step, direction: Direction) -> Option<String> {
         (Step::SyncNodes { .. }, _) => {
             "Other nodes must have come as far; if one has not by the deadline, nothing was touched."
         }
-        (Step::Apply(_), _) => "Called by name; if it fails, the upgrade does.",
+        (Step::Apply { .. }, _) => "Called by name; if it fails, the upgrade does.",
         (Step::RestartNewNode, _) => {
             "The node itself is replaced, and the new one runs the rest. Regions and connections stay."
         }

@@ -343,13 +343,19 @@ fn effect(number: usize, step: &Step) -> Option<Effect> {
             nodes: nodes.clone(),
             deadline: *deadline,
         },
-        Step::Apply(ApplyTarget::Hook {
-            component, hook, ..
-        }) => Effect::Called {
+        Step::Apply {
+            target: ApplyTarget::Hook {
+                component, hook, ..
+            },
+            ..
+        } => Effect::Called {
             what: format!("{component} {hook}"),
             outside: false,
         },
-        Step::Apply(ApplyTarget::Command(words)) => Effect::Called {
+        Step::Apply {
+            target: ApplyTarget::Command(words),
+            ..
+        } => Effect::Called {
             what: words.join(" "),
             outside: true,
         },
@@ -385,7 +391,10 @@ fn lasting(steps: &[Step]) -> Vec<Lasting> {
                     ", and no snapshot is kept"
                 }
             ),
-            Step::Apply(ApplyTarget::Command(words)) => {
+            Step::Apply {
+                target: ApplyTarget::Command(words),
+                ..
+            } => {
                 format!(
                     "what the command `{}` does outside of the node",
                     words.join(" ")

@@ -278,7 +278,9 @@ fn marks(
                 x - 7,
                 y - 7
             ),
-            Step::Apply(_) => format!("<path class=\"mark\" d=\"M{x} {} l7 13 h-14 z\"/>", y - 8),
+            Step::Apply { .. } => {
+                format!("<path class=\"mark\" d=\"M{x} {} l7 13 h-14 z\"/>", y - 8)
+            }
             _ => continue,
         };
         let _ = writeln!(out, "  {shape}");
@@ -318,7 +320,7 @@ fn legend(out: &mut String, plan: &Plan, layout: &Layout) {
         let shape = "<path class=\"state\" d=\"M5 -11 h10 l6 7 l-6 7 h-10 z\"/>";
         entries.push((shape.into(), "state moved"));
     }
-    if has(|step| matches!(step, Step::Apply(_))) {
+    if has(|step| matches!(step, Step::Apply { .. })) {
         let shape = "<path class=\"mark\" d=\"M13 -12 l7 13 h-14 z\"/>";
         entries.push((shape.into(), "hook called"));
     }

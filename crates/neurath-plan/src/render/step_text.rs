@@ -91,10 +91,16 @@ pub(crate) fn operands(step: &Step) -> String {
             nodes.join(", "),
             format_duration(*deadline)
         ),
-        Step::Apply(ApplyTarget::Hook {
-            component, hook, ..
-        }) => format!("{component} {hook}"),
-        Step::Apply(ApplyTarget::Command(words)) => words.join(" "),
+        Step::Apply {
+            target: ApplyTarget::Hook {
+                component, hook, ..
+            },
+            ..
+        } => format!("{component} {hook}"),
+        Step::Apply {
+            target: ApplyTarget::Command(words),
+            ..
+        } => words.join(" "),
         Step::PointOfNoReturn | Step::RestartNewNode | Step::RestartNode => String::new(),
     }
 }

@@ -24,4 +24,7 @@ pub static NEURATH_COMPONENT: ComponentDescriptor = ComponentDescriptor {
     functions: neurath::entry::functions::<Notebook>(),
     migrations: std::ptr::null(),
     migration_count: 0,
+    config_change: None,
+    hooks: std::ptr::null(),
+    hook_count: 0,
 };

@@ -20,10 +20,14 @@ mod versions;
 
 use std::time::{Duration, Instant};
 
+use std::collections::BTreeMap;
+
 use neurath::Error;
 
 #[doc(hidden)]
-pub use neurath::{Bytes, Component, Context, Map, Message, Pmem, Result, Tx, code_change};
+pub use neurath::{
+    Bytes, Component, ConfigChange, Context, Map, Message, Pmem, Result, Tx, code_change,
+};
 pub use project::{NEW, OLD, project};
 
 /// What a release says about a notebook.
@@ -31,6 +35,38 @@ pub use project::{NEW, OLD, project};
 pub struct Config {
     /// The address to listen on, such as `127.0.0.1:7480`.
     pub listen: String,
+    /// So many notes there may be; any number if it says nothing.
+    #[serde(default)]
+    pub limit: Option<u64>,
+}
+
+/// A limit that no notebook takes, once it runs.
+pub const REFUSED: u64 = 13;
+
+/// Notes that the configuration has changed.
+///
+/// # Errors
+///
+/// A limit of [`REFUSED`], and those of the transaction.
+pub fn config_change<S: Notebook>(cx: &mut Context<'_, S>, change: &ConfigChange) -> Result<()> {
+    let ConfigChange {
+        changed,
+        new,
+        removed,
+    } = change;
+    let keys = |map: &BTreeMap<String, _>| map.keys().cloned().collect::<Vec<_>>().join(",");
+    let text = format!(
+        "changed {}; new {}; removed {}",
+        keys(changed),
+        keys(new),
+        removed.join(",")
+    );
+    let now_ms = cx.now_ms();
+    cx.with(|state, tx| state.add(tx, text.as_bytes(), now_ms))?;
+    match cx.config()?.limit {
+        Some(REFUSED) => Err(Error::new("thirteen is no limit")),
+        _ => Ok(()),
+    }
 }
 
 /// What is wrong with a version; nothing, unless it says so.
@@ -123,6 +159,42 @@ pub fn init<S: Notebook>(cx: &mut Context<'_, S>) -> Result<()> {
     cx.listen(&config.listen)
 }
 
+/// The arguments of the hook `note`.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoteArgs {
+    /// What is noted, behind the version of the code that does it.
+    pub text: String,
+    /// Whether it fails after that.
+    #[serde(default)]
+    pub fail: bool,
+}
+
+/// A hook: adds a note.
+///
+/// # Errors
+///
+/// Those of the transaction, and where it is told to fail.
+pub fn note<S: Notebook>(cx: &mut Context<'_, S>, args: NoteArgs) -> Result<()> {
+    let text = format!("{} {}", S::VERSION, args.text);
+    let now_ms = cx.now_ms();
+    cx.with(|state, tx| state.add(tx, text.as_bytes(), now_ms))?;
+    if args.fail {
+        return Err(Error::new(format!("told to fail after `{text}`")));
+    }
+    Ok(())
+}
+
+/// A hook: does not come back for long.
+///
+/// # Errors
+///
+/// None.
+pub fn dawdle<S: Notebook>(_: &mut Context<'_, S>, (): ()) -> Result<()> {
+    loop_for_long();
+    Ok(())
+}
+
 /// Serves lines.
 ///
 /// # Errors
@@ -165,6 +237,10 @@ fn answer<S: Notebook>(cx: &mut Context<'_, S>, line: &[u8]) -> Result<Vec<u8>> 
     let now_ms = cx.now_ms();
     Ok(match word {
         b"add" => {
+            let limit = cx.config()?.limit.unwrap_or(u64::MAX);
+            if cx.look(|state, _| Ok(state.count()))? >= limit {
+                return Ok(b"error: the notebook is full".to_vec());
+            }
             let number = cx.with(|state, tx| state.add(tx, rest, now_ms))?;
             number.to_string().into_bytes()
         }

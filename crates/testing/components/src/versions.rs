@@ -205,6 +205,13 @@ macro_rules! notebook_functions {
                 <$faults as $crate::Faults>::quiesce()
             }
 
+            fn config_change(
+                cx: &mut $crate::Context<'_, Self>,
+                change: &$crate::ConfigChange,
+            ) -> $crate::Result<()> {
+                $crate::config_change(cx, change)
+            }
+
             fn check_state(cx: &mut $crate::Context<'_, Self>) -> $crate::Result<()> {
                 <$faults as $crate::Faults>::check_state()?;
                 $crate::check_state(cx)

@@ -21,6 +21,11 @@ static MIGRATIONS: [Migration; 1] = [Migration {
     convert,
 }];
 
+static HOOKS: [Hook; 1] = [Hook {
+    name: Bytes::new(b"again"),
+    call: handle,
+}];
+
 #[unsafe(no_mangle)]
 static NEURATH_COMPONENT: ComponentDescriptor = ComponentDescriptor {
     size: size_of::<ComponentDescriptor>() as u32,
@@ -42,6 +47,9 @@ static NEURATH_COMPONENT: ComponentDescriptor = ComponentDescriptor {
     },
     migrations: MIGRATIONS.as_ptr(),
     migration_count: MIGRATIONS.len(),
+    config_change: Some(handle),
+    hooks: HOOKS.as_ptr(),
+    hook_count: HOOKS.len(),
 };
 
 /// Its destructor is what pins a library to a live thread.

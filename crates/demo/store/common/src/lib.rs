@@ -15,8 +15,13 @@ use kv_commands::{KvVersion, Request};
 use kv_resp::{Protocol, Writer};
 use neurath::{Bytes, Component, Context, Error, InfoKey, Map, Message, Pmem, Result, TxError};
 
-/// A store has no configuration: whatever a release says is ignored.
-pub type Config = serde::de::IgnoredAny;
+/// What a release says about a store.
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// So many keys there may be; without it, as many as the region holds.
+    pub max_keys: Option<u64>,
+}
 
 /// The one timer.
 const TIMER: u64 = 1;
@@ -88,7 +93,7 @@ pub struct Parts<'a, E> {
 }
 
 /// The root of a store's region.
-pub trait State: Component {
+pub trait State: Component<Config = Config> {
     /// The entries' type.
     type Entry: Entry;
 
@@ -219,8 +224,15 @@ fn answer<S: State>(cx: &mut Context<'_, S>, bytes: &[u8], out: &mut Vec<u8>) ->
     let mut w = Writer::new(out, protocol);
     let now_ms = cx.now_ms();
     if request.writes() {
+        let limit = cx.config()?.max_keys;
         return cx.with(|state, tx| {
             let mut parts = state.parts();
+            if let Some(limit) = limit
+                && write::exceeds(&parts, tx, now_ms, &request, limit)?
+            {
+                w.error(OOM);
+                return Ok(());
+            }
             let changed = write::write(&mut parts, tx, now_ms, &request, &mut w).map_err(refuse)?;
             *parts.commands += u64::from(changed);
             Ok(())

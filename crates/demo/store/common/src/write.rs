@@ -107,6 +107,33 @@ pub(crate) fn write<E: Entry>(
     }
 }
 
+/// Whether a command would make the keys more than `limit`.
+pub(crate) fn exceeds<E: Entry>(
+    parts: &Parts<'_, E>,
+    tx: &Tx<'_>,
+    now_ms: u64,
+    request: &Request<'_>,
+    limit: u64,
+) -> Result<bool, TxError> {
+    let mut names: Vec<&[u8]> = match request {
+        Request::Set { key, .. }
+        | Request::SetNx { key, .. }
+        | Request::Append { key, .. }
+        | Request::IncrBy { key, .. } => vec![key],
+        Request::MSet(pairs) | Request::MSetNx(pairs) => {
+            pairs.iter().map(|(key, _)| *key).collect()
+        }
+        _ => return Ok(false),
+    };
+    names.sort_unstable();
+    names.dedup();
+    let mut new = 0;
+    for key in names {
+        new += u64::from(live(parts.entries, tx, key, now_ms)?.is_none());
+    }
+    Ok(new > 0 && parts.entries.len() + new > limit)
+}
+
 struct Keys<'a, 'p, 't, E> {
     parts: &'a mut Parts<'p, E>,
     tx: &'a mut Tx<'t>,

@@ -1,0 +1,212 @@
+//! Components that run on, and get another configuration.
+//!
+//! They are told at the switch, on their own state, in a transaction that stays open until the flip. If the
+//! upgrade is undone, it is dropped, and they are told the other way round.
+
+use neurath_abi::MessageKind;
+use serde_json::{Map, Value, json};
+
+use super::part::Course;
+use super::{PAUSE, Upgrade, UpgradeError, outside};
+use crate::fault;
+use crate::loader::Function;
+use crate::mapping::Gate;
+use crate::node::config_json;
+use crate::shard::effects::Effects;
+
+/// One component's change.
+#[derive(Debug)]
+pub(super) struct Reconfigured {
+    /// Its place on the shard.
+    at: usize,
+    component: String,
+    /// The new configuration, JSON.
+    config: String,
+    /// What it has asked for; none before it was told.
+    effects: Option<Effects>,
+}
+
+impl Upgrade<'_> {
+    /// Finds the components that run on with another configuration.
+    pub(super) fn find_reconfigured(&mut self) -> Result<(), UpgradeError> {
+        let seen = self.look(|instances| {
+            let known = instances
+                .iter()
+                .map(|one| (one.component.clone(), one.config.clone()));
+            known.collect::<Vec<_>>()
+        })?;
+        let mut found = Vec::new();
+        for (at, (component, before)) in seen.into_iter().enumerate() {
+            let part = self.parts.iter().find(|part| part.component == component);
+            let runs_on = part.is_none_or(|part| part.course == Course::Ready);
+            if !runs_on || self.goal.package.component(&component).is_none() {
+                continue;
+            }
+            let config = config_json(&self.goal.package, &component)?;
+            if config != before {
+                found.push(Reconfigured {
+                    at,
+                    component,
+                    config,
+                    effects: None,
+                });
+            }
+        }
+        self.reconfigured = found;
+        Ok(())
+    }
+
+    /// Whether the configuration of a component changes that runs on.
+    pub(super) fn reconfigures(&mut self) -> Result<bool, UpgradeError> {
+        self.find_reconfigured()?;
+        Ok(!self.reconfigured.is_empty())
+    }
+
+    /// Tells the components of it, in a step of its own.
+    pub(super) fn reconfigure(&mut self) -> Result<(), UpgradeError> {
+        self.find_reconfigured()?;
+        if self.reconfigured.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = self
+            .reconfigured
+            .iter()
+            .map(|one| &*one.component)
+            .collect();
+        let (names, last) = (names.join(", "), self.goal.steps.len().saturating_sub(1));
+        self.timed("config_change", names, last as u32, |this| {
+            (0..this.reconfigured.len()).try_for_each(|number| this.tell_of_change(number))
+        })
+    }
+
+    fn tell_of_change(&mut self, number: usize) -> Result<(), UpgradeError> {
+        let deadline = self.left()?;
+        let Some(taken) = &mut self.taken else {
+            unreachable!("it stands still")
+        };
+        let one = &mut self.reconfigured[number];
+        let shard = &mut taken.shard;
+        let mut called = outside(shard, one.at);
+        let instance = &mut shard.instances[one.at];
+        one.effects = Some(Effects::default());
+        // A library of an earlier SDK reads it with its next message.
+        if instance.library.has_config_change() {
+            let message = Some((
+                MessageKind::CONFIG_CHANGE,
+                change(&instance.config, &one.config)?,
+            ));
+            called.config.clone_from(&one.config);
+            let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+            let done = called.call_with(
+                &mut self.worker,
+                Function::ConfigChange,
+                message,
+                &gate,
+                deadline,
+            );
+            gate.close();
+            one.effects = Some(done?.1);
+        }
+        fault::point("upgrade.config-changed");
+        Ok(())
+    }
+
+    /// After the flip: the new configurations count.
+    pub(super) fn keep_reconfigured(&mut self) {
+        let Some(taken) = &mut self.taken else {
+            unreachable!("it stands still")
+        };
+        for one in self.reconfigured.drain(..) {
+            let instance = &mut taken.shard.instances[one.at];
+            instance.config = one.config;
+            // As for what `init` writes.
+            if let Err(error) = instance.region.commit() {
+                let component = one.component;
+                tracing::error!(component, %error, "what config_change wrote is lost");
+            }
+            if let Some(mut effects) = one.effects {
+                taken.shard.carry_out(one.at, &mut effects);
+            }
+        }
+    }
+
+    /// Drops what was told, and tells the other way round; what went wrong.
+    pub(super) fn undo_reconfigured(&mut self) -> Vec<String> {
+        let mut trouble = Vec::new();
+        let Some(taken) = &mut self.taken else {
+            return trouble;
+        };
+        let shard = &mut taken.shard;
+        for one in self.reconfigured.drain(..) {
+            if one.effects.is_none() {
+                continue;
+            }
+            let called = outside(shard, one.at);
+            let instance = &mut shard.instances[one.at];
+            instance.region.abort();
+            if !instance.library.has_config_change() {
+                continue;
+            }
+            let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+            let back = change(&one.config, &instance.config).and_then(|json| {
+                let message = Some((MessageKind::CONFIG_CHANGE, json));
+                let back = Function::ConfigChange;
+                Ok(called.call_with(&mut self.worker, back, message, &gate, PAUSE)?)
+            });
+            gate.close();
+            match back {
+                Ok((_, mut effects)) => {
+                    if let Err(error) = instance.region.commit() {
+                        trouble.push(error.to_string());
+                    }
+                    shard.carry_out(one.at, &mut effects);
+                }
+                Err(error) => {
+                    instance.region.abort();
+                    trouble.push(error.to_string());
+                }
+            }
+        }
+        trouble
+    }
+}
+
+/// What differs between two configurations, as a component is told of it.
+fn change(before: &str, after: &str) -> Result<String, UpgradeError> {
+    let read = |text: &str| {
+        let read = serde_json::from_str::<Map<String, Value>>(text);
+        read.map_err(|error| UpgradeError::Script(error.to_string()))
+    };
+    let (before, after) = (read(before)?, read(after)?);
+    let (mut changed, mut new) = (Map::new(), Map::new());
+    for (key, value) in &after {
+        match before.get(key) {
+            None => drop(new.insert(key.clone(), value.clone())),
+            Some(old) if old != value => drop(changed.insert(key.clone(), value.clone())),
+            Some(_) => {}
+        }
+    }
+    let removed: Vec<&String> = before
+        .keys()
+        .filter(|key| !after.contains_key(*key))
+        .collect();
+    Ok(json!({ "changed": changed, "new": new, "removed": removed }).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_names_what_differs_and_nothing_else() {
+        let told = change(
+            r#"{"a": 1, "b": {"x": 1}, "c": "same"}"#,
+            r#"{"b": {"x": 2}, "c": "same", "d": [1]}"#,
+        );
+        let told: Value = serde_json::from_str(&told.unwrap()).unwrap();
+        let expected =
+            json!({ "changed": { "b": { "x": 2 } }, "new": { "d": [1] }, "removed": ["a"] });
+        assert_eq!(told, expected);
+        assert!(change("{", "{}").is_err());
+    }
+}
