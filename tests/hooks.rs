@@ -172,7 +172,9 @@ fn what_cannot_be_called_is_refused_by_name() {
         ),
         // A hook that does not come back.
         (
-            update_around("{ apply = { component = \"notebook\", hook = \"dawdle\" } }"),
+            update_around(
+                "{ apply = { component = \"notebook\", hook = \"dawdle\", args = { ms = 20000 } } }",
+            ),
             "hook dawdle of notebook 1.1.0: it did not end within",
         ),
     ] {

@@ -9,6 +9,9 @@ use crate::record::{Record, Val};
 use crate::source::{Source, Span};
 use semver::{Version, VersionReq};
 
+/// Messages that may wait for an instance, if its manifest says nothing.
+const MAILBOX: u64 = 65_536;
+
 /// What a component is, in one version.
 #[derive(Debug, Clone)]
 pub struct Component {
@@ -20,6 +23,8 @@ pub struct Component {
     pub library: String,
     /// How many instances it has, each with its own region.
     pub instances: u32,
+    /// So many messages may wait for an instance.
+    pub mailbox: u32,
     /// The region of each instance.
     pub region: Region,
     /// The components it needs, in the order in which they are written.
@@ -101,6 +106,7 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Component> {
         version: record.version("version")?,
         library: record.text("library")?,
         instances: u32::try_from(record.number("instances").unwrap_or(1)).ok()?,
+        mailbox: u32::try_from(record.number("mailbox").unwrap_or(MAILBOX)).ok()?,
         region: region?,
         depends_on,
         config: record.free("config").unwrap_or_default(),

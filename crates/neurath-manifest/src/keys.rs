@@ -151,6 +151,14 @@ const COMPONENT_KEYS: &[Key] = &[
         Kind::Integer { min: 1, max: 1024 },
         "How many instances (shards), each with its own region. Default 1.",
     ),
+    may(
+        "mailbox",
+        Kind::Integer {
+            min: 1,
+            max: 100_000_000,
+        },
+        "So many messages may wait for an instance; another one is refused. Default 65536.",
+    ),
     must(
         "region",
         Kind::Table(REGION),
@@ -533,7 +541,7 @@ const PRE_PURGE: Key = may(
 const POST_PURGE: Key = may(
     "post_purge",
     PURGE_KINDS,
-    "How the old version is purged after the change. Default soft.",
+    "soft: the old code stays for the way back, until the release is confirmed. brutal: it goes with the upgrade. Default soft.",
 );
 
 const STRATEGY: Key = may(

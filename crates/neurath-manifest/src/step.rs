@@ -173,10 +173,10 @@ impl Strategy {
 /// When the code of a version is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PurgeKind {
-    /// When nothing runs it any more.
+    /// When the release is confirmed, and nothing runs it any more.
     #[default]
     Soft,
-    /// At once.
+    /// With the upgrade, or as soon as nothing runs it any more: the way back loads it again.
     Brutal,
 }
 

@@ -446,10 +446,26 @@ pub struct ComponentStatus {
 /// A library that stays mapped although nothing calls it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retained {
+    /// Its component; empty for a file that was refused before that was known.
+    #[serde(default)]
+    pub component: String,
+    /// The component's version.
+    #[serde(default)]
+    pub version: String,
     /// The library.
     pub library: String,
     /// What holds it.
     pub reason: String,
+}
+
+impl std::fmt::Display for Retained {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (component, version) = (&self.component, &self.version);
+        if !component.is_empty() {
+            write!(f, "{component} {version}, ")?;
+        }
+        write!(f, "{}: {}", self.library, self.reason)
+    }
 }
 
 /// An upgrade (or the way back) that was carried out.

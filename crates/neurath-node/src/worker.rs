@@ -1,6 +1,6 @@
 //! Throwaway threads: calls into a library that may take their time, or never return.
 
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,6 +27,10 @@ type Job = Box<dyn FnOnce() + Send>;
 /// the worker has been joined: do that before one of them is closed. Dropping joins, too.
 #[derive(Debug, Default)]
 pub struct Worker(Option<Running>);
+
+/// A piece of work that has begun.
+#[derive(Debug)]
+pub struct Begun<R>(Receiver<R>);
 
 #[derive(Debug)]
 struct Running {
@@ -74,6 +78,20 @@ impl Worker {
         deadline: Duration,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, WorkError> {
+        let begun = self.begin(name, work)?;
+        self.end(begun, deadline)
+    }
+
+    /// Lets the thread begin with `work`, named `name`. To be followed by [`Worker::end`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no thread for it.
+    pub fn begin<R: Send + 'static>(
+        &mut self,
+        name: &str,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<Begun<R>, WorkError> {
         let (send, receive) = mpsc::sync_channel(1);
         let name = std::ffi::CString::new(name).unwrap_or_default();
         let job = Box::new(move || {
@@ -86,7 +104,16 @@ impl Worker {
             self.join();
             return Err(WorkError::Panicked);
         }
-        match receive.recv_timeout(deadline) {
+        Ok(Begun(receive))
+    }
+
+    /// Waits for what was begun last.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Worker::run`].
+    pub fn end<R>(&mut self, begun: Begun<R>, deadline: Duration) -> Result<R, WorkError> {
+        match begun.0.recv_timeout(deadline) {
             Ok(result) => Ok(result),
             Err(RecvTimeoutError::Timeout) => {
                 self.0 = None;
@@ -135,6 +162,25 @@ mod tests {
         });
         assert_eq!(slow, Err(WorkError::Overdue(short)));
         assert_eq!(worker.run("test", second, || 8), Ok(8));
+    }
+
+    /// Each waits until the other has come: one after the other, neither would end.
+    #[test]
+    fn two_that_are_begun_run_at_the_same_time() {
+        let (mut one, mut other) = (Worker::default(), Worker::default());
+        let (to_one, from_other) = mpsc::channel();
+        let (to_other, from_one) = mpsc::channel();
+        let patience = Duration::from_secs(30);
+        let first = one.begin("one", move || {
+            to_other.send(()).unwrap();
+            from_other.recv_timeout(patience)
+        });
+        let second = other.begin("other", move || {
+            to_one.send(()).unwrap();
+            from_one.recv_timeout(patience)
+        });
+        assert_eq!(one.end(first.unwrap(), patience), Ok(Ok(())));
+        assert_eq!(other.end(second.unwrap(), patience), Ok(Ok(())));
     }
 
     #[test]

@@ -369,10 +369,7 @@ fn shown(status: &Status) -> String {
         ));
     }
     for one in &status.retained {
-        out.push_str(&format!(
-            "\nnot unloaded: {}: {}\n",
-            one.library, one.reason
-        ));
+        out.push_str(&format!("\nstill in use: {one}\n"));
     }
     for one in &status.health {
         out.push_str(&format!("\ncheck: {one}\n"));

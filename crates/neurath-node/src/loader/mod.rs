@@ -72,6 +72,10 @@ const THREAD_END: Duration = Duration::from_millis(50);
 /// A library that was closed, and is still in memory.
 #[derive(Debug)]
 struct Leftover {
+    component: String,
+    version: String,
+    /// Why it could not be unloaded when it was closed.
+    reason: String,
     path: PathBuf,
     image: Image,
     slot: Slot,
@@ -133,14 +137,35 @@ fn sweep(leftovers: &mut Vec<Leftover>) {
     }
 }
 
-/// The libraries that were closed and are still in memory.
-pub fn retained() -> Vec<PathBuf> {
+/// A library that was closed, and is still in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lingering {
+    /// Its component; empty for a file that was refused before that was known.
+    pub component: String,
+    /// The component's version.
+    pub version: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// Why it could not be unloaded when it was closed.
+    pub reason: String,
+}
+
+/// The libraries that were closed and are still in memory, after another try to unload them.
+pub fn lingering() -> Vec<Lingering> {
     let mut leftovers = registry();
     sweep(&mut leftovers);
-    leftovers
-        .iter()
-        .map(|leftover| leftover.path.clone())
-        .collect()
+    let all = leftovers.iter().map(|leftover| Lingering {
+        component: leftover.component.clone(),
+        version: leftover.version.clone(),
+        path: leftover.path.clone(),
+        reason: leftover.reason.clone(),
+    });
+    all.collect()
+}
+
+/// The files of [`lingering`].
+pub fn retained() -> Vec<PathBuf> {
+    lingering().into_iter().map(|one| one.path).collect()
 }
 
 /// Judges a file without loading it.
@@ -242,6 +267,9 @@ impl Library {
             Err(error) => {
                 let path = path.to_owned();
                 leftovers.push(Leftover {
+                    component: String::new(),
+                    version: String::new(),
+                    reason: "it was refused, and could not be unloaded".into(),
                     path,
                     image,
                     slot,
@@ -364,6 +392,9 @@ impl Library {
     pub fn close(self) -> Unloading {
         let mut leftovers = registry();
         let mut leftover = Leftover {
+            component: self.description.name,
+            version: self.description.version,
+            reason: String::new(),
             path: self.path,
             image: self.image,
             slot: self.slot,
@@ -375,6 +406,7 @@ impl Library {
                 Unloading::Unloaded
             }
             Err(reason) => {
+                leftover.reason.clone_from(&reason);
                 leftovers.push(leftover);
                 return Unloading::Retained(reason);
             }

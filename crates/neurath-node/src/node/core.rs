@@ -21,6 +21,9 @@ use crate::shard::figures::Figures;
 use crate::shard::{ShardThread, Taken};
 use crate::upgrade::{UpgradeError, region_options, release_id};
 
+/// Why a library is kept that a thread left behind still runs.
+const UNRETURNED: &str = "a call of it has not returned";
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -43,7 +46,7 @@ pub(crate) struct Core {
     /// Libraries kept for the way back.
     pub(crate) warm: Vec<Arc<Library>>,
     /// Libraries that could not be closed, as somebody still uses them.
-    pub(crate) stuck: Vec<Retained>,
+    pub(crate) stuck: Vec<Arc<Library>>,
     pub(crate) next_generation: u64,
     pub(crate) figures: Arc<Figures>,
     /// Set by whoever wants the upgrade that runs to be given up.
@@ -178,23 +181,39 @@ impl Core {
                     }
                 },
                 Err(library) => {
-                    let reason = "a call of it has not returned".to_owned();
+                    let reason = UNRETURNED;
                     tracing::warn!(library = name, reason, "a library stays in memory");
-                    let library = library.path().display().to_string();
-                    self.stuck.push(Retained { library, reason });
+                    self.stuck.push(library);
                 }
             }
         }
         unloaded
     }
 
-    /// Libraries that nothing calls and that are still there.
+    /// Closes libraries whose last call has returned since.
+    pub(crate) fn purge(&mut self) {
+        let free = |library: &mut Arc<Library>| Arc::strong_count(library) == 1;
+        let free: Vec<_> = self.stuck.extract_if(.., free).collect();
+        for name in self.close_libraries(free) {
+            tracing::info!(library = name, "unloaded, after its last call has returned");
+        }
+    }
+
+    /// Old libraries that are still in memory, and who uses them.
     pub(crate) fn retained(&self) -> Vec<Retained> {
-        let closed = loader::retained().into_iter().map(|path| Retained {
-            library: path.display().to_string(),
-            reason: "it could not be unloaded; see the log".into(),
+        let stuck = self.stuck.iter().map(|library| Retained {
+            component: library.description().name.clone(),
+            version: library.description().version.clone(),
+            library: library.path().display().to_string(),
+            reason: UNRETURNED.into(),
         });
-        self.stuck.iter().cloned().chain(closed).collect()
+        let closed = loader::lingering().into_iter().map(|one| Retained {
+            component: one.component,
+            version: one.version,
+            library: one.path.display().to_string(),
+            reason: one.reason,
+        });
+        stuck.chain(closed).collect()
     }
 
     /// What a component's region is to be.
@@ -290,4 +309,11 @@ pub(crate) fn config_json(
         None => set,
     };
     serde_json::to_string(&config).map_err(|error| UpgradeError::Script(error.to_string()))
+}
+
+/// How many messages may wait for an instance of a component in a release.
+pub(crate) fn mailbox_of(package: &ReleasePackage, component: &str) -> usize {
+    package
+        .component(component)
+        .map_or(usize::MAX, |manifest| manifest.mailbox as usize)
 }

@@ -30,10 +30,10 @@ use crate::protocol::{
 };
 use crate::shard::effects::Listening;
 use crate::shard::figures::Figures;
-use crate::shard::{Command, Seat, now_ms};
-use crate::upgrade::{Outside, UpgradeError};
+use crate::shard::{NotSent, Seat, now_ms};
+use crate::upgrade::{FIXED, Outside, UpgradeError};
 use crate::worker::Worker;
-pub(crate) use core::{Core, config_json};
+pub(crate) use core::{Core, config_json, mailbox_of};
 pub use rehearsal::{
     Memory, REHEARSALS, Rehearsal, RehearsalError, Rehearsed, RehearsedState, WayBack, rehearse,
     remove_old_rehearsals,
@@ -124,8 +124,19 @@ pub enum CallError {
     #[error("{0}")]
     Refused(String),
     /// No answer came in time.
-    #[error("no answer came within {0:?}")]
+    #[error("no answer came within {0:?}, the `timeout` of this call")]
     TimedOut(Duration),
+    /// Too many messages wait: the component serves none of them, or not fast enough.
+    #[error(
+        "the mailbox of {component} is full: {limit} messages wait; ask again later, or raise `mailbox` in its \
+         manifest"
+    )]
+    Full {
+        /// The component.
+        component: String,
+        /// So many may wait.
+        limit: usize,
+    },
     /// The node has ended.
     #[error("the node has ended")]
     Ended,
@@ -341,6 +352,7 @@ impl Node {
                 listening: Listening::Nowhere,
                 figures: core.figures.clone(),
                 region: instance.region_figures(),
+                setting: FIXED,
             };
             let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
             let called = outside.call(&mut worker, Function::Terminate, &gate, STOP);
@@ -422,7 +434,7 @@ impl NodeHandle {
     ///
     /// # Errors
     ///
-    /// [`CallError::Ended`].
+    /// [`CallError::Full`] and [`CallError::Ended`].
     pub fn cast(&self, component: &str, bytes: &[u8]) -> Result<(), CallError> {
         self.request(component, bytes, None)
     }
@@ -433,17 +445,14 @@ impl NodeHandle {
         bytes: &[u8],
         answer: Option<mpsc::Sender<crate::shard::Answer>>,
     ) -> Result<(), CallError> {
-        let component = component.to_owned();
-        let request = Command::Request {
-            component,
-            bytes: bytes.to_vec(),
-            answer,
-        };
-        if self.shared.mailbox.send(request) {
-            Ok(())
-        } else {
-            Err(CallError::Ended)
-        }
+        let sent = self.shared.mailbox.request(component, bytes, answer);
+        sent.map_err(|not| match not {
+            NotSent::Gone => CallError::Ended,
+            NotSent::Full(limit) => CallError::Full {
+                component: component.to_owned(),
+                limit,
+            },
+        })
     }
 
     /// Does what the control socket can ask for, in this process.
@@ -512,6 +521,7 @@ impl Shared {
                 self.ask_to_stop("the supervisor");
                 return;
             }
+            core.purge();
             if core.catalog.state().previous.is_none() {
                 core.window = None;
             }

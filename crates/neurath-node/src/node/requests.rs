@@ -102,6 +102,7 @@ fn target(core: &Core, release: &ReleaseId) -> Result<Arc<ReleasePackage>, Refus
 pub(super) fn planned(core: &Core, release: &ReleaseId) -> Result<Outcome, Refusal> {
     let to = target(core, release)?;
     let Found { plan, .. } = plan(core, &to, Lints::Enforce)?;
+    in_use(core, &plan.steps)?;
     Ok(Outcome::Planned(shown(core, &plan, &to)))
 }
 
@@ -125,6 +126,8 @@ pub(super) fn apply(
             ),
         ));
     }
+    core.purge();
+    in_use(core, &plan.steps)?;
     let goal = Goal {
         package,
         between,
@@ -155,6 +158,32 @@ pub(super) fn apply(
         Err(error) => tracing::error!(%error, "the health checks cannot be made"),
     }
     Ok(upgraded)
+}
+
+/// Refuses a plan that wants nothing left of earlier upgrades (`pre_purge = "soft"`), where something is.
+fn in_use(core: &Core, steps: &[Step]) -> Result<(), Refusal> {
+    let wanted = |name: &str| {
+        steps.iter().any(|step| {
+            let soft = Some(PurgeKind::Soft);
+            matches!(step, Step::LoadObjectCode { component, pre_purge, .. }
+                if *pre_purge == soft && component == name)
+        })
+    };
+    let lingering = core.retained().into_iter();
+    let lines: Vec<String> = lingering
+        .filter(|one| wanted(&one.component))
+        .map(|one| one.to_string())
+        .collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "code of an earlier upgrade is still in use, and `pre_purge = \"soft\"` waits for it; nothing was done:\n\
+         {}\nAsk again when `neurath node status` names it no more, or write `pre_purge = \"brutal\"`, which goes \
+         on beside it.",
+        lines.join("\n")
+    );
+    Err(Refusal::new(code::BUSY, text))
 }
 
 /// Makes the checks of a release, on the shard that runs, or will.

@@ -7,7 +7,7 @@ use neurath_pmem::Handle;
 use neurath_pmem::region::Region;
 use neurath_pmem::schema::hex;
 
-use super::core::{Core, config_json};
+use super::core::{Core, config_json, mailbox_of};
 use super::{NodeOptions, StartError};
 use crate::catalog::{Catalog, RegionEntry, ReleaseId, State};
 use crate::directory::{NodeDirectory, region_file_name};
@@ -21,7 +21,7 @@ use crate::release_handler::{HandlerError, ReleaseHandler, entry_of, open_for_us
 use crate::shard::effects::Listening;
 use crate::shard::figures::Figures;
 use crate::shard::{Instance, Taken};
-use crate::upgrade::{Outside, UpgradeError, undo_interrupted};
+use crate::upgrade::{FIXED, Outside, UpgradeError, undo_interrupted};
 use crate::worker::Worker;
 
 /// How long a component's `create` or `init` may take when a node starts.
@@ -274,6 +274,7 @@ pub(crate) fn create_region(
         listening: Listening::Nowhere,
         figures: Arc::new(Figures::new()),
         region: (0, 0),
+        setting: FIXED,
     };
     let created = outside.call(&mut Worker::default(), Function::Create, &gate, START);
     gate.close();
@@ -310,14 +311,11 @@ fn bring_up(core: &mut Core) -> Result<(), StartError> {
         let region = core.open_region(&package, &entry, library.description().fingerprint)?;
         let config = config_json(&package, name)?;
         let generation = entry.generation;
-        instances.push(Instance::new(
-            name.clone(),
-            0,
-            library,
-            region,
-            generation,
-            config,
-        ));
+        let (name, number) = (name.clone(), entry.instance);
+        let mailbox = mailbox_of(&package, &name);
+        let mut instance = Instance::new(name, number, library, region, generation, config);
+        instance.mailbox = mailbox;
+        instances.push(instance);
     }
     let mut taken = Taken::new(instances, core.figures.clone()).map_err(StartError::EventLoop)?;
     taken.shard.rehearsed = core.rehearsal;
@@ -334,6 +332,7 @@ fn bring_up(core: &mut Core) -> Result<(), StartError> {
             listening,
             figures: core.figures.clone(),
             region: instance.region_figures(),
+            setting: FIXED,
         };
         let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
         let called = outside.call(&mut worker, Function::Init, &gate, START);

@@ -24,6 +24,8 @@ pub(crate) struct Instance {
     pub(crate) generation: u64,
     /// The configuration, JSON.
     pub(crate) config: String,
+    /// So many messages may wait for it.
+    pub(crate) mailbox: usize,
     restarts: VecDeque<Instant>,
 }
 
@@ -48,6 +50,7 @@ impl Instance {
             region,
             generation,
             config,
+            mailbox: usize::MAX,
             restarts,
         }
     }

@@ -16,7 +16,7 @@ mod timers;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,7 +25,7 @@ use mio::{Events, Interest, Poll, Token as PollToken, Waker};
 use neurath_abi::{MessageKind, Status, Token};
 
 pub(crate) use instance::Instance;
-pub(crate) use thread::{Command, Look, Mailbox, Seat, ShardThread, TakeError, Taken};
+pub(crate) use thread::{Command, Look, Mailbox, NotSent, Seat, ShardThread, TakeError, Taken};
 
 use crate::loader::{CallError, Event, Function, Host, Invocation};
 use connection::{Connection, Progress};
@@ -148,6 +148,8 @@ pub(crate) struct Shard {
     unread: VecDeque<usize>,
     pub(crate) figures: Arc<Figures>,
     activity: Arc<Activity>,
+    /// Requests of this process that it has not seen yet.
+    waiting: Arc<AtomicUsize>,
     /// Whether this is a rehearsal: nobody is to reach it.
     pub(crate) rehearsed: bool,
     /// Why the shard gave up: the supervisor's escalation.
@@ -168,6 +170,7 @@ impl Shard {
         figures: Arc<Figures>,
         commands: Receiver<Command>,
         activity: Arc<Activity>,
+        waiting: Arc<AtomicUsize>,
     ) -> io::Result<(Shard, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
@@ -194,6 +197,7 @@ impl Shard {
             unread: VecDeque::new(),
             figures,
             activity,
+            waiting,
             rehearsed: false,
             failed: None,
         };
@@ -594,6 +598,11 @@ impl Shard {
                     bytes,
                 } => {
                     if let Some(to) = self.names.iter().position(|name| *name == component) {
+                        let bound = self.instances[to].mailbox;
+                        if self.mailbox.len() >= bound {
+                            self.fail(token, &full(&component, bound));
+                            continue;
+                        }
                         let mut message = self.pool.pop().unwrap_or_default();
                         message.clear();
                         message.extend_from_slice(&effects.bytes[bytes]);
@@ -745,6 +754,17 @@ impl Shard {
             None => Token::NONE,
         };
         self.mailbox.push_back(Envelope { to, token, bytes });
+    }
+}
+
+/// Why a message is not taken.
+#[cold]
+fn full(component: &str, bound: usize) -> CallError {
+    CallError {
+        status: Status::FAILED,
+        text: format!(
+            "the mailbox of {component} is full: {bound} messages wait; raise `mailbox` in its manifest"
+        ),
     }
 }
 

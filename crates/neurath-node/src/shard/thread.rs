@@ -1,9 +1,10 @@
 //! The thread that a shard runs on, and how the shard is taken from it.
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -96,7 +97,10 @@ impl HandOver {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TakeError {
     /// It did not come to the end of a message in time.
-    #[error("the event loop did not come to a message boundary within {0:?}: {1}")]
+    #[error(
+        "the event loop did not come to a message boundary within {0:?}: {1}; raise `timeout` in the appup if it may \
+         take longer"
+    )]
     Busy(Duration, String),
     /// Its thread is gone.
     #[error("the event loop has ended")]
@@ -170,8 +174,7 @@ impl Drop for Leaving {
 /// A shard that runs on a thread of its own.
 #[derive(Debug)]
 pub(crate) struct ShardThread {
-    commands: Sender<Command>,
-    waker: Arc<Waker>,
+    mailbox: Mailbox,
     activity: Arc<Activity>,
     names: Vec<String>,
     thread: JoinHandle<()>,
@@ -184,8 +187,7 @@ pub(crate) struct ShardThread {
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) shard: Box<Shard>,
-    commands: Sender<Command>,
-    waker: Arc<Waker>,
+    mailbox: Mailbox,
     activity: Arc<Activity>,
     /// The thread it ran on before.
     pub(crate) before: Leaving,
@@ -196,11 +198,19 @@ impl Taken {
     pub(crate) fn new(instances: Vec<Instance>, figures: Arc<Figures>) -> io::Result<Taken> {
         let (commands, receiver) = mpsc::channel();
         let activity = Arc::new(Activity::default());
-        let (shard, waker) = Shard::new(instances, figures, receiver, activity.clone())?;
-        Ok(Taken {
-            shard: Box::new(shard),
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let waits = waiting.clone();
+        let (shard, waker) = Shard::new(instances, figures, receiver, activity.clone(), waits)?;
+        let mailbox = Mailbox {
             commands,
             waker: Arc::new(waker),
+            waiting,
+            bounds: Arc::default(),
+        };
+        mailbox.know(&shard.instances);
+        Ok(Taken {
+            shard: Box::new(shard),
+            mailbox,
             activity,
             before: Leaving::default(),
         })
@@ -208,10 +218,7 @@ impl Taken {
 
     /// Sends commands to it, now and when it runs.
     pub(crate) fn mailbox(&self) -> Mailbox {
-        Mailbox {
-            commands: self.commands.clone(),
-            waker: self.waker.clone(),
-        }
+        self.mailbox.clone()
     }
 
     /// Lets it run on a thread that has run nothing yet.
@@ -221,11 +228,11 @@ impl Taken {
     /// If that thread has ended; the shard is lost then.
     pub(crate) fn run(self, seat: Seat) -> io::Result<ShardThread> {
         let names = self.shard.names().to_vec();
+        self.mailbox.know(&self.shard.instances);
         let gone = |_| io::Error::other("the thread made for the event loop has ended");
         seat.shard.send(self.shard).map_err(gone)?;
         Ok(ShardThread {
-            commands: self.commands,
-            waker: self.waker,
+            mailbox: self.mailbox,
             activity: self.activity,
             names,
             thread: seat.thread,
@@ -235,17 +242,65 @@ impl Taken {
     }
 }
 
-/// Sends commands to a shard, whichever thread it runs on.
+/// Sends commands to a shard, whichever thread it runs on, or none.
 #[derive(Clone, Debug)]
 pub(crate) struct Mailbox {
     commands: Sender<Command>,
     waker: Arc<Waker>,
+    /// Requests that the shard has not seen yet.
+    waiting: Arc<AtomicUsize>,
+    /// How many there may be when one for this component comes.
+    bounds: Arc<RwLock<HashMap<String, usize>>>,
+}
+
+/// Why a request was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotSent {
+    /// The shard is gone.
+    Gone,
+    /// So many wait already, and no more may.
+    Full(usize),
 }
 
 impl Mailbox {
     /// Hands a command over; `false` if the shard is gone.
     pub(crate) fn send(&self, command: Command) -> bool {
         self.commands.send(command).is_ok() && self.waker.wake().is_ok()
+    }
+
+    /// Hands a request over, unless too many wait.
+    pub(crate) fn request(
+        &self,
+        component: &str,
+        bytes: &[u8],
+        answer: Option<Sender<Answer>>,
+    ) -> Result<(), NotSent> {
+        let bounds = self.bounds.read().unwrap_or_else(PoisonError::into_inner);
+        // Who is not known gets an answer that says so.
+        let bound = bounds.get(component).copied().unwrap_or(usize::MAX);
+        drop(bounds);
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= bound {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(NotSent::Full(bound));
+        }
+        let request = Command::Request {
+            component: component.to_owned(),
+            bytes: bytes.to_vec(),
+            answer,
+        };
+        match self.send(request) {
+            true => Ok(()),
+            false => Err(NotSent::Gone),
+        }
+    }
+
+    /// Learns how much may wait for whom.
+    fn know(&self, instances: &[Instance]) {
+        let mut bounds = self.bounds.write().unwrap_or_else(PoisonError::into_inner);
+        let known = instances
+            .iter()
+            .map(|one| (one.component.clone(), one.mailbox));
+        *bounds = known.collect();
     }
 }
 
@@ -258,8 +313,7 @@ impl ShardThread {
     /// [`NotTaken`] says why, and has the thread.
     pub(crate) fn take(self, deadline: Duration) -> Result<Taken, NotTaken> {
         let place = Arc::new(HandOver::default());
-        let asked = self.commands.send(Command::HandOver(place.clone())).is_ok()
-            && self.waker.wake().is_ok();
+        let asked = self.mailbox.send(Command::HandOver(place.clone()));
         let handed = if asked {
             place.wait(deadline, || self.is_finished())
         } else {
@@ -293,8 +347,7 @@ impl ShardThread {
         };
         Ok(Taken {
             shard,
-            commands: self.commands,
-            waker: self.waker,
+            mailbox: self.mailbox,
             activity: self.activity,
             before: Leaving(Some(self.thread)),
         })
@@ -302,10 +355,7 @@ impl ShardThread {
 
     /// Sends commands to it, now and when it runs on another thread.
     pub(crate) fn mailbox(&self) -> Mailbox {
-        Mailbox {
-            commands: self.commands.clone(),
-            waker: self.waker.clone(),
-        }
+        self.mailbox.clone()
     }
 
     /// Looks at the shard between two messages; `None` if it does not come to one in time.
@@ -319,8 +369,9 @@ impl ShardThread {
             // Whoever asked may have gone.
             let _ = send.send(look(shard));
         }));
-        self.commands.send(Command::Look(look)).ok()?;
-        self.waker.wake().ok()?;
+        if !self.mailbox.send(Command::Look(look)) {
+            return None;
+        }
         receive.recv_timeout(deadline).ok()
     }
 
@@ -347,6 +398,7 @@ fn serve(mut shard: Box<Shard>, end: &Sender<Box<Shard>>) {
                     bytes,
                     answer,
                 }) => {
+                    shard.waiting.fetch_sub(1, Ordering::Relaxed);
                     shard.request(&component, bytes, answer);
                 }
                 Err(_) => break,
@@ -361,5 +413,35 @@ fn serve(mut shard: Box<Shard>, end: &Sender<Box<Shard>>) {
             let _ = end.send(shard);
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mailbox_takes_so_many_requests_and_no_more() {
+        let taken = Taken::new(Vec::new(), Arc::new(Figures::new())).unwrap();
+        let mailbox = taken.mailbox();
+        mailbox.bounds.write().unwrap().insert("store".into(), 2);
+        for _ in 0..2 {
+            assert_eq!(mailbox.request("store", b"x", None), Ok(()));
+        }
+        assert_eq!(mailbox.request("store", b"x", None), Err(NotSent::Full(2)));
+        // A look is no request: whoever looks after the node gets through.
+        assert!(mailbox.send(Command::Look(Look(Box::new(|_| {})))));
+        let running = taken.run(Seat::new().unwrap()).unwrap();
+        assert!(running.look(Duration::from_secs(30), |_| ()).is_some());
+        mailbox.bounds.write().unwrap().insert("store".into(), 2);
+        assert_eq!(
+            mailbox.request("store", b"x", None),
+            Ok(()),
+            "they were seen"
+        );
+        assert!(running.take(Duration::from_secs(30)).is_ok());
+        assert_eq!(mailbox.waiting.load(Ordering::Relaxed), 0);
+        // Nobody is there any more.
+        assert_eq!(mailbox.request("store", b"x", None), Err(NotSent::Gone));
     }
 }

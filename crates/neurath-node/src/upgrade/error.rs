@@ -98,7 +98,10 @@ pub enum UpgradeError {
         source: MigrateError,
     },
     /// The conversion did not come back.
-    #[error("code_change of {component} to {version}: {source}")]
+    #[error(
+        "code_change of {component} to {version}: {source}; raise `timeout` in the appup, or make the conversion \
+         faster"
+    )]
     Overdue {
         /// Which component.
         component: String,

@@ -13,6 +13,7 @@ mod outside;
 mod part;
 mod reconfigure;
 pub(crate) mod steps;
+mod suspend;
 mod switch;
 
 use std::sync::Arc;
@@ -25,7 +26,8 @@ use neurath_pmem::schema::hex;
 
 pub(crate) use apply::undo_interrupted;
 pub use error::{CallFailed, UpgradeError};
-pub(crate) use outside::Outside;
+use outside::RAISE_TIMEOUT;
+pub(crate) use outside::{FIXED, Outside};
 
 use crate::catalog::{RegionEntry, ReleaseId};
 use crate::directory::region_file_name;
@@ -109,6 +111,8 @@ pub(crate) struct Upgrade<'a> {
     untold: Vec<Progress>,
     /// Runs what is called of libraries outside of the event loop.
     worker: Worker,
+    /// More of them, for what is suspended at the same time.
+    crew: Vec<Worker>,
     /// The thread that the shard will run on.
     seat: Option<Seat>,
     /// The old versions' libraries and regions, after the flip.
@@ -138,6 +142,7 @@ impl<'a> Upgrade<'a> {
             unrecorded: Vec::new(),
             untold: Vec::new(),
             worker: Worker::default(),
+            crew: Vec::new(),
             seat: None,
             replaced: Vec::new(),
             flipped: false,
@@ -207,6 +212,11 @@ impl<'a> Upgrade<'a> {
                 cause: Box::new(error.into()),
                 text,
             });
+        }
+        // The last step may have ended within the pause.
+        self.tell();
+        if let Err(error) = self.record() {
+            tracing::error!(%error, "a step could not be recorded");
         }
         let (unloaded, retained) = self.settle();
         fault::point("upgrade.settled");
@@ -346,7 +356,7 @@ impl<'a> Upgrade<'a> {
             Step::Apply { target, undo } => self.apply(target, undo.as_ref()),
             // They go on together, when the last of the script's changes is made.
             Step::Resume { .. } => Ok(()),
-            // The old code goes when the release is confirmed: until then it is the way back.
+            // The old code goes in the end: see `settle`.
             Step::Purge {
                 kind: PurgeKind::Soft | PurgeKind::Brutal,
                 ..
@@ -496,85 +506,6 @@ impl<'a> Upgrade<'a> {
         seen.ok_or_else(|| UpgradeError::Suspend("the event loop does not answer".into()))
     }
 
-    /// Makes the threads that the pause will need.
-    fn make_threads(&mut self) -> Result<(), UpgradeError> {
-        let none = |error: String| UpgradeError::Suspend(format!("no thread for it: {error}"));
-        self.worker.ready().map_err(|e| none(e.to_string()))?;
-        if self.seat.is_none() && !self.core.hold {
-            self.seat = Some(Seat::new().map_err(|e| none(e.to_string()))?);
-        }
-        Ok(())
-    }
-
-    /// From here on, messages wait.
-    fn stand_still(&mut self, timeout: Option<Duration>) -> Result<(), UpgradeError> {
-        self.pause = match (self.stopped, timeout) {
-            (Some(_), Some(longer)) => self.pause.max(longer),
-            (Some(_), None) => self.pause,
-            (None, timeout) => timeout.unwrap_or(PAUSE),
-        };
-        if self.taken.is_none() {
-            self.taken = self.core.standing.take();
-        }
-        if self.taken.is_none() {
-            let running = self.core.running.take();
-            let running = running.ok_or_else(|| UpgradeError::Suspend("nothing runs".into()))?;
-            let asked = Instant::now();
-            match running.take(self.pause.min(SUSPEND)) {
-                Ok(taken) => self.taken = Some(taken),
-                Err(not) => {
-                    self.core.running = not.thread.map(|thread| *thread);
-                    return Err(not.error.into());
-                }
-            }
-            self.stopped = Some(asked);
-        }
-        self.stopped.get_or_insert_with(Instant::now);
-        fault::point("upgrade.suspended");
-        Ok(())
-    }
-
-    /// Step 2: no message from here on; the old versions stop their work.
-    fn suspend(
-        &mut self,
-        components: &[String],
-        timeout: Option<Duration>,
-    ) -> Result<(), UpgradeError> {
-        self.stand_still(timeout)?;
-        for component in components {
-            let deadline = self.left()?;
-            let Some(taken) = &mut self.taken else {
-                unreachable!("just taken")
-            };
-            let shard = &mut taken.shard;
-            let Some(at) = shard
-                .instances
-                .iter()
-                .position(|i| i.component == *component)
-            else {
-                continue;
-            };
-            let outside = outside(shard, at);
-            let instance = &mut shard.instances[at];
-            let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
-            let called = outside.call(&mut self.worker, Function::Quiesce, &gate, deadline);
-            gate.close();
-            match called {
-                Ok((_, mut effects)) => {
-                    instance.region.commit().map_err(|error| {
-                        UpgradeError::Suspend(format!("quiesce of {component}: {error}"))
-                    })?;
-                    shard.carry_out(at, &mut effects);
-                }
-                Err(error) => {
-                    instance.region.abort();
-                    return Err(error.into());
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Step 3: the old state becomes the new one's.
     fn code_change(&mut self, component: &str, extra: String) -> Result<(), UpgradeError> {
         let deadline = self.left()?;
@@ -606,6 +537,7 @@ impl<'a> Upgrade<'a> {
     /// would stay in memory.
     fn join_threads(&mut self) {
         self.worker.join();
+        self.crew.clear();
         if let Some(running) = &mut self.core.running {
             running.before.join();
         }
@@ -645,14 +577,28 @@ impl<'a> Upgrade<'a> {
             }
         }
         if self.goal.way == Way::Forward {
-            self.core.warm.append(&mut old);
-            return (Vec::new(), self.core.retained());
+            // The way back finds it open, unless it is to go at once.
+            let (now, mut kept): (Vec<_>, Vec<_>) = old
+                .into_iter()
+                .partition(|library| self.goes_at_once(library));
+            self.core.warm.append(&mut kept);
+            let unloaded = self.core.close_libraries(now);
+            return (unloaded, self.core.retained());
         }
         // Back where it came from: nothing leads to the newer release any more.
         old.append(&mut self.core.warm);
         let unloaded = self.core.close_libraries(old);
         self.core.remove_orphans();
         (unloaded, self.core.retained())
+    }
+
+    /// Whether the script purges a library brutally.
+    fn goes_at_once(&self, library: &Library) -> bool {
+        let known = library.description();
+        self.goal.steps.iter().any(|step| {
+            matches!(step, Step::Purge { component, version, kind: PurgeKind::Brutal }
+                if *component == known.name && version.to_string() == known.version)
+        })
     }
 
     /// Forgets all that was made, and lets the old release go on.
@@ -752,6 +698,7 @@ fn outside(shard: &crate::shard::Shard, at: usize) -> Outside {
         listening: shard.listening(Some(at)),
         figures: shard.figures.clone(),
         region: instance.region_figures(),
+        setting: RAISE_TIMEOUT,
     }
 }
 

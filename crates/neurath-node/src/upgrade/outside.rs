@@ -5,12 +5,18 @@ use std::time::Duration;
 
 use neurath_abi::{MessageKind, Token};
 
-use crate::loader::{Event, Function, Host, Invocation, Library, Outcome};
+use crate::loader::{CallError, Event, Function, Host, Invocation, Library, Outcome};
 use crate::mapping::Gate;
 use crate::shard::effects::{Asked, Effects, Listening, NoLine};
 use crate::shard::figures::Figures;
 use crate::shard::now_ms;
-use crate::worker::{WorkError, Worker};
+use crate::worker::{Begun, WorkError, Worker};
+
+/// For a call within the pause of an upgrade.
+pub(crate) const RAISE_TIMEOUT: &str =
+    ", which is what was left of the pause; raise `timeout` in the appup";
+/// For a call while the node starts or stops, whose deadline cannot be raised.
+pub(crate) const FIXED: &str = ", which is all that it has while the node starts or stops";
 
 /// What a call outside of the loop knows.
 #[derive(Clone, Debug)]
@@ -25,6 +31,8 @@ pub(crate) struct Outside {
     pub(crate) figures: Arc<Figures>,
     /// Bytes of its region's file and live objects.
     pub(crate) region: (u64, u64),
+    /// What is said of its deadline if it is too short: one of the constants here.
+    pub(crate) setting: &'static str,
 }
 
 /// Why a call outside of the loop failed.
@@ -39,12 +47,14 @@ pub(crate) enum OutsideError {
         text: String,
     },
     /// It did not come back.
-    #[error("{what} of {component} {version}: {source}")]
+    #[error("{what} of {component} {version}: {source}{setting}")]
     Work {
         what: String,
         component: String,
         version: String,
         source: WorkError,
+        /// What raises the limit.
+        setting: &'static str,
     },
 }
 
@@ -87,11 +97,26 @@ impl Outside {
         gate: &Gate,
         deadline: Duration,
     ) -> Result<(Outcome, Effects), OutsideError> {
-        let what = name(&self.library, function);
-        let component = self.component.clone();
-        let version = self.library.description().version.clone();
+        let begun = self.begin(worker, function, message, gate)?;
+        begun.end(worker, deadline)
+    }
+
+    /// Begins a call, to be waited for by [`BegunCall::end`].
+    pub(crate) fn begin(
+        self,
+        worker: &mut Worker,
+        function: Function,
+        message: Option<(MessageKind, String)>,
+        gate: &Gate,
+    ) -> Result<BegunCall, OutsideError> {
+        let named = Named {
+            what: name(&self.library, function),
+            component: self.component.clone(),
+            version: self.library.description().version.clone(),
+            setting: self.setting,
+        };
         let inside = gate.clone();
-        let worked = worker.run(&what, deadline, move || {
+        let begun = worker.begin(&named.what, move || {
             let mut effects = Effects::default();
             let mut asked = Asked {
                 component: &self.component,
@@ -117,22 +142,74 @@ impl Outside {
             let called = self.library.call(function, invocation);
             called.map(|outcome| (outcome, effects))
         });
-        match worked {
+        match begun {
+            Ok(begun) => Ok(BegunCall {
+                named,
+                gate: gate.clone(),
+                begun,
+            }),
+            Err(source) => Err(named.failed(source)),
+        }
+    }
+}
+
+/// What an error says of a call.
+#[derive(Debug)]
+struct Named {
+    what: String,
+    component: String,
+    version: String,
+    setting: &'static str,
+}
+
+impl Named {
+    fn failed(self, source: WorkError) -> OutsideError {
+        let Named {
+            what,
+            component,
+            version,
+            setting,
+        } = self;
+        let setting = match source {
+            WorkError::Overdue(_) => setting,
+            _ => "",
+        };
+        OutsideError::Work {
+            what,
+            component,
+            version,
+            source,
+            setting,
+        }
+    }
+}
+
+/// A call that runs.
+#[derive(Debug)]
+pub(crate) struct BegunCall {
+    named: Named,
+    gate: Gate,
+    begun: Begun<Result<(Outcome, Effects), CallError>>,
+}
+
+impl BegunCall {
+    /// Waits for its end; the gate is closed if it overruns.
+    pub(crate) fn end(
+        self,
+        worker: &mut Worker,
+        deadline: Duration,
+    ) -> Result<(Outcome, Effects), OutsideError> {
+        match worker.end(self.begun, deadline) {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(OutsideError::Failed {
-                what,
-                component,
-                version,
+                what: self.named.what,
+                component: self.named.component,
+                version: self.named.version,
                 text: error.text,
             }),
             Err(source) => {
-                gate.close();
-                Err(OutsideError::Work {
-                    what,
-                    component,
-                    version,
-                    source,
-                })
+                self.gate.close();
+                Err(self.named.failed(source))
             }
         }
     }

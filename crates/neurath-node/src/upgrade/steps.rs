@@ -1,15 +1,11 @@
 //! Which steps this node carries out. The planner knows more: a plan with another step is
 //! refused before anything happens.
 
-use neurath_manifest::{PurgeKind, Step, Strategy};
+use neurath_manifest::{Step, Strategy};
 
 /// What of a step this node cannot do; `None` if it carries the step out.
 pub(crate) fn missing(step: &Step) -> Option<String> {
     match step {
-        Step::LoadObjectCode {
-            pre_purge: Some(PurgeKind::Soft),
-            ..
-        } => Some("`pre_purge = \"soft\"`".into()),
         Step::CodeChange {
             strategy: Strategy::Incremental,
             ..
@@ -75,7 +71,7 @@ mod tests {
     #[test]
     fn what_it_does_is_not_refused() {
         let steps = script(
-            "{ load_object_code = \"a\", version = \"1.1.0\" },
+            "{ load_object_code = \"a\", version = \"1.1.0\", pre_purge = \"soft\" },
              { point_of_no_return = true },
              { suspend = [\"a\"] },
              { load = \"a\", version = \"1.1.0\" },
@@ -105,10 +101,6 @@ mod tests {
             ("{ restart_new_node = true }", "`restart_new_node`"),
             ("{ restart_node = true }", "`restart_node`"),
             ("{ reset_node = [\"a\"] }", "`reset_node`"),
-            (
-                "{ load_object_code = \"a\", version = \"1.1.0\", pre_purge = \"soft\" }",
-                "`pre_purge = \"soft\"`",
-            ),
             (
                 "{ code_change = \"a\", from = \"1.0.0\", to = \"1.1.0\", via = \"b\" }",
                 "`via`",

@@ -7,11 +7,12 @@ use neurath_pmem::Handle;
 use neurath_pmem::region::Durability;
 
 use super::part::{Course, NewState, Part};
-use super::{Outside, TERMINATE, Upgrade, UpgradeError, Way, outside};
+use super::{Outside, RAISE_TIMEOUT, TERMINATE, Upgrade, UpgradeError, Way, outside};
 use crate::catalog::{Previous, RegionEntry, State};
 use crate::fault;
 use crate::loader::Function;
 use crate::mapping::{Attached, Gate};
+use crate::node::mailbox_of;
 use crate::shard::{Instance, Seat, now_ms};
 
 impl Upgrade<'_> {
@@ -121,6 +122,7 @@ impl Upgrade<'_> {
             listening,
             figures: self.core.figures.clone(),
             region: (stats.file_bytes, stats.live_bytes),
+            setting: RAISE_TIMEOUT,
         };
         let worker = &mut self.worker;
         let handle = Handle::new();
@@ -263,6 +265,7 @@ impl Upgrade<'_> {
             instance.attached = Attached::new();
             instance.region.attach(instance.attached.handle());
             instance.config.clone_from(&part.config);
+            instance.mailbox = mailbox_of(&self.goal.package, &part.component);
             if let Some(entry) = &part.entry {
                 instance.generation = entry.generation;
             }

@@ -185,13 +185,20 @@ pub fn note<S: Notebook>(cx: &mut Context<'_, S>, args: NoteArgs) -> Result<()> 
     Ok(())
 }
 
-/// A hook: does not come back for long.
+/// The arguments of the hook `dawdle`.
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+pub struct DawdleArgs {
+    /// How long it takes, in milliseconds.
+    pub ms: u64,
+}
+
+/// A hook: does not come back for so long.
 ///
 /// # Errors
 ///
 /// None.
-pub fn dawdle<S: Notebook>(_: &mut Context<'_, S>, (): ()) -> Result<()> {
-    loop_for_long();
+pub fn dawdle<S: Notebook>(_: &mut Context<'_, S>, args: DawdleArgs) -> Result<()> {
+    std::thread::sleep(Duration::from_millis(args.ms));
     Ok(())
 }
 

@@ -127,10 +127,7 @@ impl Story {
         };
         out.push_str(&format!("\n  {benchmark}\n"));
         for kept in self.retained() {
-            out.push_str(&format!(
-                "  not unloaded: {}: {}\n",
-                kept.library, kept.reason
-            ));
+            out.push_str(&format!("  still in use: {kept}\n"));
         }
         for finding in &self.findings {
             out.push_str(&format!("  {finding}\n"));

@@ -107,6 +107,6 @@ fn unloading(unloaded: &[String], retained: &[Retained], output: &Output) {
         output.text(&format!("unloaded: {}", unloaded.join(", ")));
     }
     for one in retained {
-        output.text(&format!("not unloaded: {}: {}", one.library, one.reason));
+        output.text(&format!("still in use: {one}"));
     }
 }

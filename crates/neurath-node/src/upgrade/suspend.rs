@@ -1,0 +1,204 @@
+//! The suspension: no message from here on, and the old versions stop their work.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::{PAUSE, SUSPEND, Upgrade, UpgradeError, outside};
+use crate::fault;
+use crate::loader::Function;
+use crate::mapping::Gate;
+use crate::shard::Seat;
+use crate::worker::Worker;
+use neurath_manifest::Step;
+
+/// Components that are told to stop their work at the same time, at most.
+const AT_ONCE: usize = 16;
+
+impl Upgrade<'_> {
+    /// Makes the threads that the pause will need.
+    pub(super) fn make_threads(&mut self) -> Result<(), UpgradeError> {
+        let none = |error: String| UpgradeError::Suspend(format!("no thread for it: {error}"));
+        self.worker.ready().map_err(|e| none(e.to_string()))?;
+        let most = self.goal.steps.iter().map(|step| match step {
+            Step::Suspend { components, .. } | Step::Stop { components } => components.len(),
+            _ => 0,
+        });
+        let most = most.max().unwrap_or(0).min(AT_ONCE);
+        while self.crew.len() + 1 < most {
+            self.crew.push(Worker::default());
+        }
+        for worker in &mut self.crew {
+            worker.ready().map_err(|e| none(e.to_string()))?;
+        }
+        if self.seat.is_none() && !self.core.hold {
+            self.seat = Some(Seat::new().map_err(|e| none(e.to_string()))?);
+        }
+        Ok(())
+    }
+
+    /// From here on, messages wait.
+    pub(super) fn stand_still(&mut self, timeout: Option<Duration>) -> Result<(), UpgradeError> {
+        self.pause = match (self.stopped, timeout) {
+            (Some(_), Some(longer)) => self.pause.max(longer),
+            (Some(_), None) => self.pause,
+            (None, timeout) => timeout.unwrap_or(PAUSE),
+        };
+        if self.taken.is_none() {
+            self.taken = self.core.standing.take();
+        }
+        if self.taken.is_none() {
+            let running = self.core.running.take();
+            let running = running.ok_or_else(|| UpgradeError::Suspend("nothing runs".into()))?;
+            let asked = Instant::now();
+            match running.take(timeout.unwrap_or(SUSPEND)) {
+                Ok(taken) => self.taken = Some(taken),
+                Err(not) => {
+                    self.core.running = not.thread.map(|thread| *thread);
+                    return Err(not.error.into());
+                }
+            }
+            self.stopped = Some(asked);
+        }
+        self.stopped.get_or_insert_with(Instant::now);
+        fault::point("upgrade.suspended");
+        Ok(())
+    }
+
+    /// Step 2: no message from here on; the old versions stop their work. Those that do not depend on each
+    /// other do so at the same time.
+    pub(super) fn suspend(
+        &mut self,
+        components: &[String],
+        timeout: Option<Duration>,
+    ) -> Result<(), UpgradeError> {
+        self.stand_still(timeout)?;
+        let packages = [self.core.package.clone(), self.goal.package.clone()];
+        let needs = |name: &str| {
+            let manifests = packages
+                .iter()
+                .filter_map(|package| package.component(name));
+            let all = manifests.flat_map(|manifest| &manifest.depends_on);
+            all.map(|one| one.component.clone()).collect()
+        };
+        for round in rounds(components, &needs) {
+            for some in round.chunks(AT_ONCE) {
+                self.quiesce(some)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets these components stop their work, all at the same time. What each wrote is committed.
+    fn quiesce(&mut self, components: &[&str]) -> Result<(), UpgradeError> {
+        let until = Instant::now() + self.left()?;
+        let Some(taken) = &mut self.taken else {
+            unreachable!("just taken")
+        };
+        let shard = &mut taken.shard;
+        while self.crew.len() + 1 < components.len() {
+            self.crew.push(Worker::default());
+        }
+        let workers = std::iter::once(&mut self.worker).chain(&mut self.crew);
+        let mut begun = Vec::new();
+        let mut result = Ok(());
+        for (component, worker) in components.iter().zip(workers) {
+            let mut instances = shard.instances.iter();
+            let Some(at) = instances.position(|one| one.component == **component) else {
+                continue;
+            };
+            let called = outside(shard, at);
+            let instance = &shard.instances[at];
+            let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+            match called.begin(worker, Function::Quiesce, None, &gate) {
+                Ok(call) => begun.push((at, gate, worker, call)),
+                Err(error) => {
+                    gate.close();
+                    result = result.and(Err(error.into()));
+                }
+            }
+        }
+        for (at, gate, worker, call) in begun {
+            let called = call.end(worker, until.saturating_duration_since(Instant::now()));
+            gate.close();
+            let instance = &mut shard.instances[at];
+            let done = match called {
+                Ok((_, mut effects)) => match instance.region.commit() {
+                    Ok(_) => {
+                        shard.carry_out(at, &mut effects);
+                        Ok(())
+                    }
+                    Err(error) => {
+                        let component = &instance.component;
+                        let text = format!("quiesce of {component}: {error}");
+                        Err(UpgradeError::Suspend(text))
+                    }
+                },
+                Err(error) => {
+                    instance.region.abort();
+                    Err(error.into())
+                }
+            };
+            result = result.and(done);
+        }
+        result
+    }
+}
+
+/// Groups components so that those of one round have nothing to do with each other, and of two that depend on
+/// each other, if only by way of a third, the one that stands first comes in an earlier round.
+fn rounds<'a>(components: &'a [String], needs: &dyn Fn(&str) -> Vec<String>) -> Vec<Vec<&'a str>> {
+    let reach = |name: &str| {
+        let mut reached = BTreeSet::new();
+        let mut next = needs(name);
+        while let Some(one) = next.pop() {
+            if reached.insert(one.clone()) {
+                next.extend(needs(&one));
+            }
+        }
+        reached
+    };
+    let reached: Vec<BTreeSet<String>> = components.iter().map(|name| reach(name)).collect();
+    let mut levels: Vec<usize> = Vec::with_capacity(components.len());
+    let mut rounds: Vec<Vec<&str>> = Vec::new();
+    for (number, name) in components.iter().enumerate() {
+        let related = |other: &usize| {
+            reached[number].contains(&components[*other]) || reached[*other].contains(name)
+        };
+        let before = (0..number).filter(related).map(|other| levels[other] + 1);
+        let level = before.max().unwrap_or(0);
+        levels.push(level);
+        if rounds.len() <= level {
+            rounds.push(Vec::new());
+        }
+        rounds[level].push(name);
+    }
+    rounds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grouped(components: &str, edges: &[(&str, &str)]) -> String {
+        let components: Vec<String> = components.split(' ').map(str::to_owned).collect();
+        let needs = |name: &str| {
+            let mine = edges.iter().filter(|(from, _)| *from == name);
+            mine.map(|(_, to)| (*to).to_owned()).collect()
+        };
+        let rounds = rounds(&components, &needs);
+        let rounds: Vec<String> = rounds.iter().map(|round| round.join(" ")).collect();
+        rounds.join(" | ")
+    }
+
+    #[test]
+    fn only_what_is_related_waits_for_each_other() {
+        assert_eq!(grouped("a b c", &[]), "a b c");
+        assert_eq!(grouped("a b c", &[("a", "b"), ("b", "c")]), "a | b | c");
+        assert_eq!(grouped("a x b y", &[("a", "b"), ("x", "y")]), "a x | b y");
+        // By way of one that is not suspended.
+        assert_eq!(grouped("a b", &[("a", "m"), ("m", "b")]), "a | b");
+        // Whoever stands first goes first, whichever way the arrow points.
+        assert_eq!(grouped("b a", &[("a", "b")]), "b | a");
+        assert_eq!(grouped("a b", &[("a", "b"), ("b", "a")]), "a | b");
+    }
+}
