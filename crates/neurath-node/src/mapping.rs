@@ -52,9 +52,61 @@ struct Inner {
     slot: UnsafeCell<RegionSlot>,
     /// Copies of the region's segment views, all of them: a thread left behind may still
     /// look at an older one. They lead into a mapping that `keep` keeps.
-    views: Mutex<Vec<Arc<[SegmentView]>>>,
+    views: Mutex<Copies>,
     /// Keeps the region's memory mapped for as long as somebody holds the gate.
     _keep: Option<neurath_pmem::region::Mapping>,
+}
+
+/// Copies of segment views, the current one last. Each has room to grow: only one that is full is
+/// copied, into twice the room.
+#[derive(Debug, Default)]
+struct Copies {
+    all: Vec<Vec<SegmentView>>,
+    /// Views that were copied so far.
+    #[cfg(test)]
+    copied: usize,
+}
+
+impl Copies {
+    /// Takes over all views.
+    fn take_all(&mut self, views: &[SegmentView]) {
+        let mut copy = Vec::with_capacity(views.len() + views.len() / 2 + 16);
+        copy.extend_from_slice(views);
+        self.count(views.len());
+        self.all.push(copy);
+    }
+
+    /// Takes over the view of one segment, the one in which an object was made: no other can have
+    /// changed.
+    fn take_one(&mut self, views: &[SegmentView], number: usize) {
+        let known = self.all.last().map_or(0, Vec::len);
+        match self.all.last_mut() {
+            Some(copy) if number < known && known == views.len() => {
+                copy[number] = views[number];
+                self.count(1);
+            }
+            Some(copy) if views.len() > known && views.len() <= copy.capacity() => {
+                copy.extend_from_slice(&views[known..]);
+                if number < known {
+                    copy[number] = views[number];
+                }
+                self.count(views.len() - known);
+            }
+            _ => self.take_all(views),
+        }
+    }
+
+    fn count(&mut self, views: usize) {
+        #[cfg(test)]
+        {
+            self.copied += views;
+        }
+        let _ = views;
+    }
+
+    fn current(&self) -> &[SegmentView] {
+        self.all.last().map_or(&[], Vec::as_slice)
+    }
 }
 
 // SAFETY: `slot` is used by one library thread at a time, as said above; its pointers lead
@@ -86,13 +138,14 @@ impl Gate {
                 dirty: 0,
                 root: Ref::NULL,
             }),
-            views: Mutex::new(Vec::new()),
+            views: Mutex::default(),
             _keep: keep,
         }));
         // SAFETY: nobody else has the gate yet.
         unsafe { (*gate.0.slot.get()).owner = Arc::as_ptr(&gate.0).cast_mut().cast() };
         if let Some(handle) = &*gate.0.lock() {
-            gate.0.follow(handle);
+            gate.0
+                .follow(handle, |copies, views| copies.take_all(views));
         }
         gate
     }
@@ -116,27 +169,19 @@ impl Inner {
         self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the library see what the region's own handle shows.
-    fn follow(&self, handle: &Handle) {
+    /// Makes the library see what the region's own handle shows; `take` is given the views.
+    fn follow(&self, handle: &Handle, take: impl FnOnce(&mut Copies, &[SegmentView])) {
         // SAFETY: the region's owner leaves it alone while the gate is open, and the lock,
         // which the caller holds, keeps the gate open.
         let seen = unsafe { handle.slot().read() };
-        let mut kept = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut copies = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.segment_count > 0 {
             // SAFETY: the region keeps so many views there.
             let views =
                 unsafe { std::slice::from_raw_parts(seen.segments, seen.segment_count as usize) };
-            let same = |a: &SegmentView, b: &SegmentView| {
-                a.base == b.base && a.type_id == b.type_id && a.object_size == b.object_size
-            };
-            let known = kept.last().is_some_and(|last| {
-                last.len() == views.len() && last.iter().zip(views).all(|(a, b)| same(a, b))
-            });
-            if !known {
-                kept.push(views.into());
-            }
+            take(&mut copies, views);
         }
-        let views = kept.last().map_or(&[][..], |last| &last[..]);
+        let views = copies.current();
         // SAFETY: on the library's own thread, inside one of the gate's functions, or before
         // that thread has begun.
         let slot = unsafe { &mut *self.slot.get() };
@@ -146,20 +191,44 @@ impl Inner {
         slot.root = seen.root;
     }
 
-    /// Runs a function of the region's own, if the gate is open.
+    /// Runs a function of the region's own, if the gate is open. It changes no view of a segment.
     fn through(&self, run: impl FnOnce(&RegionOps, *mut c_void) -> Status) -> Status {
         let target = self.lock();
         let Some(handle) = &*target else {
             return Status::DUMMY;
         };
+        let status = Self::run(handle, run);
+        self.follow(handle, |_, _| {});
+        status
+    }
+
+    fn run(handle: &Handle, run: impl FnOnce(&RegionOps, *mut c_void) -> Status) -> Status {
         // SAFETY: a handle's slot is always readable, and its table is static.
         let (ops, owner) = unsafe {
             let slot = &*handle.slot();
             (&*slot.ops, slot.owner)
         };
-        let status = run(ops, owner);
-        self.follow(handle);
-        status
+        run(ops, owner)
+    }
+
+    /// Makes an object, and takes over the view of its segment.
+    fn alloc(&self, type_id: u64, size: u64) -> Result<Ref, Status> {
+        let target = self.lock();
+        let Some(handle) = &*target else {
+            return Err(Status::DUMMY);
+        };
+        let mut object = Ref::NULL;
+        let status = Self::run(handle, |ops, region| {
+            // SAFETY: the region's own function, with a variable of this stack.
+            unsafe { (ops.alloc)(region, type_id, size, &raw mut object) }
+        });
+        if !status.is_ok() {
+            self.follow(handle, |_, _| {});
+            return Err(status);
+        }
+        let number = object.segment() as usize;
+        self.follow(handle, |copies, views| copies.take_one(views, number));
+        Ok(object)
     }
 }
 
@@ -184,7 +253,15 @@ unsafe fn inner<'a>(owner: *mut c_void) -> &'a Inner {
 
 unsafe extern "C" fn alloc(owner: *mut c_void, type_id: u64, size: u64, out: *mut Ref) -> Status {
     // SAFETY: called through the gate's slot, with the library's own variable.
-    unsafe { inner(owner).through(|ops, region| (ops.alloc)(region, type_id, size, out)) }
+    unsafe {
+        match inner(owner).alloc(type_id, size) {
+            Ok(object) => {
+                out.write(object);
+                Status::OK
+            }
+            Err(status) => status,
+        }
+    }
 }
 
 unsafe extern "C" fn free(owner: *mut c_void, object: Ref, type_id: u64) -> Status {
@@ -229,4 +306,96 @@ unsafe extern "C" fn fresh(
 ) -> Status {
     // SAFETY: called through the gate's slot, with the library's own variables.
     unsafe { inner(owner).through(|ops, region| (ops.fresh)(region, object, type_id, out, len)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use neurath_pmem::region::{Durability, Region, RegionOptions};
+    use neurath_pmem::{Pmem, schema};
+
+    #[derive(Clone, Copy, Debug, Pmem)]
+    #[repr(C)]
+    struct Thing {
+        bytes: [u8; 1024],
+    }
+
+    const LEN: usize = schema::encoded_len(Thing::SCHEMA);
+    static SCHEMA: [u8; LEN] = schema::encode(Thing::SCHEMA);
+
+    /// However many segments there are, a function through a gate looks at one of them at most.
+    #[test]
+    fn a_function_through_a_gate_costs_the_same_at_any_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = RegionOptions {
+            component: "thing".into(),
+            instance: 0,
+            initial: 64 << 20,
+            limit: 256 << 20,
+            durability: Durability::Process,
+        };
+        let path = folder.path().join("region");
+        let mut region = Region::create(&path, &options, &SCHEMA).unwrap();
+        let handle = Handle::new();
+        region.attach(&handle);
+        let copied = |gate: &Gate| gate.0.views.lock().unwrap().copied;
+        let type_id = Thing::TYPE_ID;
+        let size = size_of::<Thing>() as u64;
+        // Objects in some hundred segments, made through gates.
+        let mut objects = Vec::new();
+        for _ in 0..10 {
+            let gate = Gate::open(&handle, region.mapping());
+            let opened = copied(&gate);
+            for _ in 0..600 {
+                objects.push(gate.0.alloc(type_id, size).expect("there is room"));
+            }
+            // One for each, and what is copied when the room has to grow.
+            assert!(
+                copied(&gate) - opened <= 600 + 2 * handle_views(&handle),
+                "{}",
+                copied(&gate)
+            );
+            gate.close();
+            region.commit().unwrap();
+        }
+        assert!(handle_views(&handle) > 60, "{}", handle_views(&handle));
+        let gate = Gate::open(&handle, region.mapping());
+        let opened = copied(&gate);
+        assert!(opened >= handle_views(&handle));
+        let owner = Arc::as_ptr(&gate.0).cast_mut().cast();
+        let bytes = [7u8; 8];
+        let mut read = [0u8; 8];
+        for object in &objects {
+            // SAFETY: the gate is open, and its functions get variables of this test.
+            unsafe {
+                assert_eq!(
+                    write(owner, *object, type_id, 8, bytes.as_ptr(), 8),
+                    Status::OK
+                );
+                assert_eq!(
+                    super::read(owner, *object, type_id, 8, read.as_mut_ptr(), 8),
+                    Status::OK
+                );
+            }
+            assert_eq!(read, bytes);
+        }
+        assert_eq!(copied(&gate), opened, "no view was looked at");
+        // What the library sees is what the region shows.
+        let mine = gate.0.views.lock().unwrap();
+        // SAFETY: the region is attached, and nobody else uses it.
+        let shown = unsafe {
+            let slot = handle.slot().read();
+            std::slice::from_raw_parts(slot.segments, slot.segment_count as usize)
+        };
+        let same = |(a, b): (&SegmentView, &SegmentView)| {
+            a.base == b.base && a.type_id == b.type_id && a.object_size == b.object_size
+        };
+        assert_eq!(mine.current().len(), shown.len());
+        assert!(mine.current().iter().zip(shown).all(same));
+    }
+
+    fn handle_views(handle: &Handle) -> usize {
+        // SAFETY: a handle's slot is always readable.
+        unsafe { (*handle.slot()).segment_count as usize }
+    }
 }
