@@ -2,7 +2,7 @@
 
 use crate::output::MessageFormat;
 use crate::projects::Shape;
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use neurath_node::catalog::ReleaseId;
 use semver::Version;
 use std::path::PathBuf;
@@ -680,6 +680,44 @@ pub struct Demo {
     pub folders: Folders,
 }
 
+/// `neurath bench upgrade`
+#[derive(Debug, Clone, Args)]
+pub struct BenchUpgrade {
+    /// The numbers of entries in the state.
+    #[arg(long, alias = "keys", value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000],
+        value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub entries: Vec<u64>,
+    /// How the state is upgraded; each way if it is not given.
+    #[arg(long, value_enum, value_name = "S")]
+    pub strategy: Option<Strategy>,
+    /// How often each is measured.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+    /// Where the project's files are.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// How a state is upgraded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Strategy {
+    /// Code only: the state stays as it is.
+    Keep,
+    /// Every entry is converted while messages wait.
+    Eager,
+}
+
+impl Strategy {
+    /// Its name in manifests and results.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::Keep => "keep",
+            Strategy::Eager => "eager",
+        }
+    }
+}
+
 /// `neurath soak`
 #[derive(Debug, Clone, Args)]
 pub struct Soak {
@@ -706,20 +744,12 @@ pub enum Bench {
         #[command(flatten)]
         folders: Folders,
     },
-    /// The stop of an upgrade with a changed layout and of one of code only, and memory for each
-    /// key beside Redis.
-    Upgrade {
-        /// The numbers of keys.
-        #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000],
-            value_parser = clap::value_parser!(u64).range(1..))]
-        keys: Vec<u64>,
-        /// How often each is measured.
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-        runs: u32,
-        /// Where the project's files are.
-        #[command(flatten)]
-        folders: Folders,
-    },
+    /// How long clients wait for an upgrade of code only, and for one with another layout, and what it takes
+    /// of memory; beside a `gen_server` of Erlang with the same state, and memory for each key beside Redis.
+    ///
+    /// `--json` gives a list of `entries`, `strategy`, `stop_us`, `worst_request_us`, `p999_us`, `peak_bytes`,
+    /// `peer`, `peer_stop_us`. What is not installed is left out.
+    Upgrade(BenchUpgrade),
     /// What regions cost, beside PMDK, redb and LMDB; in the project's own folder only.
     ///
     /// `--json` gives a list of `work`, `ours_ns`, `peer`, `peer_ns` and `ratio`, the peer's time

@@ -333,15 +333,37 @@ impl NodeProcess {
 ///
 /// If the system does not tell.
 pub fn memory_of(pid: u32) -> anyhow::Result<u64> {
-    let path = format!("/proc/{pid}/status");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    resident(&text).with_context(|| format!("{path} has no VmRSS"))
+    figure_of(pid, "VmRSS")
 }
 
-fn resident(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// What a process has held at most (`VmHWM`), in bytes, since it began or [`reset_peak`].
+///
+/// # Errors
+///
+/// If the system does not tell.
+pub fn peak_of(pid: u32) -> anyhow::Result<u64> {
+    figure_of(pid, "VmHWM")
+}
+
+/// Lets the system forget how much a process has held at most.
+///
+/// # Errors
+///
+/// If it does not.
+pub fn reset_peak(pid: u32) -> anyhow::Result<()> {
+    let path = format!("/proc/{pid}/clear_refs");
+    std::fs::write(&path, "5").with_context(|| format!("cannot write {path}"))
+}
+
+fn figure_of(pid: u32, name: &str) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    figure(&text, name).with_context(|| format!("{path} has no {name}"))
+}
+
+fn figure(status: &str, name: &str) -> Option<u64> {
+    let mut lines = status.lines();
+    let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -353,10 +375,10 @@ mod tests {
     #[test]
     fn memory_is_read() -> anyhow::Result<()> {
         assert_eq!(
-            resident("Name:\tx\nVmRSS:\t    1234 kB\n"),
+            figure("Name:\tx\nVmRSS:\t    1234 kB\n", "VmRSS"),
             Some(1234 * 1024)
         );
-        assert_eq!(resident("Name:\tx\n"), None);
+        assert_eq!(figure("Name:\tx\n", "VmRSS"), None);
         assert!(memory_of(std::process::id())? > 0);
         Ok(())
     }

@@ -1,96 +1,187 @@
-//! `neurath bench upgrade`: how long messages wait, and what a key takes.
+//! `neurath bench upgrade`: how long clients wait for an upgrade, and what it takes of memory, beside a
+//! `gen_server` of Erlang with the same state and the same change.
 
-use crate::cli::Folders;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::bail;
+use neurath_verify::{Live, Options, Report, Verifier};
+use serde_json::{Value, json};
+
+use crate::cli::{BenchUpgrade, Strategy};
 use crate::control;
-use crate::numbers::{count, median, micros};
+use crate::erlang;
+use crate::numbers::{bytes, count, median, micros};
 use crate::output::Output;
 use crate::processes;
 use crate::redis::{self, RedisServer};
 use crate::stage::{Stage, fill, release};
 use crate::table::Table;
-use crate::testing::{NodeProcess, memory_of};
-use serde_json::{Value, json};
+use crate::testing::{NodeProcess, memory_of, peak_of, reset_peak};
 
-#[derive(Default)]
-struct Measured {
-    layout: Vec<f64>,
-    code: Vec<f64>,
-    memory: Vec<f64>,
-}
+/// The name of the peer in results.
+const PEER: &str = "erlang gen_server";
+/// How long the peer may take, with the making of its state.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long the load runs before an upgrade, and after it.
+const AROUND: Duration = Duration::from_millis(500);
+/// Requests a second of the load: enough to notice, and not so many that it is what is measured.
+const RATE: u64 = 4_000;
 
-pub fn run(keys: &[u64], runs: u32, folders: &Folders, output: &Output) -> anyhow::Result<()> {
+pub fn run(command: &BenchUpgrade, output: &Output) -> anyhow::Result<()> {
     processes::end_all_when_interrupted()?;
-    let stage = Stage::new(folders, &["1.0.0", "1.1.0", "1.1.1"], output)?;
-    let without_redis = redis::missing();
-    if let Some(reason) = &without_redis {
-        output.progress(&format!("{reason}: no memory beside Redis"));
+    let stage = Stage::new(&command.folders, &["1.0.0", "1.1.0", "1.1.1"], output)?;
+    let mut skipped = Vec::new();
+    for reason in [redis::missing(), erlang::missing()].into_iter().flatten() {
+        output.progress(&format!("{reason}: without that peer"));
+        skipped.push(reason);
     }
-    let mut table = Table::new(&[
-        "keys>",
-        "stop, layout changed>",
-        "stop, code only>",
-        "bytes/key>",
-        "redis bytes/key>",
-    ]);
-    let mut results = Vec::new();
-    for &keys in keys {
-        let mut measured = Measured::default();
-        for run in 0..runs {
-            output.progress(&format!("{} keys, run {} of {runs}", count(keys), run + 1));
-            one_run(&stage, keys, &mut measured, output)?;
+    let mut rows = Vec::new();
+    for &entries in &command.entries {
+        let mut measured: [Vec<Measured>; 2] = Default::default();
+        let mut bytes_a_key = Vec::new();
+        for run in 1..=command.runs {
+            let of = command.runs;
+            output.progress(&format!("{} entries, run {run} of {of}", count(entries)));
+            let (own, [eager, keep]) = one_run(&stage, entries, output)?;
+            bytes_a_key.push(own);
+            measured[0].push(eager);
+            measured[1].push(keep);
         }
-        let redis = match &without_redis {
-            None => Some(of_redis(keys)?),
-            Some(_) => None,
-        };
-        let shown = |values: &[f64]| micros(median(values).round() as u64);
-        table.row([
-            count(keys),
-            shown(&measured.layout),
-            shown(&measured.code),
-            format!("{:.0}", median(&measured.memory)),
-            redis.map_or_else(|| String::from("-"), |bytes| format!("{bytes:.0}")),
-        ]);
-        results.push(json!({
-            "keys": keys,
-            "layout_stop_us": median(&measured.layout),
-            "code_stop_us": median(&measured.code),
-            "bytes_per_key": median(&measured.memory),
-            "redis_bytes_per_key": redis,
-        }));
+        let redis = redis::missing().is_none().then(|| of_redis(entries));
+        let redis = redis.transpose()?;
+        for (strategy, measured) in [Strategy::Eager, Strategy::Keep].into_iter().zip(&measured) {
+            if command.strategy.is_none_or(|wanted| wanted == strategy) {
+                let peer = of_erlang(entries, strategy, command.runs, output)?;
+                let row = row((entries, strategy), measured, peer, &bytes_a_key, redis);
+                rows.push(row);
+            }
+        }
     }
-    output.text(&format!("medians of {runs}\n\n{}", table.render()));
-    output.json(&json!({
-        "kind": "bench_upgrade",
-        "runs": runs,
-        "results": results,
-        "without_redis": without_redis.map_or(Value::Null, Value::from),
-    }));
+    output.text(&format!(
+        "medians of {}, under {} requests a second\n\n{}",
+        command.runs,
+        count(RATE),
+        shown(&rows)
+    ));
+    for reason in &skipped {
+        output.text(&format!("skipped: {reason}"));
+    }
+    output.json(&Value::Array(rows));
     Ok(())
 }
 
-/// Fills a new node, and upgrades it twice.
-fn one_run(
-    stage: &Stage,
-    keys: u64,
-    measured: &mut Measured,
-    output: &Output,
-) -> anyhow::Result<()> {
-    let node = stage.start("1.0.0")?;
-    let before = node.memory()?;
-    fill(node.address(), keys)?;
-    measured
-        .memory
-        .push(node.memory()?.saturating_sub(before) as f64 / keys as f64);
-    measured.layout.push(stop_of(&node, "1.1.0", output)?);
-    measured.code.push(stop_of(&node, "1.1.1", output)?);
-    node.stop()
+/// What one upgrade took.
+#[derive(Debug, Clone, Copy, Default)]
+struct Measured {
+    /// How long messages waited, in microseconds.
+    stop: f64,
+    /// The longest that a request took around it, in microseconds.
+    worst: f64,
+    /// 999 of 1000 took at most this.
+    p999: f64,
+    /// What the process held at most, in bytes.
+    peak: f64,
 }
 
-fn stop_of(node: &NodeProcess, version: &str, output: &Output) -> anyhow::Result<f64> {
+/// Fills a new node, and upgrades it twice: another layout, then code only. Also gives the bytes that
+/// an entry takes.
+fn one_run(stage: &Stage, entries: u64, output: &Output) -> anyhow::Result<(f64, [Measured; 2])> {
+    let node = stage.start("1.0.0")?;
+    let before = node.memory()?;
+    fill(node.address(), entries)?;
+    let own = node.memory()?.saturating_sub(before) as f64 / entries as f64;
+    let load = Load::start(node.address());
+    let eager = upgrade(&node, &load, "1.1.0", output)?;
+    let keep = upgrade(&node, &load, "1.1.1", output)?;
+    let report = load.finish();
+    if !report.is_clean() {
+        bail!("the load found something: {report}");
+    }
+    node.stop()?;
+    Ok((own, [eager, keep]))
+}
+
+fn upgrade(
+    node: &NodeProcess,
+    load: &Load,
+    version: &str,
+    output: &Output,
+) -> anyhow::Result<Measured> {
+    std::thread::sleep(AROUND);
+    reset_peak(node.pid())?;
+    let _before = load.live.take_window();
     let upgraded = control::apply(node.directory(), &release(version), None, output)?;
+    std::thread::sleep(AROUND);
+    let window = load.live.take_window();
+    let peak = peak_of(node.pid())?;
     control::confirm(node.directory(), output)?;
-    Ok(upgraded.stop_us as f64)
+    Ok(Measured {
+        stop: upgraded.stop_us as f64,
+        worst: window.worst.as_secs_f64() * 1e6,
+        p999: window.p999.as_secs_f64() * 1e6,
+        peak: peak as f64,
+    })
+}
+
+/// A client that checks every answer, at a steady rate.
+struct Load {
+    live: Live,
+    stop: Arc<AtomicBool>,
+    verifier: JoinHandle<Report>,
+}
+
+impl Load {
+    fn start(address: &str) -> Load {
+        let options = Options {
+            address: address.to_owned(),
+            connections: 2,
+            pipeline: 1,
+            rate: Some(RATE),
+            ..Options::default()
+        };
+        let stop = Arc::clone(&options.stop);
+        let verifier = Verifier::new(options);
+        Load {
+            live: verifier.live(),
+            stop,
+            verifier: verifier.spawn(),
+        }
+    }
+
+    fn finish(self) -> Report {
+        self.stop.store(true, Ordering::Relaxed);
+        match self.verifier.join() {
+            Ok(report) => report,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+/// Medians of what the peer takes: its stop, and its memory. None without Erlang, or if it takes too
+/// long.
+fn of_erlang(
+    entries: u64,
+    strategy: Strategy,
+    runs: u32,
+    output: &Output,
+) -> anyhow::Result<Option<(f64, f64)>> {
+    if erlang::missing().is_some() {
+        return Ok(None);
+    }
+    let (mut stops, mut peaks) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let changed = erlang::change_code(entries, strategy == Strategy::Eager, PATIENCE)?;
+        let Some(changed) = changed else {
+            output.progress(&format!("{PEER}: more than {PATIENCE:?}"));
+            return Ok(None);
+        };
+        stops.push(changed.stop_us);
+        peaks.push(changed.peak_bytes);
+    }
+    Ok(Some((median(&stops), median(&peaks))))
 }
 
 /// What a key takes in Redis, in bytes.
@@ -99,4 +190,65 @@ fn of_redis(keys: u64) -> anyhow::Result<f64> {
     let before = memory_of(server.pid())?;
     fill(server.address(), keys)?;
     Ok(memory_of(server.pid())?.saturating_sub(before) as f64 / keys as f64)
+}
+
+fn row(
+    (entries, strategy): (u64, Strategy),
+    measured: &[Measured],
+    peer: Option<(f64, f64)>,
+    bytes_a_key: &[f64],
+    redis: Option<f64>,
+) -> Value {
+    let of = |figure: fn(&Measured) -> f64| {
+        let figures: Vec<f64> = measured.iter().map(figure).collect();
+        median(&figures)
+    };
+    let stop = of(|one| one.stop);
+    json!({
+        "entries": entries,
+        "strategy": strategy.name(),
+        "stop_us": stop,
+        "worst_request_us": of(|one| one.worst),
+        "p999_us": of(|one| one.p999),
+        "peak_bytes": of(|one| one.peak),
+        "peer": PEER,
+        "peer_stop_us": peer.map(|(stop, _)| stop),
+        "peer_peak_bytes": peer.map(|(_, peak)| peak),
+        "ratio": peer.map(|(peer, _)| peer / stop.max(1.0)),
+        "bytes_per_key": median(bytes_a_key),
+        "redis_bytes_per_key": redis,
+    })
+}
+
+fn shown(rows: &[Value]) -> String {
+    let mut table = Table::new(&[
+        "entries>",
+        "strategy",
+        "stop>",
+        "worst request>",
+        "p99.9>",
+        "peak>",
+        "gen_server>",
+        "its peak>",
+        "ratio>",
+    ]);
+    for row in rows {
+        let number = |key: &str, shown: fn(u64) -> String| {
+            let number = row[key].as_f64();
+            number.map_or_else(|| "-".to_owned(), |number| shown(number.round() as u64))
+        };
+        let ratio = row["ratio"].as_f64();
+        table.row([
+            number("entries", count),
+            row["strategy"].as_str().unwrap_or_default().to_owned(),
+            number("stop_us", micros),
+            number("worst_request_us", micros),
+            number("p999_us", micros),
+            number("peak_bytes", bytes),
+            number("peer_stop_us", micros),
+            number("peer_peak_bytes", bytes),
+            ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.1}")),
+        ]);
+    }
+    table.render()
 }

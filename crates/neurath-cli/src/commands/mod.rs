@@ -28,11 +28,7 @@ pub fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
         Command::Bench(Bench::Serve { seconds, folders }) => {
             bench_serve::run(seconds, &folders, output)
         }
-        Command::Bench(Bench::Upgrade {
-            keys,
-            runs,
-            folders,
-        }) => bench_upgrade::run(&keys, runs, &folders, output),
+        Command::Bench(Bench::Upgrade(upgrade)) => bench_upgrade::run(&upgrade, output),
         Command::Bench(Bench::Regions(regions)) => bench_regions::run(&regions, output),
         Command::Bench(Bench::Plan(plan)) => bench_plan::run(&plan, output),
         Command::Crash(Crash::Regions(regions)) => crash::regions(&regions, output),
