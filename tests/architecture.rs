@@ -482,3 +482,47 @@ fn links_point_at_files() {
         broken.join("\n")
     );
 }
+
+/// Every promise of docs/promises.md has a test of its name, and what is said to hold it is there and
+/// is not ignored.
+#[test]
+fn every_promise_has_a_test() {
+    let text = read(&root().join("docs/promises.md"));
+    let files: Vec<String> = std::fs::read_dir(root().join("tests"))
+        .expect("the tests")
+        .map(|file| {
+            file.expect("a file")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    for number in (1..=16).filter(|number| *number != 15) {
+        let row = text
+            .lines()
+            .find(|line| line.starts_with(&format!("| P{number} |")))
+            .unwrap_or_else(|| panic!("docs/promises.md has no P{number}"));
+        let own: Vec<&String> = files
+            .iter()
+            .filter(|name| name.starts_with(&format!("p{number}_")) && name.ends_with(".rs"))
+            .collect();
+        assert!(!own.is_empty(), "P{number} has no tests/p{number}_….rs");
+        for name in own {
+            assert!(
+                row.contains(name.as_str()),
+                "P{number} does not name tests/{name}"
+            );
+            let source = read(&root().join("tests").join(name));
+            assert!(source.contains("#[test]"), "tests/{name} has no test");
+            let ignored = source.contains("#[ignore") || source.contains("cfg(any())");
+            assert!(!ignored, "tests/{name} is ignored in part");
+        }
+        // Every file that is named is there.
+        for named in row.split('`').filter(|word| word.ends_with(".rs")) {
+            assert!(
+                root().join(named).is_file(),
+                "P{number} names {named}, which is not there"
+            );
+        }
+    }
+}

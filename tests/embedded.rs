@@ -65,6 +65,7 @@ fn a_node_in_this_process() {
     // An upgrade, with its steps, in this process.
     stage.install(&directory).expect("installed");
     let plan = Request::Plan {
+        folder: None,
         release: release("1.1.0"),
     };
     let Response::Done(planned) = handle.request_control(plan, &mut |_| ()) else {

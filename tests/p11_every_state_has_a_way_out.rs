@@ -4,7 +4,6 @@
 mod support;
 
 use std::path::Path;
-use std::process::Output;
 
 use neurath_cli::control;
 use neurath_cli::stage::Stage;
@@ -13,7 +12,7 @@ use neurath_node::catalog::{ReleaseId, ReleaseStatus};
 use neurath_node::lifecycle::Phase;
 use neurath_node::protocol::Status;
 use support::{
-    Lines, assert_all_ended, assert_no_orphans, catalog, journal, neurath, quiet, stderr,
+    Lines, ask, assert_all_ended, assert_no_orphans, catalog, journal, ok, quiet, stderr,
     wait_until,
 };
 
@@ -23,24 +22,6 @@ fn release(version: &str) -> ReleaseId {
 
 fn status(directory: &Path) -> Status {
     control::status(directory).expect("status")
-}
-
-fn ask(directory: &Path, words: &[&str]) -> Output {
-    let directory = directory.display().to_string();
-    let mut all = words.to_vec();
-    all.extend(["--dir", &directory]);
-    neurath(&all)
-}
-
-#[track_caller]
-fn ok(directory: &Path, words: &[&str]) {
-    let output = ask(directory, words);
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{words:?}: {}",
-        stderr(&output)
-    );
 }
 
 /// What a node is in, and that it says what can be done.

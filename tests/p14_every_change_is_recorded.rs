@@ -10,7 +10,7 @@ use neurath_cli::testing::NodeProcess;
 use neurath_node::catalog::ReleaseId;
 use neurath_node::journal::{Kind, Record, Verdict, replay};
 use serde_json::Value;
-use support::{Lines, assert_all_ended, catalog, copy, journal, neurath, quiet, stderr};
+use support::{Lines, ask, assert_all_ended, catalog, copy, journal, ok, quiet, stderr};
 
 fn release(version: &str) -> ReleaseId {
     ReleaseId::new("book", version)
@@ -53,25 +53,6 @@ fn assert_replays(directory: &Path, when: &str) {
         state.current,
         state.permanent,
         state.previous
-    );
-}
-
-#[track_caller]
-fn ask(directory: &Path, words: &[&str]) -> std::process::Output {
-    let directory = directory.display().to_string();
-    let mut all = words.to_vec();
-    all.extend(["--dir", &directory]);
-    neurath(&all)
-}
-
-#[track_caller]
-fn ok(directory: &Path, words: &[&str]) {
-    let output = ask(directory, words);
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{words:?}: {}",
-        stderr(&output)
     );
 }
 

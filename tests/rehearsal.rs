@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Output;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use neurath_cli::stage::{Stage, fill};
 use neurath_cli::testing::NodeProcess;
 use neurath_verify::{Options, Verifier};
 use serde_json::Value;
-use support::{Lines, book_with_library, catalog, neurath, stderr};
+use support::{Lines, book_with_library, catalog, everything, neurath, stderr};
 
 fn rehearse(node: &NodeProcess, release: &str, from: &Path, more: &[&str]) -> Output {
     let directory = node.directory().display().to_string();
@@ -28,32 +28,11 @@ fn rehearse(node: &NodeProcess, release: &str, from: &Path, more: &[&str]) -> Ou
 fn rehearsed(output: &Output) -> Value {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
     let text = String::from_utf8_lossy(&output.stdout);
-    let told = text.lines().filter(|line| line.contains("\"rehearsed\""));
+    let mut told = text.lines().filter(|line| line.contains("\"rehearsed\""));
     let told = told
-        .last()
+        .next_back()
         .unwrap_or_else(|| panic!("nothing was told: {text}"));
     serde_json::from_str(told).expect("JSON")
-}
-
-/// Each file and folder of a node, and what it holds. A log is no part of the state.
-fn everything(directory: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![directory.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).expect("a folder") {
-            let entry = entry.expect("an entry");
-            let (path, kind) = (entry.path(), entry.file_type().expect("a type"));
-            let name = path.display().to_string();
-            if kind.is_dir() {
-                folders.push(path);
-                found.insert(name, Vec::new());
-            } else if kind.is_file() && !name.ends_with(".log") {
-                let bytes = std::fs::read(&path).expect("a file");
-                found.insert(name, blake3::hash(&bytes).as_bytes().to_vec());
-            }
-        }
-    }
-    found
 }
 
 #[test]

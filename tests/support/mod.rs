@@ -1,6 +1,7 @@
 //! What several of these tests need.
 #![allow(dead_code, missing_docs)]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,44 @@ pub fn neurath<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Output {
         .args(arguments)
         .output()
         .expect("the command is run")
+}
+
+/// The real command, about the node in a directory.
+pub fn ask(directory: &Path, words: &[&str]) -> Output {
+    let directory = directory.display().to_string();
+    let mut all = words.to_vec();
+    all.extend(["--dir", &directory]);
+    neurath(&all)
+}
+
+/// The same, which must be done.
+#[track_caller]
+pub fn ok(directory: &Path, words: &[&str]) {
+    let output = ask(directory, words);
+    let code = output.status.code();
+    assert_eq!(code, Some(0), "{words:?}: {}", stderr(&output));
+}
+
+/// Each file and folder of a node, and a hash of what it holds. A log is no part of the state, nor is the lock,
+/// which names its last holder.
+pub fn everything(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![directory.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let entry = entry.expect("an entry");
+            let (path, kind) = (entry.path(), entry.file_type().expect("a type"));
+            let name = path.display().to_string();
+            if kind.is_dir() {
+                folders.push(path);
+                found.insert(name, Vec::new());
+            } else if kind.is_file() && !name.ends_with(".log") && !name.ends_with("/lock") {
+                let bytes = std::fs::read(&path).expect("a file");
+                found.insert(name, blake3::hash(&bytes).as_bytes().to_vec());
+            }
+        }
+    }
+    found
 }
 
 pub fn stderr(output: &Output) -> String {
@@ -161,6 +200,15 @@ impl Lines {
 
 /// The notebook, with an edit of the project's folder before it is built.
 pub fn book_edited(old: &str, new: &str, edit: impl FnOnce(&Path)) -> neurath_cli::stage::Stage {
+    try_book_edited(old, new, edit).expect("the notebook is built")
+}
+
+/// The same, which may be refused.
+pub fn try_book_edited(
+    old: &str,
+    new: &str,
+    edit: impl FnOnce(&Path),
+) -> anyhow::Result<neurath_cli::stage::Stage> {
     use neurath_cli::cli::Folders;
     use neurath_cli::stage::Stage;
     let folder = neurath_cli::processes::TemporaryFolder::new().expect("a folder");
@@ -172,10 +220,8 @@ pub fn book_edited(old: &str, new: &str, edit: impl FnOnce(&Path)) -> neurath_cl
         manifests: folder.path().join("manifests"),
         releases: folder.path().join("releases"),
     };
-    let stage = Stage::of(folder, &folders, "book", &["1.0.0", "1.1.0"], &quiet());
-    stage
-        .expect("the notebook is built")
-        .run_by(neurath_suite::program())
+    let stage = Stage::of(folder, &folders, "book", &["1.0.0", "1.1.0"], &quiet())?;
+    Ok(stage.run_by(neurath_suite::program()))
 }
 
 /// The notebook's release 1.1.0 with another library.

@@ -358,7 +358,7 @@ pub enum Relup {
         #[command(flatten)]
         node: OfNode,
         /// The folder with built releases: the release is copied from there, if the node has it
-        /// not. That alone changes nothing that runs.
+        /// not.
         #[arg(long, default_value = BUILT, value_name = "DIR")]
         from: PathBuf,
         /// The plan that was reviewed; the node refuses if it would carry out another one.

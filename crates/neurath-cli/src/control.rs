@@ -10,7 +10,7 @@ use neurath_node::protocol::{
 };
 use neurath_node::release_handler::ReleaseInfo;
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Asks the node in a directory; each of its steps is told to `on_progress`.
 ///
@@ -129,19 +129,40 @@ pub fn unpack(directory: &Path, package: &Path, allow_older: bool) -> anyhow::Re
     }
 }
 
-/// The plan that would lead to a release.
+/// The plan that would lead to a release, which the node has.
 ///
 /// # Errors
 ///
 /// As [`ask`].
 pub fn plan(directory: &Path, release: &ReleaseId) -> anyhow::Result<Planned> {
-    match ask(
-        directory,
-        &Request::Plan {
-            release: release.clone(),
-        },
-        |_| (),
-    )? {
+    planned(directory, release, None)
+}
+
+/// The plan that would lead to a release; to the built one in the folder `from`, if the node does not
+/// have it. Nothing is taken in.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub fn plan_built(directory: &Path, release: &ReleaseId, from: &Path) -> anyhow::Result<Planned> {
+    let source = from.join(release.to_string());
+    let folder = match source.is_dir() {
+        true => Some(std::path::absolute(source)?),
+        false => None,
+    };
+    planned(directory, release, folder)
+}
+
+fn planned(
+    directory: &Path,
+    release: &ReleaseId,
+    folder: Option<PathBuf>,
+) -> anyhow::Result<Planned> {
+    let request = Request::Plan {
+        release: release.clone(),
+        folder,
+    };
+    match ask(directory, &request, |_| ())? {
         Outcome::Planned(planned) => Ok(planned),
         other => unexpected(&other),
     }

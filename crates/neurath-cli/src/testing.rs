@@ -5,7 +5,7 @@ use crate::exit::CommandError;
 use crate::processes::Process;
 use anyhow::{Context as _, bail};
 use neurath_node::client::{Client, ClientError};
-use neurath_node::protocol::Status;
+use neurath_node::protocol::{ComponentStatus, Status};
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -160,7 +160,8 @@ fn answered(
         match Client::connect(directory) {
             Ok(_) => match control::status(directory) {
                 // Another one may still be there, and have the directory's lock.
-                Ok(status) if status.pid == pid => return Ok(status),
+                // Nor does it count while its event loop does not say where it listens.
+                Ok(status) if status.pid == pid && speaks(&status) => return Ok(status),
                 Ok(_) => {}
                 Err(error) if Instant::now() >= until => return Err(error),
                 Err(_) => {}
@@ -178,6 +179,11 @@ fn answered(
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+fn speaks(status: &Status) -> bool {
+    let silent = |one: &ComponentStatus| one.state == ComponentStatus::SILENT;
+    !status.components.iter().any(silent)
 }
 
 /// The end of a text file.

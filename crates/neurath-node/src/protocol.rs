@@ -55,6 +55,9 @@ pub enum Request {
     Plan {
         /// The release to go to.
         release: ReleaseId,
+        /// A folder with it as it was built, for a node that does not have it: it is not taken in.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        folder: Option<PathBuf>,
     },
     /// Go to a release.
     Apply {
@@ -429,7 +432,8 @@ pub struct ComponentStatus {
     pub instance: u32,
     /// Version of the code that serves it.
     pub version: String,
-    /// `running`, `suspended`, `converting`, `failed`, ….
+    /// `running`, `suspended`, `converting`, `failed`, …; [`ComponentStatus::SILENT`] if the event loop did
+    /// not say in time.
     pub state: String,
     /// Bytes of its region.
     pub region_bytes: u64,
@@ -441,6 +445,11 @@ pub struct ComponentStatus {
     pub detection: Vec<String>,
     /// Generation of its region.
     pub generation: u64,
+}
+
+impl ComponentStatus {
+    /// The state of an instance whose event loop was at work for so long that it did not say how it is.
+    pub const SILENT: &str = "silent";
 }
 
 /// A library that stays mapped although nothing calls it.
@@ -659,6 +668,7 @@ mod tests {
             Request::Status,
             Request::Plan {
                 release: release.clone(),
+                folder: None,
             },
             Request::Apply {
                 release: release.clone(),

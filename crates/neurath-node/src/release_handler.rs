@@ -187,6 +187,39 @@ pub fn open_for_use(
     Ok(Arc::new(package))
 }
 
+/// A built release that the node could take in: whole, and trusted.
+///
+/// # Errors
+///
+/// [`HandlerError`].
+pub fn open_built(
+    directory: &NodeDirectory,
+    state: &State,
+    folder: &Path,
+) -> Result<Arc<ReleasePackage>, HandlerError> {
+    let package = ReleasePackage::open(folder)?;
+    admit(directory, state, &package)?;
+    Ok(Arc::new(package))
+}
+
+/// Whether a release may come in, by its seal.
+fn admit(
+    directory: &NodeDirectory,
+    state: &State,
+    package: &ReleasePackage,
+) -> Result<(), HandlerError> {
+    let keys = TrustedKeys::read(&directory.trusted_keys())?;
+    let release = package.id();
+    keys.check(&release, package.seal())?;
+    let seen = state.seen.get(&release.name);
+    match package.seal() {
+        Some(seal) => check_numbers(seal, seen, true)?,
+        None => check_epoch(&release, None, seen)?,
+    }
+    let manifest = package.hash().to_hex();
+    Ok(same_if_needed(state, &release, manifest.as_str())?)
+}
+
 /// A node's directory, opened for changes of its releases and keys.
 #[derive(Debug)]
 pub struct ReleaseHandler<'a> {
@@ -384,17 +417,7 @@ impl<'a> ReleaseHandler<'a> {
 
     /// Whether a release may come in, by its seal.
     fn admit(&self, package: &ReleasePackage) -> Result<(), HandlerError> {
-        let keys = TrustedKeys::read(&self.directory.trusted_keys())?;
-        let release = package.id();
-        keys.check(&release, package.seal())?;
-        let seen = self.catalog.state().seen.get(&release.name);
-        match package.seal() {
-            Some(seal) => check_numbers(seal, seen, true)?,
-            None => check_epoch(&release, None, seen)?,
-        }
-        let manifest = package.hash().to_hex();
-        same_if_needed(self.catalog.state(), &release, manifest.as_str())?;
-        Ok(())
+        admit(self.directory, self.catalog.state(), package)
     }
 
     /// Registers a release that is in its place.

@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::catalog::{CatalogError, ReleaseId};
+use crate::catalog::{CatalogError, RegionEntry, ReleaseId, State};
 use crate::control::{ControlError, ControlHandle, ControlServer};
 use crate::directory::DirectoryError;
 use crate::health::{NOBODY, Verdict as Health, Window};
@@ -621,6 +621,21 @@ fn gave_up(core: &mut Core, reason: &str) {
     }
 }
 
+/// The instances that the catalog names, while their event loop does not say more.
+fn named(state: &State) -> Vec<ComponentStatus> {
+    let of = |entry: &RegionEntry| ComponentStatus {
+        component: entry.component.clone(),
+        instance: entry.instance,
+        version: entry.version.clone(),
+        state: ComponentStatus::SILENT.into(),
+        region_bytes: 0,
+        durability: String::new(),
+        detection: Vec::new(),
+        generation: entry.generation,
+    };
+    state.regions.iter().map(of).collect()
+}
+
 /// What the core knows of itself.
 fn status(core: &Core, figures: &Figures) -> Status {
     let seen = core.running.as_ref().and_then(|running| {
@@ -642,8 +657,9 @@ fn status(core: &Core, figures: &Figures) -> Status {
             (components, shard.bound())
         })
     });
-    let (components, listen) = seen.unwrap_or_default();
     let state = core.catalog.state();
+    // A loop that is at work for long is no reason to say that nothing runs.
+    let (components, listen) = seen.unwrap_or_else(|| (named(state), Vec::new()));
     let phase = Phase::resting(state);
     let window = core.package.release().confirm.window.as_millis();
     let window = u64::try_from(window).unwrap_or(u64::MAX);

@@ -1,5 +1,6 @@
 //! What a node does when it is asked to.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use neurath_manifest::{Confirm, PurgeKind, Step};
@@ -15,7 +16,7 @@ use crate::journal::{Interrupted, Kind, Verdict};
 use crate::lifecycle::{Command, Phase};
 use crate::protocol::{Outcome, Planned, Progress, Response, Upgraded, code};
 use crate::release::ReleasePackage;
-use crate::release_handler::HandlerError;
+use crate::release_handler::{HandlerError, open_built};
 use crate::shard::{ShardThread, Taken};
 use crate::upgrade::{Goal, Upgrade, UpgradeError, Way};
 
@@ -98,9 +99,24 @@ fn target(core: &Core, release: &ReleaseId) -> Result<Arc<ReleasePackage>, Refus
     Ok(core.open_package(release)?)
 }
 
-/// Says what an upgrade would do.
-pub(super) fn planned(core: &Core, release: &ReleaseId) -> Result<Outcome, Refusal> {
-    let to = target(core, release)?;
+/// Says what an upgrade would do; to what lies in a folder, if the node does not have the release.
+pub(super) fn planned(
+    core: &Core,
+    release: &ReleaseId,
+    folder: Option<&Path>,
+) -> Result<Outcome, Refusal> {
+    let known = core.catalog.state().entry(release).is_some();
+    let to = match folder.filter(|_| !known) {
+        Some(folder) => {
+            let built = open_built(&core.directory, core.catalog.state(), folder)?;
+            if built.id() != *release {
+                let text = format!("{} holds {}, not {release}", folder.display(), built.id());
+                return Err(Refusal::new(code::USAGE, text));
+            }
+            built
+        }
+        None => target(core, release)?,
+    };
     let Found { plan, .. } = plan(core, &to, Lints::Enforce)?;
     in_use(core, &plan.steps)?;
     Ok(Outcome::Planned(shown(core, &plan, &to)))

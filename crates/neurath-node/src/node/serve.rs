@@ -157,12 +157,12 @@ fn carry_out(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Outcome, Refusal> {
     match request {
-        Request::Plan { release }
-        | Request::Apply {
+        Request::Plan { release, folder } => requests::planned(core, &release, folder.as_deref()),
+        Request::Apply {
             release,
             execute: false,
             ..
-        } => requests::planned(core, &release),
+        } => requests::planned(core, &release, None),
         Request::Apply {
             release, plan_id, ..
         } => requests::apply(core, &release, plan_id.as_deref(), who, progress)
@@ -177,7 +177,7 @@ fn carry_out(
             let planned = if release == core.current() {
                 None
             } else {
-                match requests::planned(core, &release)? {
+                match requests::planned(core, &release, None)? {
                     Outcome::Planned(planned) => Some(planned),
                     _ => None,
                 }

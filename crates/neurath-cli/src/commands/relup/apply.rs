@@ -6,22 +6,20 @@ use crate::numbers;
 use crate::output::Output;
 use crate::stale::{Stale, read_plan};
 use crate::table::Table;
-use neurath_node::catalog::ReleaseId;
 use neurath_node::client::Client;
-use neurath_node::protocol::{Retained, Upgraded};
+use neurath_node::protocol::{Planned, Retained, Upgraded};
 use neurath_plan::Plan;
 use serde_json::json;
 use std::path::Path;
 
 pub(super) fn apply(
     dir: &Path,
-    release: &ReleaseId,
+    planned: Planned,
     reviewed: Option<&Path>,
     execute: bool,
     output: &Output,
 ) -> anyhow::Result<()> {
     let reviewed = reviewed.map(read_plan).transpose()?;
-    let planned = control::plan(dir, release)?;
     let current = Plan::from_json(&planned.plan)?;
     if let Some(reviewed) = &reviewed
         && let Some(stale) = Stale::between(reviewed, &current)
@@ -34,7 +32,7 @@ pub(super) fn apply(
         output.json(&json!({ "kind": "planned", "planned": planned }));
         return Ok(());
     }
-    let upgraded = control::apply(dir, release, Some(planned.plan_id), output)?;
+    let upgraded = control::apply(dir, &planned.to, Some(planned.plan_id), output)?;
     finished(&upgraded, output)
 }
 

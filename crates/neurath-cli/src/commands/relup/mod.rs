@@ -25,8 +25,11 @@ pub fn run(command: &Relup, output: &Output) -> anyhow::Result<()> {
             plan,
             execute,
         } => {
-            control::install(&node.dir, release, from)?;
-            apply::apply(&node.dir, release, plan.as_deref(), *execute, output)
+            if *execute {
+                control::install(&node.dir, release, from)?;
+            }
+            let planned = control::plan_built(&node.dir, release, from)?;
+            apply::apply(&node.dir, planned, plan.as_deref(), *execute, output)
         }
         Relup::Apply {
             target: Target::Package(file),
@@ -35,7 +38,10 @@ pub fn run(command: &Relup, output: &Output) -> anyhow::Result<()> {
             execute,
             ..
         } => match super::release::installed::unpacked(&node.dir, file, *execute, output)? {
-            Some(release) => apply::apply(&node.dir, &release, plan.as_deref(), *execute, output),
+            Some(release) => {
+                let planned = control::plan(&node.dir, &release)?;
+                apply::apply(&node.dir, planned, plan.as_deref(), *execute, output)
+            }
             None => Ok(()),
         },
         Relup::Resume { node, execute } => in_flight::resume(&node.dir, *execute, output),
