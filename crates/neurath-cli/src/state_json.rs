@@ -4,7 +4,7 @@ use neurath_node::protocol::SnapshotMade;
 use neurath_pmem::inspect::{
     Data, Done, Inspection, Repair, Report, Restore, Snapshot, schema_text,
 };
-use neurath_pmem::region::format::{FORMAT, RegionState};
+use neurath_pmem::region::format::{FORMAT, Log, RegionState};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -152,10 +152,41 @@ pub fn inspection(file: &Path, shown: &Inspection) -> Value {
         "chunks": shown.chunks,
         "types": types,
         "schema": schema_text(&shown.schema),
+        "durability": durability(shown),
         "problems": shown.problems,
     });
     if let Some(state) = &shown.data {
         out["data"] = data(state);
+    }
+    out
+}
+
+/// What a region asks of its medium, and what that gives.
+fn durability(shown: &Inspection) -> Value {
+    let journal = matches!(shown.header.log, Log::Journal(_));
+    let mut out = json!({
+        "demanded": shown.durability.to_string(),
+        "log": if journal { "journal" } else { "ring" },
+    });
+    if let Some(medium) = &shown.medium {
+        let domains: Vec<Value> = medium
+            .domains
+            .iter()
+            .map(|(region, domain)| json!({ "region": region, "domain": domain }))
+            .collect();
+        let opens = medium.opens(shown.durability, journal);
+        out["backend"] = json!(opens.as_ref().ok().map(ToString::to_string));
+        out["refusal"] = json!(opens.err());
+        out["medium"] = json!({
+            "file_system": medium.file_system,
+            "dax": medium.dax,
+            "map_sync": medium.map_sync,
+            "line_flush": medium.line_flush,
+            "persistence_domains": domains,
+            "caches_survive": medium.caches_survive,
+            "power": medium.power.outcome.as_ref().ok().map(ToString::to_string),
+            "steps": medium.power.steps,
+        });
     }
     out
 }

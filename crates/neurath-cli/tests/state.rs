@@ -197,6 +197,12 @@ fn a_sound_region() {
 
     let (code, said) = run(&["inspect", &file]);
     assert_eq!((code, said[0].get("data")), (0, None));
+    let durability = &said[0]["durability"];
+    assert_eq!(durability["demanded"], json!("process"));
+    assert_eq!(durability["backend"], json!("process"));
+    assert_eq!(durability["refusal"], json!(null));
+    let steps = durability["medium"]["steps"].as_array();
+    assert!(steps.is_some_and(|steps| steps.len() >= 2), "{durability}");
     let (_, said) = run(&["inspect", &file, "--data", "--limit", "2"]);
     let names = said[0]["data"]["names"].as_array().expect("a map");
     assert_eq!((names.len(), &names[2]), (3, &json!({ "more": 2 })));

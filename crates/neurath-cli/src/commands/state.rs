@@ -10,6 +10,7 @@ use crate::table::Table;
 use neurath_pmem::inspect::{
     self, DataLimits, Done, InspectError, Inspection, Level, Report, Severity,
 };
+use neurath_pmem::region::format::Log;
 use std::path::{Path, PathBuf};
 
 pub fn run(command: &State, output: &Output) -> anyhow::Result<()> {
@@ -182,6 +183,9 @@ fn inspection_text(shown: &Inspection) -> String {
         };
         table.row([format!("superblock {number}"), text]);
     }
+    for (what, text) in durability_rows(shown) {
+        table.row([what.to_owned(), text]);
+    }
     let mut uses = Table::new(&["type", "segments>", "room>", "objects>", "bytes>"]);
     for one in &shown.types {
         uses.row([
@@ -202,6 +206,47 @@ fn inspection_text(shown: &Inspection) -> String {
         text.push_str(&format!("\n{json:#}\n"));
     }
     text
+}
+
+/// What the region asks of its medium, and what that gives.
+fn durability_rows(shown: &Inspection) -> Vec<(&'static str, String)> {
+    let journal = matches!(shown.header.log, Log::Journal(_));
+    let log = if journal { "a journal" } else { "a ring" };
+    let mut rows = vec![(
+        "durability",
+        format!("`{}` is demanded; the log is {log}", shown.durability),
+    )];
+    let Some(medium) = &shown.medium else {
+        return rows;
+    };
+    let opens = match medium.opens(shown.durability, journal) {
+        Ok(backend) => format!("backend `{backend}`"),
+        Err(reason) => format!("refused: {reason}"),
+    };
+    rows.push(("opened here", opens));
+    let yes = |yes| if yes { "yes" } else { "no" };
+    rows.push((
+        "medium",
+        format!(
+            "{}, DAX {}, MAP_SYNC {}",
+            medium.file_system,
+            medium.dax.map_or("unknown", yes),
+            yes(medium.map_sync)
+        ),
+    ));
+    let survive = match (medium.domains.is_empty(), medium.caches_survive) {
+        (true, _) => "no persistent memory is told of",
+        (false, true) => "they survive a loss of power (eADR)",
+        (false, false) => "they do not survive a loss of power",
+    };
+    let flush = medium.line_flush.unwrap_or("no instruction");
+    rows.push(("caches", format!("{survive}; lines are written by {flush}")));
+    let power = match &medium.power.outcome {
+        Ok(backend) => format!("could be had by backend `{backend}`"),
+        Err(reason) => format!("cannot be had: {reason}"),
+    };
+    rows.push(("`power` here", power));
+    rows
 }
 
 fn snapshot(file: &Path, out: &Path, output: &Output) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use super::levels;
 use super::report::Report;
 use super::trace::{FAN, Known, MapHeader, MapTypes, bytes_of, known, number, place};
 use crate::region::format::{Header, ROOT_AT, SUPERBLOCK_AT, Superblock};
+use crate::region::{Durability, Medium};
 use crate::region::{FormatError, Media, RAW};
 use crate::schema::{FieldDesc, KindDesc, SchemaDesc};
 
@@ -99,6 +100,10 @@ pub struct Inspection {
     pub types: Vec<TypeUse>,
     /// Chunks of the segment table.
     pub chunks: u64,
+    /// What it asks of its medium, by the superblock that counts.
+    pub durability: Durability,
+    /// What the file's medium gives; none of bytes in memory.
+    pub medium: Option<Medium>,
     /// The first errors of levels 0 and 1.
     pub problems: Vec<String>,
     /// The state, if it was asked for.
@@ -146,6 +151,8 @@ pub(super) fn inspect(bytes: Bytes, limits: Option<DataLimits>) -> Result<Inspec
         schema: image.schema,
         types,
         chunks: tables.chunks.len() as u64,
+        durability: image.superblock.durability,
+        medium: None,
         problems: report
             .findings
             .iter()

@@ -18,7 +18,7 @@ use super::{
 use crate::region::format::{
     HEADER_AT, HEADER_COPY_AT, Header, LOG_AT, Log, PAGE, RegionState, SUPERBLOCK_AT, Superblock,
 };
-use crate::region::{FormatError, Media, SnapshotError, SnapshotSource};
+use crate::region::{FormatError, Media, Medium, SnapshotError, SnapshotSource};
 
 /// Why a file was not looked at, or not written.
 #[derive(Debug, thiserror::Error)]
@@ -157,10 +157,17 @@ pub fn contents_file(path: &Path) -> Result<Result<Contents, ContentsError>, Ins
 ///
 /// If it cannot be read, or is no region.
 pub fn inspect_file(path: &Path, data: Option<DataLimits>) -> Result<Inspection, InspectError> {
-    let (bytes, _lock) = read(path)?;
-    super::data::inspect(bytes, data).map_err(|source| InspectError::Format {
+    let (bytes, lock) = read(path)?;
+    let found = super::data::inspect(bytes, data).map_err(|source| InspectError::Format {
         path: path.into(),
         source,
+    })?;
+    // For a mapping as a node makes it. Who may only read the file learns what can be read.
+    let writable = OpenOptions::new().read(true).write(true).open(path);
+    let medium = Medium::of(writable.as_ref().unwrap_or(&lock.file));
+    Ok(Inspection {
+        medium: Some(medium),
+        ..found
     })
 }
 

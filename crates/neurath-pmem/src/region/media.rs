@@ -8,13 +8,16 @@ mod file;
 mod line;
 mod mapping;
 mod page;
+mod survey;
 
 use std::io;
 
+pub(super) use detect::with_log;
 pub use detect::{Backend, Detection, Durability, detect};
 pub use file::MappedFile;
 pub use mapping::Mapping;
 pub(crate) use mapping::map_copy;
+pub use survey::Medium;
 
 /// Where a region's bytes are. All stores go through this trait, so that a test can
 /// see each of them.

@@ -39,7 +39,7 @@ use neurath_abi::Ref;
 
 pub use error::{FormatError, OpenError, RegionError};
 pub(crate) use media::map_copy;
-pub use media::{Backend, Detection, Durability, MappedFile, Mapping, Media, detect};
+pub use media::{Backend, Detection, Durability, MappedFile, Mapping, Media, Medium, detect};
 #[cfg(any(test, feature = "campaign"))]
 pub(crate) use open::Found;
 pub(crate) use open::least_heap;

@@ -11,7 +11,7 @@ use super::format::{
     self, CHUNK_LEN, HEADER_AT, HEADER_COPY_AT, Header, LOG_AT, LOG_LEN, Log, PAGE, RegionState,
     SCHEMA_AT, SUPERBLOCK_AT, Superblock,
 };
-use super::media::{Backend, Durability, MappedFile, Media};
+use super::media::{self, Backend, Durability, MappedFile, Media};
 use super::{Region, RegionOptions, boot_id};
 use crate::schema::{Fingerprint, SchemaDesc};
 
@@ -209,17 +209,7 @@ impl Region<MappedFile> {
     fn map(file: File, path: &Path, options: &RegionOptions) -> Result<MappedFile, OpenError> {
         let journal = has_journal(&file);
         MappedFile::new(file, path, options.limit, options.durability, |found| {
-            match (found, journal) {
-                // More than what was asked for is no harm.
-                (_, true) => Ok(Backend::Page),
-                (Backend::Page, false) => Err(
-                    "its log is not a journal, which an ordinary file needs: it was made for \
-                     durability `process`, or on DAX; give it durability `process`, or convert \
-                     it by an upgrade to a release that says `power`"
-                        .to_owned(),
-                ),
-                (other, false) => Ok(other),
-            }
+            media::with_log(found, journal)
         })
     }
 

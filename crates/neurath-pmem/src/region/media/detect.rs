@@ -69,7 +69,7 @@ impl fmt::Display for Detection {
 }
 
 /// Where the kernel says what its persistent memory survives.
-const REGIONS: &str = "/sys/bus/nd/devices";
+pub(super) const REGIONS: &str = "/sys/bus/nd/devices";
 
 const MEMORY_SYSTEMS: [(u64, &str); 3] = [
     (0x0102_1994, "tmpfs"),
@@ -105,8 +105,8 @@ pub fn detect(file: &File, durability: Durability) -> Detection {
 
 fn power(file: &File, steps: &mut Vec<String>) -> Result<Backend, String> {
     if is_dax(file, steps) {
-        match Mapping::new(file, 4096, Kind::Synchronous) {
-            Ok(_) => {
+        match map_sync(file) {
+            Ok(()) => {
                 steps.push("MAP_SYNC is granted".to_owned());
                 let flush = LineFlush::detect();
                 if caches_survive(Path::new(REGIONS), steps) {
@@ -121,45 +121,79 @@ fn power(file: &File, steps: &mut Vec<String>) -> Result<Backend, String> {
             Err(error) => steps.push(format!("MAP_SYNC is refused ({error})")),
         }
     }
-    let kind = rustix::fs::fstatfs(file).map(|found| found.f_type as u64 & 0xFFFF_FFFF);
-    let kind = kind.map_err(|error| format!("the file system does not say what it is: {error}"))?;
-    let name = |known: &[(u64, &'static str)]| {
-        let found = known.iter().find(|(number, _)| *number == kind);
-        found.map(|(_, name)| *name)
-    };
-    if let Some(memory) = name(&MEMORY_SYSTEMS) {
+    let kind = kind_of(file)
+        .map_err(|error| format!("the file system does not say what it is: {error}"))?;
+    let name = name_of(kind);
+    if let Some(memory) = name.filter(|name| MEMORY_SYSTEMS.iter().any(|(_, one)| one == name)) {
         steps.push(format!("the file system is {memory}"));
         return Err(format!(
             "{memory} is memory, and empty after a loss of power"
         ));
     }
-    steps.push(match name(&OTHER_SYSTEMS) {
+    steps.push(match name {
         Some(name) => format!("the file system is {name}"),
         None => format!("the file system is of kind {kind:#x}"),
     });
     Ok(Backend::Page)
 }
 
-fn is_dax(file: &File, steps: &mut Vec<String>) -> bool {
-    match rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS) {
-        Ok(found) if found.stx_attributes_mask.contains(StatxAttributes::DAX) => {
-            let dax = found.stx_attributes.contains(StatxAttributes::DAX);
-            steps.push(format!("statx says {}", if dax { "DAX" } else { "no DAX" }));
-            dax
-        }
-        Ok(_) => {
-            steps.push("statx knows of no DAX".to_owned());
-            false
-        }
-        Err(error) => {
-            steps.push(format!("statx fails ({error})"));
-            false
-        }
+/// How a region's file is kept where `found` is the way to its medium, by its log.
+///
+/// # Errors
+///
+/// Why it is refused.
+pub(in crate::region) fn with_log(found: Backend, journal: bool) -> Result<Backend, String> {
+    match (found, journal) {
+        // More than what was asked for is no harm.
+        (_, true) => Ok(Backend::Page),
+        (Backend::Page, false) => Err(
+            "its log is not a journal, which an ordinary file needs: it was made for \
+             durability `process`, or on DAX; give it durability `process`, or convert \
+             it by an upgrade to a release that says `power`"
+                .to_owned(),
+        ),
+        (other, false) => Ok(other),
     }
 }
 
+/// The number that the kernel gives a file's file system.
+pub(super) fn kind_of(file: &File) -> io::Result<u64> {
+    Ok(rustix::fs::fstatfs(file)?.f_type as u64 & 0xFFFF_FFFF)
+}
+
+/// The name of the file system with this number, if it is known.
+pub(super) fn name_of(kind: u64) -> Option<&'static str> {
+    let mut known = MEMORY_SYSTEMS.iter().chain(&OTHER_SYSTEMS);
+    known
+        .find(|(number, _)| *number == kind)
+        .map(|(_, name)| *name)
+}
+
+/// Whether a mapping with `MAP_SYNC` is granted.
+pub(super) fn map_sync(file: &File) -> io::Result<()> {
+    Mapping::new(file, 4096, Kind::Synchronous).map(drop)
+}
+
+/// Whether a file is on DAX; none if the kernel does not know of that.
+pub(super) fn dax(file: &File) -> io::Result<Option<bool>> {
+    let found = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+    let known = found.stx_attributes_mask.contains(StatxAttributes::DAX);
+    Ok(known.then(|| found.stx_attributes.contains(StatxAttributes::DAX)))
+}
+
+fn is_dax(file: &File, steps: &mut Vec<String>) -> bool {
+    let found = dax(file);
+    steps.push(match &found {
+        Ok(Some(true)) => "statx says DAX".to_owned(),
+        Ok(Some(false)) => "statx says no DAX".to_owned(),
+        Ok(None) => "statx knows of no DAX".to_owned(),
+        Err(error) => format!("statx fails ({error})"),
+    });
+    matches!(found, Ok(Some(true)))
+}
+
 /// Whether all persistent memory of the machine says that caches survive.
-fn caches_survive(regions: &Path, steps: &mut Vec<String>) -> bool {
+pub(super) fn caches_survive(regions: &Path, steps: &mut Vec<String>) -> bool {
     let domains = match persistence_domains(regions) {
         Ok(domains) => domains,
         Err(error) => {
@@ -181,7 +215,7 @@ fn caches_survive(regions: &Path, steps: &mut Vec<String>) -> bool {
     domains.iter().all(|(_, domain)| domain == "cpu_cache")
 }
 
-fn persistence_domains(regions: &Path) -> io::Result<Vec<(String, String)>> {
+pub(super) fn persistence_domains(regions: &Path) -> io::Result<Vec<(String, String)>> {
     let mut domains = Vec::new();
     for entry in std::fs::read_dir(regions)? {
         let entry = entry?;
@@ -190,7 +224,11 @@ fn persistence_domains(regions: &Path) -> io::Result<Vec<(String, String)>> {
             continue;
         }
         let domain = std::fs::read_to_string(entry.path().join("persistence_domain"));
-        let domain = domain.unwrap_or_else(|error| error.to_string());
+        let domain = domain.unwrap_or_else(|error| match error.kind() {
+            // virtio-pmem says nothing.
+            io::ErrorKind::NotFound => "unknown".to_owned(),
+            _ => error.to_string(),
+        });
         domains.push((name, domain.trim().to_owned()));
     }
     domains.sort();
