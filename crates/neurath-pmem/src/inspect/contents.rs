@@ -11,8 +11,8 @@ use neurath_abi::Ref;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::image::{Bytes, Image, Tables};
+use super::known::{FAN, Known, MapHeader, MapTypes, bytes_of, known, number, place};
 use super::report::Report;
-use super::trace::{FAN, Known, MapHeader, MapTypes, bytes_of, known, number, place};
 use super::{CheckOptions, levels};
 use crate::region::Media;
 use crate::region::format::ROOT_AT;

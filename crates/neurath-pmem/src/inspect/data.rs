@@ -7,9 +7,9 @@ use neurath_abi::Ref;
 
 use super::CheckOptions;
 use super::image::{Bytes, Image, Tables};
+use super::known::{FAN, Known, MapHeader, MapTypes, bytes_of, known, number, place};
 use super::levels;
 use super::report::Report;
-use super::trace::{FAN, Known, MapHeader, MapTypes, bytes_of, known, number, place};
 use crate::region::format::{Header, ROOT_AT, SUPERBLOCK_AT, Superblock};
 use crate::region::{Durability, Medium};
 use crate::region::{FormatError, Media, RAW};
@@ -113,9 +113,8 @@ pub struct Inspection {
 pub(super) fn inspect(bytes: Bytes, limits: Option<DataLimits>) -> Result<Inspection, FormatError> {
     let mut report = Report::default();
     let file_bytes = bytes.len();
-    let Some(mut image) = levels::level0(bytes.clone(), CheckOptions::default(), &mut report)
-    else {
-        return Err(why_not(bytes));
+    let Some(mut image) = levels::level0(bytes, CheckOptions::default(), &mut report) else {
+        return Err(why_not(&report));
     };
     let tables = levels::level1(&image, &mut report).unwrap_or_default();
     let slots = [0, 1].map(|slot| {
@@ -163,10 +162,7 @@ pub(super) fn inspect(bytes: Bytes, limits: Option<DataLimits>) -> Result<Inspec
 }
 
 /// The error behind a level 0 that found no region.
-fn why_not(bytes: Bytes) -> FormatError {
-    let mut report = Report::default();
-    let image = levels::level0(bytes, CheckOptions::default(), &mut report);
-    debug_assert!(image.is_none(), "it was none before");
+fn why_not(report: &Report) -> FormatError {
     let what = report
         .findings
         .iter()

@@ -123,7 +123,7 @@ fn read(path: &Path) -> Result<(Bytes, Lock), InspectError> {
         let source = std::io::Error::other("it is not a regular file");
         return Err(io("read", path)(source));
     }
-    let bytes = Bytes::read(&lock.file, meta.len()).map_err(io("read", path))?;
+    let bytes = Bytes::of(&lock.file, meta.len()).map_err(io("read", path))?;
     Ok((bytes, lock))
 }
 
@@ -342,7 +342,8 @@ pub fn snapshot_file(region: &Path, target: &Path) -> Result<Snapshot, InspectEr
 
 fn look_at_copy(beside: &Beside) -> Result<(Image, Report), InspectError> {
     let file = File::open(&beside.path).map_err(io("open", &beside.path))?;
-    let bytes = Bytes::map(&file).map_err(io("map", &beside.path))?;
+    let len = file.metadata().map_err(io("look at", &beside.path))?.len();
+    let bytes = Bytes::of(&file, len).map_err(io("map", &beside.path))?;
     must_be_sound(&beside.target, bytes, CheckOptions::here())
 }
 

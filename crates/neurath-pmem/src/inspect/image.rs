@@ -15,8 +15,7 @@ use crate::schema::SchemaDesc;
 #[derive(Debug)]
 pub(super) enum Buffer {
     Small(Vec<u8>),
-    /// Much memory comes in large pages, where the system has them: touching it for the
-    /// first time takes longer than reading the file otherwise.
+    /// A private mapping: the pages are the file's own until they are stored to.
     Large(MmapMut),
 }
 
@@ -46,6 +45,15 @@ impl Clone for Buffer {
     }
 }
 
+/// Brings pages of a mapping into memory, without copying them.
+fn populate(map: &MmapMut, from: usize, len: usize) -> io::Result<()> {
+    match map.advise_range(Advice::PopulateRead, from, len) {
+        // An older kernel brings them in one by one.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other,
+    }
+}
+
 /// From so many bytes on, a buffer is large.
 const LARGE: usize = 4 << 20;
 
@@ -60,8 +68,10 @@ impl From<Vec<u8>> for Bytes {
 }
 
 impl Bytes {
-    /// Reads the first `len` bytes of a file, on all cores.
-    pub fn read(file: &File, len: u64) -> io::Result<Bytes> {
+    /// The bytes of a file that nobody makes shorter meanwhile: who holds its lock sees to that.
+    /// What is stored is not in the file. Few are read; many are mapped, and brought into memory
+    /// on all cores, so that one that cannot be read is an error here.
+    pub fn of(file: &File, len: u64) -> io::Result<Bytes> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         if len < LARGE {
             let mut bytes = Vec::new();
@@ -70,16 +80,17 @@ impl Bytes {
             file.read_exact_at(&mut bytes, 0)?;
             return Ok(bytes.into());
         }
-        let mut map = MmapMut::map_anon(len)?;
-        // Small pages serve as well.
-        let _ = map.advise(Advice::HugePage);
+        let map = map_copy(file)?;
         let parts = std::thread::available_parallelism().map_or(1, usize::from);
-        let part = len.div_ceil(parts).next_multiple_of(LARGE);
+        let part = map.len().div_ceil(parts).next_multiple_of(LARGE);
         std::thread::scope(|scope| {
-            let work: Vec<_> = map
-                .chunks_mut(part)
-                .enumerate()
-                .map(|(n, bytes)| scope.spawn(move || file.read_exact_at(bytes, (n * part) as u64)))
+            let work: Vec<_> = (0..map.len())
+                .step_by(part)
+                .map(|from| (from, part.min(map.len() - from)))
+                .map(|(from, len)| {
+                    let map = &map;
+                    scope.spawn(move || populate(map, from, len))
+                })
                 .collect();
             work.into_iter().try_for_each(|work| {
                 let ended = work.join();
@@ -87,11 +98,6 @@ impl Bytes {
             })
         })?;
         Ok(Bytes(Buffer::Large(map)))
-    }
-
-    /// Those of a file that nobody changes meanwhile. What is stored is not in the file.
-    pub fn map(file: &File) -> io::Result<Bytes> {
-        Ok(Bytes(Buffer::Large(map_copy(file)?)))
     }
 
     /// All of them, without a copy where there are few.

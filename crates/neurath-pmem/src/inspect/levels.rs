@@ -1,6 +1,7 @@
 //! Levels 0 and 1: what the region says about itself.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::ops::Range;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -35,7 +36,14 @@ fn not_zero(bytes: &Bytes, from: u64, to: u64) -> Option<u64> {
     Some(from + at as u64)
 }
 
-fn must_be_zero(bytes: &Bytes, from: u64, to: u64, what: &str, level: Level, report: &mut Report) {
+fn must_be_zero(
+    bytes: &Bytes,
+    from: u64,
+    to: u64,
+    what: impl Display,
+    level: Level,
+    report: &mut Report,
+) {
     if let Some(at) = not_zero(bytes, from, to) {
         let message = format!("{what} must be zero and is not");
         report.error(level, Code::Padding, at, message);
@@ -314,9 +322,9 @@ pub(super) fn level1(image: &Image, report: &mut Report) -> Option<Tables> {
     let errors = report.errors;
     report.done(L1, Done::Partial);
     let chunks = directory(bytes, &heap, report)?;
-    let mut ranges: Vec<(u64, u64, String)> = Vec::new();
-    for (number, &chunk) in chunks.iter().enumerate() {
-        ranges.push((chunk, chunk + CHUNK_LEN, format!("chunk {number}")));
+    let mut ranges: Vec<(u64, u64, &str, u64)> = Vec::new();
+    for (number, &chunk) in (0..).zip(&chunks) {
+        ranges.push((chunk, chunk + CHUNK_LEN, "chunk", number));
     }
     let types: HashMap<u64, &SchemaDesc> = image
         .schema
@@ -334,10 +342,10 @@ pub(super) fn level1(image: &Image, report: &mut Report) -> Option<Tables> {
             format::bitmap_at(chunk, number),
         );
         if number == 0 || ended {
-            let what = format!("the entry of segment {number}, which does not exist,");
-            must_be_zero(bytes, entry_at, entry_at + ENTRY_LEN, &what, L1, report);
-            let what = format!("the bitmap of segment {number}, which does not exist,");
-            must_be_zero(bytes, bitmap_at, bitmap_at + BITMAP_LEN, &what, L1, report);
+            let what = format_args!("the entry of segment {number}, which does not exist,");
+            must_be_zero(bytes, entry_at, entry_at + ENTRY_LEN, what, L1, report);
+            let what = format_args!("the bitmap of segment {number}, which does not exist,");
+            must_be_zero(bytes, bitmap_at, bitmap_at + BITMAP_LEN, what, L1, report);
             unused += 1;
             continue;
         }
@@ -349,8 +357,8 @@ pub(super) fn level1(image: &Image, report: &mut Report) -> Option<Tables> {
             Ok(Some(entry)) => entry,
             Ok(None) => {
                 ended = true;
-                let what = format!("the bitmap of segment {number}, which does not exist,");
-                must_be_zero(bytes, bitmap_at, bitmap_at + BITMAP_LEN, &what, L1, report);
+                let what = format_args!("the bitmap of segment {number}, which does not exist,");
+                must_be_zero(bytes, bitmap_at, bitmap_at + BITMAP_LEN, what, L1, report);
                 unused += 1;
                 continue;
             }
@@ -364,10 +372,10 @@ pub(super) fn level1(image: &Image, report: &mut Report) -> Option<Tables> {
         // The checksum of the segment stands before it, where there is one.
         let has = u64::from(image.header.has_sums());
         let padding = (entry_at + 40 + 8 * has, entry_at + 56);
-        let what = format!("what the entry of segment {number} leaves free");
-        must_be_zero(bytes, padding.0, padding.1, &what, L1, report);
+        let what = format_args!("what the entry of segment {number} leaves free");
+        must_be_zero(bytes, padding.0, padding.1, what, L1, report);
         let end = entry.offset + entry.length;
-        ranges.push((entry.offset, end, format!("segment {number}")));
+        ranges.push((entry.offset, end, "segment", number));
         let segment = bitmap(bytes, number, entry, entry_at, bitmap_at, report);
         check_type(number, &segment, &types, report);
         segments.push(Some(segment));
@@ -375,8 +383,11 @@ pub(super) fn level1(image: &Image, report: &mut Report) -> Option<Tables> {
     ranges.sort_unstable();
     for pair in ranges.windows(2) {
         if pair[1].0 < pair[0].1 {
-            let message = format!("{} and {} lie over one another", pair[0].2, pair[1].2);
-            report.error(L1, Code::Overlap, pair[1].0, message);
+            let [(_, _, one, number), (at, _, other, other_number)] = pair[..] else {
+                continue;
+            };
+            let message = format!("{one} {number} and {other} {other_number} lie over one another");
+            report.error(L1, Code::Overlap, at, message);
         }
     }
     report.checked(L1, "words of the directory", CHUNKS);
@@ -455,12 +466,12 @@ fn check_type(
 ) {
     let entry = &segment.entry;
     let size = u64::from(entry.object_size);
-    let (name, wanted) = match types.get(&entry.type_id) {
+    let (schema, wanted) = match types.get(&entry.type_id) {
         Some(schema) => (
-            type_text(schema),
+            Some(*schema),
             object_size(entry.type_id, schema.size.into()),
         ),
-        None if entry.type_id == RAW => ("raw bytes".into(), object_size(RAW, size)),
+        None if entry.type_id == RAW => (None, object_size(RAW, size)),
         None => {
             let live = segment.live_count();
             let id = entry.type_id;
@@ -476,6 +487,7 @@ fn check_type(
         }
     };
     if size != wanted {
+        let name = schema.map_or("raw bytes".into(), type_text);
         let message = format!(
             "segment {number} has objects of {size} bytes, and those of {name} take {wanted}"
         );

@@ -11,179 +11,99 @@ use siphasher::sip::SipHasher13;
 
 use super::data::type_text;
 use super::image::{Bytes, Image, Tables};
+use super::known::{FAN, INLINE, MapHeader, bytes_of, number, place};
+use super::program::{Key, MapProgram, Op, Program, Programs, Target};
 use super::report::{Code, Done, Leak, Level, Report, Severity};
 use crate::region::format::ROOT_AT;
 use crate::region::{Media, RAW, object_size};
-use crate::schema::{KindDesc, SchemaDesc};
+use crate::schema::SchemaDesc;
 
 const L2: Level = Level::L2;
 
-/// What `collections/map.rs` calls so.
-pub(super) const FAN: u64 = 512;
-pub(super) const MAX_DEPTH: u64 = 3;
-/// The longest bytes without a block.
-pub(super) const INLINE: u64 = 20;
-
-/// A collection that this program can follow.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Known<'a> {
-    Bytes,
-    Map(MapTypes<'a>),
-}
-
-/// The types of a map's objects, and where a node has its parts.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct MapTypes<'a> {
-    pub node: &'a SchemaDesc,
-    pub page: &'a SchemaDesc,
-    pub key: (&'a SchemaDesc, u64),
-    pub value: (&'a SchemaDesc, u64),
-}
-
-/// Which of the known collections a type is; by its shape, not by its name only.
-pub(super) fn known(schema: &SchemaDesc) -> Option<Known<'_>> {
-    let KindDesc::Collection { fields, objects } = &schema.kind else {
-        return None;
-    };
-    let shape: Vec<(&str, u32, u32)> = fields
-        .iter()
-        .map(|field| (field.name.as_str(), field.offset, field.schema.size))
-        .collect();
-    match (schema.name.as_str(), &shape[..], &objects[..]) {
-        ("Bytes", [("len", 0, 4), ("data", 4, 20)], []) if schema.size == 24 => Some(Known::Bytes),
-        (
-            "Map",
-            [
-                ("len", 0, 8),
-                ("buckets", 8, 8),
-                ("top", 16, 8),
-                ("depth", 24, 8),
-                ("key", 32, 16),
-            ],
-            [node, page],
-        ) if schema.size == 48 => {
-            let KindDesc::Struct(parts) = &node.kind else {
-                return None;
-            };
-            let [hash, next, key, value] = &parts[..] else {
-                return None;
-            };
-            let sound = (hash.offset, hash.schema.size) == (0, 8)
-                && (next.offset, next.schema.size) == (8, 8)
-                && key.offset == 16
-                && matches!(&page.kind, KindDesc::Array { len: 512, .. })
-                && page.size == 4096;
-            sound.then_some(Known::Map(MapTypes {
-                node,
-                page,
-                key: (&key.schema, key.offset.into()),
-                value: (&value.schema, value.offset.into()),
-            }))
-        }
-        _ => None,
-    }
-}
-
-/// The numbers in a map's header.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct MapHeader {
-    pub len: u64,
-    pub buckets: u64,
-    pub top: Ref,
-    pub depth: u64,
-    pub key: [u64; 2],
-}
-
-impl MapHeader {
-    pub fn read(bytes: &Bytes, at: u64) -> MapHeader {
-        let word = |i: u64| bytes.peek(at + i * 8);
-        MapHeader {
-            len: word(0),
-            buckets: word(1),
-            top: Ref(word(2)),
-            depth: word(3),
-            key: [word(4), word(5)],
-        }
-    }
-
-    pub fn is_sound(&self) -> bool {
-        self.depth <= MAX_DEPTH
-            && self.buckets <= FAN.pow(self.depth as u32 + 1)
-            && if self.buckets == 0 {
-                self.len == 0 && self.top.is_null() && self.depth == 0
-            } else {
-                self.len < 1 << 48
-            }
-    }
-
-    /// The bucket that a hash leads to: see `Map::bucket_of`.
-    fn bucket_of(&self, hash: u64) -> u64 {
-        let mask = self.buckets.next_power_of_two() - 1;
-        let bucket = hash & mask;
-        if bucket < self.buckets {
-            bucket
-        } else {
-            bucket & (mask >> 1)
-        }
-    }
-}
-
-/// A number of up to 8 bytes.
-pub(super) fn number(bytes: &[u8]) -> u64 {
-    let mut le = [0; 8];
-    let len = bytes.len().min(8);
-    le[..len].copy_from_slice(&bytes[..len]);
-    u64::from_le_bytes(le)
-}
-
-/// What bytes in place, or their block, hold.
-pub(super) fn bytes_of<'a>(image: &'a Image, tables: &Tables, at: u64) -> Option<&'a [u8]> {
-    let len = number(image.bytes.get(at, 4)?);
-    if len <= INLINE {
-        return image.bytes.get(at + 4, len);
-    }
-    let (place, size) = place(tables, Ref(image.bytes.peek(at + 16)), RAW).ok()?;
-    (len <= size).then(|| image.bytes.get(place, len)).flatten()
-}
-
-/// Where a live object of a type stands, and what it takes; or why there is none.
-pub(super) fn place(
-    tables: &Tables,
-    object: Ref,
-    type_id: u64,
-) -> Result<(u64, u64), &'static str> {
-    let Some(segment) = tables.get(object.segment()) else {
-        return Err("there is no such segment");
-    };
-    if u32::from(object.index()) >= segment.entry.capacity {
-        return Err("its segment has no such object");
-    }
-    if segment.entry.type_id != type_id {
-        return Err("its segment has objects of another type");
-    }
-    if !segment.is_live(object.index()) {
-        return Err("no object lives there");
-    }
-    Ok((
-        segment.place(object.index()),
-        segment.entry.object_size.into(),
-    ))
-}
-
 /// A collection or an object that waits to be looked into.
-enum Item<'a> {
-    Value(&'a SchemaDesc, u64),
-    Map(MapTypes<'a>, u64),
+enum Item {
+    Object(usize, u64),
+    Map(usize, u64),
+}
+
+/// What has to be known of a segment to find an object in it, close together.
+struct Row<'a> {
+    type_id: u64,
+    offset: u64,
+    size: u64,
+    live: &'a [u64],
+    /// The first of its words in `Seen`.
+    seen: usize,
+}
+
+/// The segments by number. One that is not there has no live objects.
+struct Rows<'a>(Vec<Row<'a>>);
+
+/// A live object.
+#[derive(Clone, Copy)]
+struct Found {
+    at: u64,
+    size: u64,
+    word: usize,
+    bit: u64,
+}
+
+impl<'a> Rows<'a> {
+    /// The rows, and how many words of bits all objects need.
+    fn new(tables: &'a Tables) -> (Rows<'a>, usize) {
+        let mut words = 0;
+        let rows = tables.segments.iter().map(|segment| {
+            let seen = words;
+            let Some(segment) = segment else {
+                return Row {
+                    type_id: 0,
+                    offset: 0,
+                    size: 0,
+                    live: &[],
+                    seen,
+                };
+            };
+            words += segment.live.len();
+            Row {
+                type_id: segment.entry.type_id,
+                offset: segment.entry.offset,
+                size: segment.entry.object_size.into(),
+                live: &segment.live,
+                seen,
+            }
+        });
+        let rows = rows.collect();
+        (Rows(rows), words)
+    }
+
+    /// A live object of a type; bits beyond a segment's objects are errors of level 1, which
+    /// keeps none of them.
+    fn find(&self, object: Ref, type_id: u64) -> Option<Found> {
+        let row = self.0.get(usize::try_from(object.segment()).ok()?)?;
+        let index = usize::from(object.index());
+        let bit = 1 << (index % 64);
+        if row.live.get(index / 64)? & bit == 0 || row.type_id != type_id {
+            return None;
+        }
+        Some(Found {
+            at: row.offset + index as u64 * row.size,
+            size: row.size,
+            word: row.seen + index / 64,
+            bit,
+        })
+    }
 }
 
 struct Trace<'a> {
     bytes: &'a Bytes,
     image: &'a Image,
     tables: &'a Tables,
+    rows: Rows<'a>,
     report: &'a mut Report,
-    by_name: HashMap<&'a str, Vec<&'a SchemaDesc>>,
-    seen: Vec<Vec<u64>>,
-    waiting: Vec<Item<'a>>,
+    programs: &'a Programs<'a>,
+    /// A bit for each object, whether it was reached.
+    seen: Vec<u64>,
+    waiting: Vec<Item>,
     steps: u64,
     given_up: bool,
     /// Kinds of collections that were met and cannot be followed.
@@ -206,22 +126,16 @@ pub(super) fn level2(
 ) -> Option<Vec<(u64, u16)>> {
     report.done(L2, Done::Partial);
     let errors = report.errors;
-    let mut by_name: HashMap<&str, Vec<&SchemaDesc>> = HashMap::new();
-    for schema in image.schema.object_types() {
-        by_name.entry(&schema.name).or_default().push(schema);
-    }
-    let seen = tables
-        .segments
-        .iter()
-        .map(|segment| vec![0; segment.as_ref().map_or(0, |segment| segment.live.len())])
-        .collect();
+    let programs = Programs::new(&image.schema);
+    let (rows, words) = Rows::new(tables);
     let mut trace = Trace {
         bytes: &image.bytes,
         image,
         tables,
+        rows,
         report,
-        by_name,
-        seen,
+        programs: &programs,
+        seen: vec![0; words],
         waiting: Vec::new(),
         // Every byte of a sound region is looked at a few times at most.
         steps: (16 * image.superblock.length) + (1 << 20),
@@ -239,7 +153,8 @@ pub(super) fn level2(
     let root = Ref(image.bytes.word(ROOT_AT));
     trace.references += 1;
     if !root.is_null() {
-        trace.follow(root, &[&image.schema], ROOT_AT);
+        let targets = programs.root(&image.schema);
+        trace.follow(root, &targets, &image.schema.name, ROOT_AT);
     }
     trace.run();
     trace.finish(errors)
@@ -249,8 +164,8 @@ impl<'a> Trace<'a> {
     fn run(&mut self) {
         while let Some(item) = self.waiting.pop() {
             match item {
-                Item::Value(schema, at) => self.value(schema, at),
-                Item::Map(types, at) => self.map(types, at),
+                Item::Object(program, at) => self.look(&self.programs.objects[program], at),
+                Item::Map(map, at) => self.map(&self.programs.maps[map], at),
             }
             if self.given_up {
                 return;
@@ -258,161 +173,148 @@ impl<'a> Trace<'a> {
         }
     }
 
+    #[cold]
     fn error(&mut self, code: Code, at: u64, message: String) {
         self.report.error(L2, code, at, message);
     }
 
-    /// Counts a step; whether there may be another one.
-    fn step(&mut self) -> bool {
-        if self.steps == 0 && !self.given_up {
+    /// Counts steps; whether there may be more.
+    fn steps(&mut self, count: usize) -> bool {
+        let left = self.steps.checked_sub(count as u64);
+        self.steps = left.unwrap_or_default();
+        if left.is_none() && !self.given_up {
             self.given_up = true;
             let message = "the check was given up: it looked at each byte many times over".into();
             self.error(Code::TooMuchWork, 0, message);
         }
-        self.steps = self.steps.saturating_sub(1);
         !self.given_up
     }
 
     /// Marks an object; whether it was not marked before.
-    fn mark(&mut self, object: Ref) -> bool {
-        let word = &mut self.seen[object.segment() as usize][usize::from(object.index()) / 64];
-        let bit = 1 << (object.index() % 64);
-        let new = *word & bit == 0;
-        *word |= bit;
+    fn mark(&mut self, found: Found) -> bool {
+        let word = &mut self.seen[found.word];
+        let new = *word & found.bit == 0;
+        *word |= found.bit;
         self.objects += u64::from(new);
         new
     }
 
-    fn bad(&mut self, object: Ref, at: u64, name: &str, why: &str) {
+    #[cold]
+    fn bad(&mut self, object: Ref, at: u64, name: &str, type_id: Option<u64>) {
+        let why = match type_id {
+            Some(type_id) => place(self.tables, object, type_id).err(),
+            None => Some("its type is not in the schema"),
+        };
         let message = format!(
-            "{}.{} should be an object of type {name}, and {why}",
+            "{}.{} should be an object of type {name}, and {}",
             object.segment(),
-            object.index()
+            object.index(),
+            why.unwrap_or("it is none")
         );
         self.error(Code::BadReference, at, message);
     }
 
     /// A reference that does not own: others may lead there too.
-    fn follow(&mut self, object: Ref, types: &[&'a SchemaDesc], at: u64) {
-        let mut found = Err("its type is not in the schema");
-        for schema in types {
-            found = place(self.tables, object, schema.type_id()).map(|(place, _)| (*schema, place));
-            if found.is_ok() {
-                break;
-            }
-        }
-        match found {
-            Ok((schema, place)) => {
-                if self.mark(object) {
-                    self.waiting.push(Item::Value(schema, place));
+    fn follow(&mut self, object: Ref, targets: &[Target], name: &str, at: u64) {
+        for target in targets {
+            if let Some(found) = self.rows.find(object, target.type_id) {
+                if self.mark(found) {
+                    self.waiting.push(Item::Object(target.program, found.at));
                 }
-            }
-            Err(why) => {
-                let name = types.first().map_or("?", |schema| &schema.name);
-                self.bad(object, at, name, why);
+                return;
             }
         }
+        let type_id = targets.last().map(|target| target.type_id);
+        self.bad(object, at, name, type_id);
     }
 
     /// A reference that owns: no other leads there. `None` where it leads nowhere.
-    fn own(&mut self, object: Ref, schema: &SchemaDesc, at: u64) -> Option<u64> {
+    fn own(&mut self, object: Ref, type_id: u64, schema: &SchemaDesc, at: u64) -> Option<u64> {
         self.references += 1;
-        match place(self.tables, object, schema.type_id()) {
-            Ok((place, _)) => {
-                if self.mark(object) {
-                    return Some(place);
+        let Some(found) = self.rows.find(object, type_id) else {
+            self.bad(object, at, &schema.name, Some(type_id));
+            return None;
+        };
+        if self.mark(found) {
+            return Some(found.at);
+        }
+        let message = format!(
+            "{}.{}, of type {}, already has another owner",
+            object.segment(),
+            object.index(),
+            schema.name
+        );
+        self.error(Code::TwoOwners, at, message);
+        None
+    }
+
+    /// Looks at a value. Programs nest as deep as the schema, which has a limit.
+    fn look(&mut self, program: &'a Program<'a>, from: u64) {
+        if !self.steps(1 + program.ops.len()) {
+            return;
+        }
+        self.values += program.values;
+        for op in &program.ops {
+            match op {
+                Op::Refer { at, targets, name } => {
+                    let at = from + at;
+                    let object = Ref(self.bytes.peek(at));
+                    self.references += 1;
+                    if !object.is_null() {
+                        self.follow(object, targets, name, at);
+                    }
                 }
-                let message = format!(
-                    "{}.{}, of type {}, already has another owner",
-                    object.segment(),
-                    object.index(),
-                    schema.name
-                );
-                self.error(Code::TwoOwners, at, message);
-                None
-            }
-            Err(why) => {
-                self.bad(object, at, &schema.name, why);
-                None
+                Op::Bytes { at } => self.raw(from + at),
+                Op::Map { at, map } => self.waiting.push(Item::Map(*map, from + at)),
+                Op::Bool { at } => {
+                    let byte = self.bytes.get(from + at, 1).map_or(0, |byte| byte[0]);
+                    if byte > 1 {
+                        self.error(Code::BadValue, from + at, format!("a bool is {byte}"));
+                    }
+                }
+                Op::Enum {
+                    at,
+                    tag_size,
+                    name,
+                    variants,
+                } => {
+                    let at = from + at;
+                    let tag = self.bytes.get(at, *tag_size).map_or(0, number);
+                    match variants.iter().find(|(known, _)| *known == tag) {
+                        Some((_, fields)) => self.look(fields, at),
+                        None => {
+                            let message = format!("{tag} is no value of the enum {name}");
+                            self.error(Code::BadValue, at, message);
+                        }
+                    }
+                }
+                Op::Array {
+                    at,
+                    stride,
+                    len,
+                    element,
+                } => {
+                    for i in 0..*len {
+                        self.look(element, from + at + i * stride);
+                        if self.given_up {
+                            return;
+                        }
+                    }
+                }
+                Op::Unknown { at, schema } => self.unknown(from + at, schema),
             }
         }
     }
 
-    /// Looks at a value. It nests as deep as its schema, which is at most 32.
-    fn value(&mut self, schema: &'a SchemaDesc, at: u64) {
-        if !self.step() {
-            return;
-        }
-        self.values += 1;
-        match &schema.kind {
-            KindDesc::Primitive => {
-                if schema.name == "bool" && schema.size == 1 {
-                    let byte = self.bytes.get(at, 1).map_or(0, |byte| byte[0]);
-                    if byte > 1 {
-                        let message = format!("a bool is {byte}");
-                        self.error(Code::BadValue, at, message);
-                    }
-                }
-            }
-            KindDesc::Struct(fields) => {
-                for field in fields {
-                    self.value(&field.schema, at + u64::from(field.offset));
-                }
-            }
-            KindDesc::Enum { tag_size, variants } => {
-                let tag = self.bytes.get(at, (*tag_size).into()).map_or(0, number);
-                match variants.iter().find(|variant| variant.discriminant == tag) {
-                    Some(variant) => {
-                        for field in &variant.fields {
-                            self.value(&field.schema, at + u64::from(field.offset));
-                        }
-                    }
-                    None => {
-                        let message = format!("{tag} is no value of the enum {}", schema.name);
-                        self.error(Code::BadValue, at, message);
-                    }
-                }
-            }
-            KindDesc::Array { element, len } => {
-                if element.size == 0 || is_plain(element) {
-                    return;
-                }
-                for i in 0..u64::from(*len) {
-                    self.value(element, at + i * u64::from(element.size));
-                    if self.given_up {
-                        return;
-                    }
-                }
-            }
-            KindDesc::Reference(target) => {
-                let object = Ref(self.bytes.peek(at));
-                self.references += 1;
-                if !object.is_null() {
-                    self.follow(object, &[target], at);
-                }
-            }
-            KindDesc::Link(name) => {
-                let object = Ref(self.bytes.peek(at));
-                self.references += 1;
-                if !object.is_null() {
-                    let types = self.by_name.get(name.as_str()).cloned().unwrap_or_default();
-                    self.follow(object, &types, at);
-                }
-            }
-            KindDesc::Collection { .. } => match known(schema) {
-                Some(Known::Bytes) => self.raw(at),
-                Some(Known::Map(types)) => self.waiting.push(Item::Map(types, at)),
-                None => {
-                    if self.unknown.insert(schema.type_id()) {
-                        let message = format!(
-                            "{} is a collection that this program cannot follow: what it holds \
-                             is not checked, and leaks cannot be told",
-                            schema.name
-                        );
-                        self.report.notice(L2, Code::UnknownCollection, at, message);
-                    }
-                }
-            },
+    #[cold]
+    fn unknown(&mut self, at: u64, schema: &SchemaDesc) {
+        if self.unknown.insert(schema.type_id()) {
+            let message = format!(
+                "{} is a collection that this program cannot follow: what it holds is not \
+                 checked, and leaks cannot be told",
+                schema.name
+            );
+            self.report.notice(L2, Code::UnknownCollection, at, message);
         }
     }
 
@@ -433,22 +335,24 @@ impl<'a> Trace<'a> {
         }
         self.references += 1;
         let block = Ref(self.bytes.peek(at + 16));
-        match place(self.tables, block, RAW) {
-            Ok((_, size)) => {
-                if size != object_size(RAW, len) {
-                    let message =
-                        format!("bytes of length {len} refer to a block that takes {size}");
+        match self.rows.find(block, RAW) {
+            Some(found) => {
+                if found.size != object_size(RAW, len) {
+                    let message = format!(
+                        "bytes of length {len} refer to a block that takes {}",
+                        found.size
+                    );
                     self.error(Code::BadReference, at + 16, message);
                 }
-                if !self.mark(block) {
+                if !self.mark(found) {
                     self.shared += 1;
                 }
             }
-            Err(why) => self.bad(block, at + 16, "raw bytes", why),
+            None => self.bad(block, at + 16, "raw bytes", Some(RAW)),
         }
     }
 
-    fn map(&mut self, types: MapTypes<'a>, at: u64) {
+    fn map(&mut self, map: &'a MapProgram<'a>, at: u64) {
         self.maps += 1;
         let header = MapHeader::read(self.bytes, at);
         if !header.is_sound() {
@@ -466,11 +370,14 @@ impl<'a> Trace<'a> {
         // below, and the first bucket.
         let mut pages = vec![(header.top, at + 16, header.depth, 0)];
         while let Some((page, from, level, first)) = pages.pop() {
-            let Some(place) = self.own(page, types.page, from) else {
+            let Some(place) = self.own(page, map.page, map.types.page, from) else {
                 continue;
             };
+            if level == 0 {
+                self.touch(map, place);
+            }
             for i in 0..FAN {
-                if !self.step() {
+                if !self.steps(1) {
                     return;
                 }
                 let word_at = place + i * 8;
@@ -481,7 +388,7 @@ impl<'a> Trace<'a> {
                     if bucket >= header.buckets {
                         break;
                     }
-                    entries += self.chain(&types, &header, bucket, object, word_at);
+                    entries += self.chain(map, &header, bucket, object, word_at);
                 } else if bucket < header.buckets {
                     pages.push((object, word_at, level - 1, bucket));
                 } else if !object.is_null() {
@@ -499,19 +406,31 @@ impl<'a> Trace<'a> {
         }
     }
 
+    /// Reads the first entry of each bucket of a page, and changes nothing. They lie anywhere in
+    /// the file; read at once, the processor waits for several at a time, and they are near when
+    /// the buckets are looked into one by one.
+    fn touch(&self, map: &MapProgram<'_>, page: u64) {
+        let sum = (0..FAN).fold(0, |sum, i| {
+            let node = Ref(self.bytes.peek(page + i * 8));
+            let found = self.rows.find(node, map.node);
+            sum ^ found.map_or(0, |found| self.bytes.peek(found.at))
+        });
+        std::hint::black_box(sum);
+    }
+
     /// Looks at a chain of nodes; gives how many there are. A circle comes to a node that has an
     /// owner already.
     fn chain(
         &mut self,
-        types: &MapTypes<'a>,
+        map: &'a MapProgram<'a>,
         header: &MapHeader,
         bucket: u64,
         mut node: Ref,
         mut from: u64,
     ) -> u64 {
         let mut count = 0;
-        while !node.is_null() && self.step() {
-            let Some(place) = self.own(node, types.node, from) else {
+        while !node.is_null() && self.steps(1) {
+            let Some(place) = self.own(node, map.node, map.types.node, from) else {
                 break;
             };
             count += 1;
@@ -520,9 +439,8 @@ impl<'a> Trace<'a> {
                 let message = format!("an entry of hash {hash:016x} is in bucket {bucket}");
                 self.error(Code::MapHash, place, message);
             }
-            self.value(types.key.0, place + types.key.1);
-            self.value(types.value.0, place + types.value.1);
-            if let Some(wanted) = self.hash(header, types.key.0, place + types.key.1) {
+            self.look(&map.entry, place);
+            if let Some(wanted) = self.hash(header, map.key, place + map.types.key.1) {
                 self.hashes += 1;
                 if wanted != hash {
                     let message =
@@ -538,11 +456,11 @@ impl<'a> Trace<'a> {
     }
 
     /// The hash of a key, for the types that `MapKey` is implemented for.
-    fn hash(&self, header: &MapHeader, key: &SchemaDesc, at: u64) -> Option<u64> {
-        let bytes = match (&key.kind, known(key)) {
-            (KindDesc::Primitive, _) => self.bytes.get(at, key.size.into())?,
-            (_, Some(Known::Bytes)) => bytes_of(self.image, self.tables, at)?,
-            _ => return None,
+    fn hash(&self, header: &MapHeader, key: Key, at: u64) -> Option<u64> {
+        let bytes = match key {
+            Key::Plain(size) => self.bytes.get(at, size)?,
+            Key::Bytes => bytes_of(self.image, self.tables, at)?,
+            Key::Unknown => return None,
         };
         let mut hasher = SipHasher13::new_with_keys(header.key[0], header.key[1]);
         hasher.write(bytes);
@@ -553,6 +471,7 @@ impl<'a> Trace<'a> {
         let Trace {
             image,
             tables,
+            rows,
             report,
             seen,
             given_up,
@@ -592,7 +511,8 @@ impl<'a> Trace<'a> {
         let mut leaked = Vec::new();
         let mut leaks: BTreeMap<u64, (u64, u64, u64)> = BTreeMap::new();
         for (number, segment) in tables.all() {
-            for (i, (live, seen)) in segment.live.iter().zip(&seen[number as usize]).enumerate() {
+            let seen = &seen[rows.0[number as usize].seen..];
+            for (i, (live, seen)) in segment.live.iter().zip(seen).enumerate() {
                 let mut left = live & !seen;
                 while left != 0 {
                     let index = (i * 64) as u16 + left.trailing_zeros() as u16;
@@ -622,15 +542,5 @@ impl<'a> Trace<'a> {
             });
         }
         Some(leaked)
-    }
-}
-
-/// Whether every pattern of bits is a value without references.
-fn is_plain(schema: &SchemaDesc) -> bool {
-    match &schema.kind {
-        KindDesc::Primitive => schema.name != "bool",
-        KindDesc::Struct(fields) => fields.iter().all(|field| is_plain(&field.schema)),
-        KindDesc::Array { element, .. } => is_plain(element),
-        _ => false,
     }
 }
