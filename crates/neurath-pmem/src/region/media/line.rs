@@ -3,11 +3,13 @@
 /// Which instruction writes a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum LineFlush {
-    /// Keeps the line in the cache.
+    /// Keeps the line in the cache: `clwb`, or `dc cvap`.
     Clwb,
     /// Drops the line, and does not wait for others.
+    #[cfg(target_arch = "x86_64")]
     ClflushOpt,
     /// Drops the line, one after the other.
+    #[cfg(target_arch = "x86_64")]
     Clflush,
 }
 
@@ -68,7 +70,10 @@ mod tests {
         let Some(best) = LineFlush::detect() else {
             return;
         };
+        #[cfg(target_arch = "x86_64")]
         let known = [LineFlush::Clwb, LineFlush::ClflushOpt, LineFlush::Clflush];
+        #[cfg(target_arch = "aarch64")]
+        let known = [LineFlush::Clwb];
         let from = known.iter().position(|one| *one == best).expect("known");
         let bytes: Vec<u8> = (0..1000).map(|n| n as u8).collect();
         for flush in [best, known[known.len() - 1]] {

@@ -1,4 +1,5 @@
-//! Lines on aarch64. Not built or run on such a machine yet.
+//! Lines on aarch64. It compiles for such a machine (CONTRIBUTING.md says how that is checked), and
+//! has not run on one yet.
 
 use std::arch::asm;
 
