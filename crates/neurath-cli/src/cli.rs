@@ -772,11 +772,14 @@ pub struct BenchRegions {
     /// The folder in which the files are made; it needs 6 GiB.
     #[arg(long, default_value = "/dev/shm", value_name = "DIR")]
     pub dir: PathBuf,
+    /// The folder, on a disk, for files that must survive a loss of power.
+    #[arg(long, default_value = "target", value_name = "DIR")]
+    pub disk: PathBuf,
     /// A sixteenth of everything: for a look.
     #[arg(long)]
     pub quick: bool,
-    /// Only `small` transactions, `space`, `maps` or `large` regions.
-    #[arg(long, value_name = "PART", value_parser = ["small", "space", "maps", "large"])]
+    /// Only `small` transactions, `space`, `maps`, `large` regions, or `recovery`.
+    #[arg(long, value_name = "PART", value_parser = ["small", "space", "maps", "large", "recovery"])]
     pub only: Option<String>,
 }
 

@@ -27,8 +27,15 @@ pub fn run(options: &BenchRegions, output: &Output) -> anyhow::Result<()> {
             options.dir.display()
         )
     })?;
+    let disk = TemporaryFolder::within(&options.disk).with_context(|| {
+        format!(
+            "cannot use {}: name a folder on a disk with --disk",
+            options.disk.display()
+        )
+    })?;
     let mut command = Command::new(program);
     command.arg("--dir").arg(folder.path());
+    command.arg("--disk").arg(disk.path());
     command.args(["--runs", &options.runs.to_string()]);
     command.args(options.quick.then_some("--quick"));
     if let Some(only) = &options.only {

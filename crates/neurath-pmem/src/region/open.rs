@@ -90,6 +90,27 @@ impl Region<MappedFile> {
         })
     }
 
+    /// Makes a region that is kept as on persistent memory, wherever the file is: each commit
+    /// writes its cache lines and waits ([`Backend::Line`]), or only waits ([`Backend::Byte`]).
+    /// It survives the death of the process and nothing else. For measurements.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Region::create`].
+    #[cfg(feature = "measure")]
+    pub fn create_as(
+        path: &Path,
+        options: &RegionOptions,
+        schema: &[u8],
+        backend: Backend,
+    ) -> Result<Region, OpenError> {
+        let options = RegionOptions {
+            durability: Durability::Process,
+            ..options.clone()
+        };
+        Self::create_with(path, &options, schema, |_| backend)
+    }
+
     /// A new file that a copy of a region is written to.
     pub(super) fn new_media(path: &Path, length: u64, limit: u64) -> Result<MappedFile, OpenError> {
         let file = open_locked(path, true)?;

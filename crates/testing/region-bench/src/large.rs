@@ -11,7 +11,7 @@ use neurath_pmem::schema::{SchemaDesc, encode, encoded_len};
 use neurath_pmem::{P, Pmem, as_bytes, from_bytes};
 
 use crate::Sizes;
-use crate::pmdk::Driver;
+use crate::pmdk::{Driver, How};
 use crate::row::{Other, Row, Unit, measure};
 use crate::small::{create, in_batches};
 
@@ -158,7 +158,7 @@ fn pmempool_check(pool: &Path) -> anyhow::Result<f64> {
 
 /// A pool with as many bytes of objects, left by a process that died.
 fn left_pool(driver: &Driver, pool: &Path, bytes: u64) -> anyhow::Result<()> {
-    let mut pmdk = driver.start(false)?;
+    let mut pmdk = driver.start(How::Fences)?;
     pmdk.ask(&format!("create {} {}", bytes + (64 << 20), pool.display()))?;
     pmdk.ask(&format!("fill {}", bytes / 128))?;
     pmdk.die()
@@ -194,7 +194,7 @@ fn region_rows(
         name: "pmdk",
         side: match pmdk {
             Ok(driver) => Ok(Box::new(|| {
-                let mut pmdk = driver.start(false)?;
+                let mut pmdk = driver.start(How::Fences)?;
                 let took = pmdk.ask(&format!("open {}", pool.display()))?;
                 pmdk.die()?;
                 Ok(took)

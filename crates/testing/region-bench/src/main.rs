@@ -6,6 +6,7 @@ mod large;
 mod maps;
 mod pmdk;
 mod random;
+mod recovery;
 mod row;
 mod small;
 mod space;
@@ -22,13 +23,16 @@ struct Options {
     /// An empty folder for the files; on a tmpfs, memory is what is measured.
     #[arg(long)]
     dir: PathBuf,
+    /// An empty folder for the files that must survive a loss of power; on a disk.
+    #[arg(long)]
+    disk: PathBuf,
     /// How often each is measured.
     #[arg(long, default_value_t = 7)]
     runs: usize,
     /// A sixteenth of everything.
     #[arg(long)]
     quick: bool,
-    /// Only the parts whose name begins so: `small`, `space`, `maps`, `large`.
+    /// Only the parts whose name begins so: `small`, `space`, `maps`, `large`, `recovery`.
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -40,8 +44,12 @@ struct Sizes {
     objects: u64,
     /// Steps of a run.
     steps: u64,
+    /// Steps of a run in which a disk is waited for.
+    synced: u64,
     /// Entries of a map.
     entries: u64,
+    /// Entries of a map on a disk.
+    few_entries: u64,
     /// Bytes of a large region's objects.
     large: u64,
     /// Objects to convert.
@@ -55,7 +63,9 @@ impl Sizes {
             runs: runs.max(1),
             objects: (1 << 20) / by,
             steps: 200_000 / by,
+            synced: 1600 / by,
             entries: 1_000_000 / by,
+            few_entries: 100_000 / by,
             large: (1 << 30) / by,
             converted: 10_000_000 / by,
         }
@@ -70,20 +80,23 @@ fn put(row: Row) {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let sizes = Sizes::new(options.runs, options.quick);
-    let dir = options.dir.as_path();
+    let (dir, disk) = (options.dir.as_path(), options.disk.as_path());
     let pmdk = pmdk::Driver::compile(dir);
     let wanted = |part: &str| part.starts_with(&options.only);
     if wanted("small") {
-        small::rows(dir, &sizes, &pmdk, put)?;
+        small::rows(dir, disk, &sizes, &pmdk, put)?;
     }
     if wanted("space") {
         space::rows(dir, &sizes, &pmdk, put)?;
     }
     if wanted("maps") {
-        maps::rows(dir, &sizes, put)?;
+        maps::rows(dir, disk, &sizes, put)?;
     }
     if wanted("large") {
         large::rows(dir, &sizes, &pmdk, put)?;
+    }
+    if wanted("recovery") {
+        recovery::rows(dir, disk, &sizes, put)?;
     }
     Ok(())
 }

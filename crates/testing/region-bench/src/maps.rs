@@ -1,4 +1,5 @@
-//! Maps, beside redb and LMDB (heed), all as they survive the death of the process.
+//! Maps, beside redb and LMDB (heed): as they survive the death of the process, and as they
+//! survive a loss of power.
 
 mod heed;
 mod ours;
@@ -12,6 +13,15 @@ use crate::row::{Other, Row, Side, Unit, cpu_time, measure};
 
 /// What is stored under a key.
 pub type Value = [u8; 64];
+
+/// What a committed transaction survives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Survives {
+    /// The death of the process.
+    Process,
+    /// A loss of power: the disk is waited for.
+    Power,
+}
 
 /// A map from numbers to values, with transactions.
 pub trait Store {
@@ -55,7 +65,7 @@ struct Filled {
 impl Filled {
     fn new(mut store: Box<dyn Store>, entries: u64) -> anyhow::Result<Filled> {
         let keys: Vec<u64> = (0..entries).collect();
-        for keys in keys.chunks(256) {
+        for keys in keys.chunks(1024) {
             store.put(keys, &[1; 64])?;
         }
         Ok(Filled {
@@ -63,6 +73,14 @@ impl Filled {
             entries,
             random: Random::new(7),
         })
+    }
+
+    /// Puts so many keys a transaction, each of which is waited for; nanoseconds of the clock a
+    /// key.
+    fn wait(&mut self, batch: usize, steps: u64) -> anyhow::Result<f64> {
+        let begun = std::time::Instant::now();
+        self.time(batch, steps, |store, keys| store.put(keys, &[2; 64]))?;
+        Ok(begun.elapsed().as_nanos() as f64 / steps as f64)
     }
 
     /// Runs transactions of `batch` keys each; nanoseconds a key.
@@ -132,18 +150,26 @@ fn opened(
     })
 }
 
-/// The rows of this module.
-///
-/// # Errors
-///
-/// A store's.
-pub fn rows(dir: &Path, sizes: &Sizes, mut out: impl FnMut(Row)) -> anyhow::Result<()> {
-    let entries = sizes.entries;
-    let redb = opened(redb::open(&dir.join("map.redb")), entries)?;
-    let heed = opened(heed::open(&dir.join("map.lmdb")), entries)?;
+/// A peer's side of a row.
+fn peer<'a>(
+    store: &'a Opened,
+    name: &'static str,
+    work: impl Fn(&mut Filled) -> anyhow::Result<f64> + 'a,
+) -> Other<'a> {
+    let side: Result<Side<'_>, String> = match store {
+        Ok(store) => Ok(Box::new(move || work(&mut store.borrow_mut()))),
+        Err(why) => Err(why.clone()),
+    };
+    Other { name, side }
+}
+
+fn process_rows(dir: &Path, sizes: &Sizes, out: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
+    let (entries, survives) = (sizes.entries, Survives::Process);
+    let redb = opened(redb::open(&dir.join("map.redb"), survives), entries)?;
+    let heed = opened(heed::open(&dir.join("map.lmdb"), survives), entries)?;
     for (name, ordered) in [("map", false), ("ordered map", true)] {
         let path = dir.join("map.region");
-        let store = Ok(Ok(ours::open(&path, entries, ordered)?));
+        let store = Ok(Ok(ours::open(&path, entries, ordered, survives)?));
         let Ok(ours) = opened(store, entries)? else {
             unreachable!("ours is always there")
         };
@@ -155,23 +181,59 @@ pub fn rows(dir: &Path, sizes: &Sizes, mut out: impl FnMut(Row)) -> anyhow::Resu
                 Work::Put | Work::Churn => sizes.steps / 4,
                 _ => sizes.steps,
             };
-            let other = |name, peer: &'static str| -> Other<'_> {
-                let store: &Opened = name;
-                let side: Result<Side<'_>, String> = match store {
-                    Ok(store) => Ok(Box::new(move || store.borrow_mut().work(work, steps))),
-                    Err(why) => Err(why.clone()),
-                };
-                Other { name: peer, side }
-            };
-            let others = vec![other(&redb, "redb"), other(&heed, "lmdb (heed)")];
+            let others = vec![
+                peer(&redb, "redb", move |store| store.work(work, steps)),
+                peer(&heed, "lmdb (heed)", move |store| store.work(work, steps)),
+            ];
             let side = Box::new(|| ours.borrow_mut().work(work, steps));
             let work = format!("{name}: {text}, process");
             let rows = measure(&work, Unit::Time, sizes.runs, side, others)?;
-            rows.into_iter().for_each(&mut out);
+            rows.into_iter().for_each(&mut *out);
         }
         std::fs::remove_file(path)?;
     }
     Ok(())
+}
+
+fn power_rows(disk: &Path, sizes: &Sizes, out: &mut dyn FnMut(Row)) -> anyhow::Result<()> {
+    let (entries, survives) = (sizes.few_entries, Survives::Power);
+    let redb = opened(redb::open(&disk.join("map.redb"), survives), entries)?;
+    let heed = opened(heed::open(&disk.join("map.lmdb"), survives), entries)?;
+    for (name, ordered) in [("map", false), ("ordered map", true)] {
+        let path = disk.join("map.region");
+        let store = Ok(Ok(ours::open(&path, entries, ordered, survives)?));
+        let Ok(ours) = opened(store, entries)? else {
+            unreachable!("ours is always there")
+        };
+        for batch in [1, 64] {
+            let steps = sizes.synced / 2 * batch as u64;
+            let others = vec![
+                peer(&redb, "redb", move |store| store.wait(batch, steps)),
+                peer(&heed, "lmdb (heed)", move |store| store.wait(batch, steps)),
+            ];
+            let side = Box::new(|| ours.borrow_mut().wait(batch, steps));
+            let work = format!("{name}: put, {batch} a transaction, power on a disk");
+            let rows = measure(&work, Unit::Time, sizes.runs.min(5), side, others)?;
+            rows.into_iter().for_each(&mut *out);
+        }
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+/// The rows of this module. `disk` is a folder where a loss of power is survived.
+///
+/// # Errors
+///
+/// A store's.
+pub fn rows(
+    dir: &Path,
+    disk: &Path,
+    sizes: &Sizes,
+    mut out: impl FnMut(Row),
+) -> anyhow::Result<()> {
+    process_rows(dir, sizes, &mut out)?;
+    power_rows(disk, sizes, &mut out)
 }
 
 #[cfg(test)]
@@ -206,9 +268,13 @@ mod tests {
     fn every_store_does_the_same() {
         let dir = tempfile::tempdir().expect("a directory");
         let at = |name: &str| dir.path().join(name);
-        try_out(ours::open(&at("map"), 1000, false).map(Ok), false);
-        try_out(ours::open(&at("ordered"), 1000, true).map(Ok), true);
-        try_out(redb::open(&at("redb")), true);
-        try_out(heed::open(&at("lmdb")), true);
+        let survives = Survives::Process;
+        try_out(ours::open(&at("map"), 1000, false, survives).map(Ok), false);
+        try_out(
+            ours::open(&at("ordered"), 1000, true, survives).map(Ok),
+            true,
+        );
+        try_out(redb::open(&at("redb"), survives), true);
+        try_out(heed::open(&at("lmdb"), survives), true);
     }
 }

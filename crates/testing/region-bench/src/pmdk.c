@@ -187,6 +187,13 @@ main(void)
 		} else if (sscanf(line, "update %" SCNu64 " %" SCNu64 " %" SCNu64,
 				&each, &among, &count) == 3 && among <= object_count) {
 			PER_STEP(count, update_once((unsigned)each, among));
+		} else if (sscanf(line, "synced %" SCNu64 " %" SCNu64, &among, &count) == 2 &&
+				among <= object_count) {
+			/* A disk is waited for: the clock's time counts. */
+			uint64_t begun = now(CLOCK_MONOTONIC);
+			for (uint64_t i = 0; i < count; i++)
+				update_once(1, among);
+			answer((double)(now(CLOCK_MONOTONIC) - begun) / (double)count);
 		} else if (sscanf(line, "%31s %" SCNu64, word, &count) < 1) {
 			fail("command");
 		} else if (!strcmp(word, "fill")) {

@@ -9,6 +9,17 @@ use anyhow::{Context as _, bail};
 /// The names of what must be installed.
 const PACKAGES: &str = "libpmemobj-dev and gcc";
 
+/// How it makes durable what it has stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum How {
+    /// By barriers alone: for the death of the process, and where caches survive (eADR).
+    Fences,
+    /// By writing cache lines, as on persistent memory.
+    Lines,
+    /// By `msync`, as on an ordinary file.
+    Msync,
+}
+
 /// The compiled driver.
 pub struct Driver {
     program: PathBuf,
@@ -41,19 +52,19 @@ impl Driver {
         }
     }
 
-    /// Starts it. With `flush` it writes cache lines back, as for real persistent memory;
-    /// without, its stores survive the process only.
+    /// Starts it, with its best settings for what its commits are to survive.
     ///
     /// # Errors
     ///
     /// If it does not start.
-    pub fn start(&self, flush: bool) -> anyhow::Result<Pmdk> {
+    pub fn start(&self, how: How) -> anyhow::Result<Pmdk> {
         let mut command = Command::new(&self.program);
-        // Its best settings: no msync where a cache line's write-back is meant to do.
-        command.env("PMEM_IS_PMEM_FORCE", "1");
-        if !flush {
-            command.env("PMEM_NO_FLUSH", "1");
-        }
+        let settings: &[(&str, &str)] = match how {
+            How::Fences => &[("PMEM_IS_PMEM_FORCE", "1"), ("PMEM_NO_FLUSH", "1")],
+            How::Lines => &[("PMEM_IS_PMEM_FORCE", "1")],
+            How::Msync => &[("PMEM_IS_PMEM_FORCE", "0")],
+        };
+        command.envs(settings.iter().copied());
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,13 +1,17 @@
 //! Small transactions: what a message costs.
 
+use std::cell::RefCell;
+use std::io::{Seek as _, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
-use neurath_pmem::region::{Region, RegionError, RegionOptions};
+use neurath_pmem::region::{
+    Backend, Durability, Region, RegionError, RegionOptions, SnapshotSource,
+};
 use neurath_pmem::schema::{encode, encoded_len};
 use neurath_pmem::{Handle, P, Pmem, TxError};
 
-use crate::pmdk::{Driver, Pmdk};
+use crate::pmdk::{Driver, How, Pmdk};
 use crate::row::{Other, Row, Side, Unit, cpu_time, measure};
 use crate::{Sizes, random::Random};
 
@@ -72,17 +76,38 @@ impl std::fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A new region at `path`.
+/// A new region at `path`, whose commits survive the process.
 ///
 /// # Errors
 ///
 /// The file system's.
 pub fn create(path: &Path, initial: u64, schema: &[u8]) -> anyhow::Result<Region> {
-    let options = RegionOptions {
+    create_as(path, initial, schema, Backend::Process)
+}
+
+/// A new region at `path`, kept as this backend keeps it, whether the medium is there or not:
+/// for `Page` the file must be on a disk.
+///
+/// # Errors
+///
+/// The file system's.
+pub fn create_as(
+    path: &Path,
+    initial: u64,
+    schema: &[u8],
+    backend: Backend,
+) -> anyhow::Result<Region> {
+    let mut options = RegionOptions {
         initial,
         ..RegionOptions::new("bench", 0, 16 << 30)
     };
-    let mut region = Region::create(path, &options, schema)?;
+    let mut region = match backend {
+        Backend::Page => {
+            options.durability = Durability::Power;
+            Region::create(path, &options, schema)?
+        }
+        other => Region::create_as(path, &options, schema, other)?,
+    };
     region.attach(&Handle::new());
     Ok(region)
 }
@@ -101,8 +126,8 @@ impl Ours {
     /// # Errors
     ///
     /// The region's.
-    pub fn new(path: &Path, objects: u64, slots: u64) -> anyhow::Result<Ours> {
-        let mut region = create(path, 96 * objects + 192 * slots, &SCHEMA)?;
+    pub fn new(path: &Path, objects: u64, slots: u64, backend: Backend) -> anyhow::Result<Ours> {
+        let mut region = create_as(path, 96 * objects + 192 * slots, &SCHEMA, backend)?;
         let zero = Object { words: [0; 8] };
         let objects = in_batches(&mut region, objects, |tx, _| tx.alloc(&zero))?;
         let slots = in_batches(&mut region, slots, |tx, _| {
@@ -129,13 +154,28 @@ impl Ours {
         Ok((cpu_time() - begun) / count as f64)
     }
 
-    /// So many transactions of so many updates among the first `among` objects;
+    /// Commits since the region was made.
+    pub fn sequence(&self) -> u64 {
+        self.region.stats().sequence
+    }
+
+    /// Begins a copy of the region, which goes on being used.
+    ///
+    /// # Errors
+    ///
+    /// The region's.
+    pub fn begin_snapshot(&mut self) -> anyhow::Result<SnapshotSource> {
+        Ok(self.region.begin_snapshot()?)
+    }
+
+    /// So many transactions of so many updates among the first `among` objects, or all;
     /// nanoseconds a transaction.
     ///
     /// # Errors
     ///
     /// The region's, as below.
     pub fn update(&mut self, each: u64, among: u64, count: u64) -> anyhow::Result<f64> {
+        let among = among.min(self.objects.len() as u64);
         self.each(count, |ours| {
             let Ours {
                 region,
@@ -152,6 +192,27 @@ impl Ours {
                 Ok(())
             })
         })
+    }
+
+    /// So many transactions of one update each, made durable so many at a time; nanoseconds of
+    /// the clock for each transaction, since a disk is waited for.
+    ///
+    /// # Errors
+    ///
+    /// The region's.
+    pub fn durable(&mut self, together: u64, count: u64) -> anyhow::Result<f64> {
+        let begun = std::time::Instant::now();
+        for _ in 0..count / together {
+            for _ in 0..together {
+                let object = self.objects[self.random.below(self.objects.len())];
+                self.region.transact(|tx| {
+                    tx.update(object, |object| object.words[0] += 1)?;
+                    Ok::<_, Failure>(())
+                })?;
+            }
+            self.region.make_durable()?;
+        }
+        Ok(begun.elapsed().as_nanos() as f64 / (count / together * together) as f64)
     }
 
     /// So many transactions that are refused after an update.
@@ -218,7 +279,7 @@ pub fn in_batches<T>(
 
 /// How a driver of libpmemobj does the same.
 fn theirs<'a>(
-    driver: &'a Result<std::cell::RefCell<Pmdk>, String>,
+    driver: &'a Result<RefCell<Pmdk>, String>,
     name: &'static str,
     command: String,
 ) -> Other<'a> {
@@ -231,39 +292,48 @@ fn theirs<'a>(
     }
 }
 
-/// All rows of this module.
-///
-/// # Errors
-///
-/// A region's or a peer's.
-pub fn rows(
+/// A driver of libpmemobj with as many objects and slots.
+fn filled_pool(
+    pmdk: &Result<Driver, String>,
+    pool: &Path,
+    sizes: &Sizes,
+    how: How,
+) -> anyhow::Result<Result<RefCell<Pmdk>, String>> {
+    let driver = match pmdk {
+        Ok(driver) => driver,
+        Err(why) => return Ok(Err(why.clone())),
+    };
+    let slots = sizes.objects / 16;
+    let start = || -> anyhow::Result<Pmdk> {
+        let mut pmdk = driver.start(how)?;
+        let bytes = (160 * (sizes.objects + slots)).next_multiple_of(1 << 20) + (32 << 20);
+        pmdk.ask(&format!("create {bytes} {}", pool.display()))?;
+        pmdk.ask(&format!("fill {}", sizes.objects))?;
+        pmdk.ask(&format!("slots {slots}"))?;
+        Ok(pmdk)
+    };
+    start()
+        .context("libpmemobj")
+        .map(|pmdk| Ok(RefCell::new(pmdk)))
+}
+
+/// Rows where memory is all that is waited for: by this backend, what it is called in the rows,
+/// and how the peer does alike.
+fn memory_rows(
     dir: &Path,
     sizes: &Sizes,
     pmdk: &Result<Driver, String>,
-    mut out: impl FnMut(Row),
+    (backend, called, how): (Backend, &str, How),
+    out: &mut dyn FnMut(Row),
 ) -> anyhow::Result<()> {
-    let slots = sizes.objects / 16;
-    let pool = dir.join("small.pool");
-    let driver = pmdk.as_ref().map_err(String::clone).map(|driver| {
-        let start = || -> anyhow::Result<Pmdk> {
-            let mut pmdk = driver.start(false)?;
-            let bytes = (160 * (sizes.objects + slots)).next_multiple_of(1 << 20) + (32 << 20);
-            pmdk.ask(&format!("create {bytes} {}", pool.display()))?;
-            pmdk.ask(&format!("fill {}", sizes.objects))?;
-            pmdk.ask(&format!("slots {slots}"))?;
-            Ok(pmdk)
-        };
-        start().context("libpmemobj")
-    });
-    let driver = match driver {
-        Ok(started) => Ok(std::cell::RefCell::new(started?)),
-        Err(why) => Err(why),
-    };
-    let ours = Ours::new(&dir.join("small.region"), sizes.objects, slots)?;
-    let ours = std::cell::RefCell::new(ours);
+    let (path, pool) = (dir.join("small.region"), dir.join("small.pool"));
+    let driver = filled_pool(pmdk, &pool, sizes, how)?;
+    let ours = Ours::new(&path, sizes.objects, sizes.objects / 16, backend)?;
+    let ours = RefCell::new(ours);
     let mut row = |work: &str, side: Side<'_>, others| -> anyhow::Result<()> {
-        let rows = measure(work, Unit::Time, sizes.runs, side, others)?;
-        rows.into_iter().for_each(&mut out);
+        let work = format!("{work}, {called}");
+        let rows = measure(&work, Unit::Time, sizes.runs, side, others)?;
+        rows.into_iter().for_each(&mut *out);
         Ok(())
     };
     for (each, hot) in [
@@ -278,19 +348,19 @@ pub fn rows(
         let plural = if each == 1 { "" } else { "s" };
         // All of them, or as many as a processor's nearer caches hold.
         let (among, hot) = match hot {
-            true => (HOT.min(sizes.objects), ", hot"),
+            true => (HOT.min(sizes.objects), " hot"),
             false => (sizes.objects, ""),
         };
         let command = format!("update {each} {among} {count}");
         row(
-            &format!("{each} update{plural}, process{hot}"),
+            &format!("{each}{hot} update{plural}"),
             Box::new(|| ours.borrow_mut().update(each, among, count)),
             vec![theirs(&driver, "pmdk", command)],
         )?;
     }
     let count = sizes.steps / 2;
     row(
-        "alloc, free and swing 64 B, process",
+        "alloc, free and swing 64 B",
         Box::new(|| ours.borrow_mut().swing(count)),
         vec![
             theirs(&driver, "pmdk, published", format!("publish {count}")),
@@ -298,14 +368,97 @@ pub fn rows(
         ],
     )?;
     row(
-        "aborted message, process",
+        "aborted message",
         Box::new(|| ours.borrow_mut().abort(sizes.steps)),
         vec![theirs(&driver, "pmdk", format!("abort {}", sizes.steps))],
     )?;
     drop(driver);
-    std::fs::remove_file(dir.join("small.region"))?;
+    std::fs::remove_file(path)?;
     let _ = std::fs::remove_file(pool);
     Ok(())
+}
+
+/// Writes so many times 64 bytes to a file, and waits for each: nothing durable takes less.
+fn write_and_wait(path: &Path, count: u64) -> anyhow::Result<f64> {
+    let mut file = std::fs::File::create(path)?;
+    // The file's length does not change meanwhile.
+    file.write_all(&vec![1; 64 * count as usize])?;
+    file.sync_all()?;
+    file.rewind()?;
+    let begun = std::time::Instant::now();
+    for _ in 0..count {
+        file.write_all(&[2; 64])?;
+        file.sync_data()?;
+    }
+    let took = begun.elapsed().as_nanos() as f64 / count as f64;
+    std::fs::remove_file(path)?;
+    Ok(took)
+}
+
+/// Rows where a disk is waited for; `disk` is a folder there.
+fn disk_rows(
+    disk: &Path,
+    sizes: &Sizes,
+    pmdk: &Result<Driver, String>,
+    out: &mut dyn FnMut(Row),
+) -> anyhow::Result<()> {
+    let (path, pool, line) = (
+        disk.join("small.region"),
+        disk.join("small.pool"),
+        disk.join("line"),
+    );
+    let count = sizes.synced;
+    let driver = filled_pool(pmdk, &pool, sizes, How::Msync)?;
+    let ours = Ours::new(&path, sizes.objects, 1, Backend::Page)?;
+    let ours = RefCell::new(ours);
+    let command = format!("synced {} {count}", sizes.objects);
+    let write = Other {
+        name: "write and fdatasync of 64 B",
+        side: Ok(Box::new(|| write_and_wait(&line, count))),
+    };
+    let runs = sizes.runs.min(5);
+    let rows = measure(
+        "1 update, power on a disk",
+        Unit::Time,
+        runs,
+        Box::new(|| ours.borrow_mut().durable(1, count)),
+        vec![theirs(&driver, "pmdk, msync", command.clone()), write],
+    )?;
+    rows.into_iter().for_each(&mut *out);
+    let rows = measure(
+        "1 of 50 updates made durable together, power on a disk",
+        Unit::Time,
+        runs,
+        Box::new(|| ours.borrow_mut().durable(50, count * 50)),
+        vec![theirs(&driver, "pmdk, msync", command)],
+    )?;
+    rows.into_iter().for_each(&mut *out);
+    drop(driver);
+    std::fs::remove_file(path)?;
+    let _ = std::fs::remove_file(pool);
+    Ok(())
+}
+
+/// All rows of this module. `disk` is a folder where a loss of power is survived.
+///
+/// # Errors
+///
+/// A region's or a peer's.
+pub fn rows(
+    dir: &Path,
+    disk: &Path,
+    sizes: &Sizes,
+    pmdk: &Result<Driver, String>,
+    mut out: impl FnMut(Row),
+) -> anyhow::Result<()> {
+    for kind in [
+        (Backend::Process, "process", How::Fences),
+        (Backend::Byte, "power by fences (byte)", How::Fences),
+        (Backend::Line, "power by cache lines (line)", How::Lines),
+    ] {
+        memory_rows(dir, sizes, pmdk, kind, &mut out)?;
+    }
+    disk_rows(disk, sizes, pmdk, &mut out)
 }
 
 #[cfg(test)]
@@ -315,7 +468,9 @@ mod tests {
     #[test]
     fn the_work_is_done() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut ours = Ours::new(&dir.path().join("region"), 3000, 100).expect("a region");
+        let path = dir.path().join("region");
+        // The processor of whoever tests this writes lines.
+        let mut ours = Ours::new(&path, 3000, 100, Backend::Line).expect("a region");
         ours.update(4, 3000, 50).expect("updated");
         let sum = |ours: &mut Ours| {
             let objects = ours.objects.clone();

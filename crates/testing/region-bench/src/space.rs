@@ -6,7 +6,7 @@ use neurath_pmem::Pmem;
 use neurath_pmem::schema::{encode, encoded_len};
 
 use crate::Sizes;
-use crate::pmdk::Driver;
+use crate::pmdk::{Driver, How};
 use crate::row::{Other, Row, Unit, measure};
 use crate::small::{Object, create, in_batches};
 
@@ -53,7 +53,7 @@ pub fn rows(
         name: "pmdk",
         side: match pmdk {
             Ok(driver) => Ok(Box::new(move || {
-                let mut pmdk = driver.start(false)?;
+                let mut pmdk = driver.start(How::Fences)?;
                 let bytes = (160 * sizes.objects).next_multiple_of(1 << 20) + (32 << 20);
                 pmdk.ask(&format!("create {bytes} {}", pool.display()))?;
                 let found = pmdk.ask(&command);

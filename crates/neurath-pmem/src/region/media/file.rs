@@ -73,16 +73,21 @@ impl MappedFile {
                 });
             }
         };
+        // Where no durability is asked for and lines are written all the same, that is measured.
+        let synchronous = match durability {
+            Durability::Power => Kind::Synchronous,
+            Durability::Process => Kind::Shared,
+        };
         let (way, kind) = match backend {
             Backend::Process => (Way::Process, Kind::Shared),
-            Backend::Byte => (Way::Byte, Kind::Synchronous),
+            Backend::Byte => (Way::Byte, synchronous),
             Backend::Line => {
                 let flush = LineFlush::detect().ok_or_else(|| OpenError::Durability {
                     path: path.into(),
                     durability,
                     reason: "the processor cannot write cache lines".into(),
                 })?;
-                (Way::Line(flush), Kind::Synchronous)
+                (Way::Line(flush), synchronous)
             }
             Backend::Page => {
                 let pages = Pages::new(&file).map_err(io("open again"))?;

@@ -1,7 +1,10 @@
-//! LMDB through heed, without syncing: as it survives the process.
+//! LMDB through heed; without syncing where the process is all that may die.
 
 #[cfg(not(feature = "heed"))]
-pub fn open(_: &std::path::Path) -> anyhow::Result<Result<Box<dyn super::Store>, String>> {
+pub fn open(
+    _: &std::path::Path,
+    _: super::Survives,
+) -> anyhow::Result<Result<Box<dyn super::Store>, String>> {
     Ok(Err("built without the crate heed".into()))
 }
 
@@ -17,7 +20,7 @@ mod with {
     use heed::types::{Bytes, U64};
     use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions};
 
-    use super::super::{Store, Value};
+    use super::super::{Store, Survives, Value};
 
     type Table = Database<'static, U64<BigEndian>, Bytes>;
 
@@ -26,14 +29,18 @@ mod with {
         table: Table,
     }
 
-    pub fn open(path: &Path) -> anyhow::Result<Result<Box<dyn Store>, String>> {
+    pub fn open(path: &Path, survives: Survives) -> anyhow::Result<Result<Box<dyn Store>, String>> {
         std::fs::create_dir(path)?;
         let mut options = EnvOpenOptions::new();
         options.map_size(4 << 30);
+        let flags = match survives {
+            Survives::Process => EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP | EnvFlags::MAP_ASYNC,
+            Survives::Power => EnvFlags::empty(),
+        };
         // SAFETY: the folder is new and this process's alone, and an environment that is not
         // synced is lost with the machine only, which a benchmark may.
         let env = unsafe {
-            options.flags(EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP | EnvFlags::MAP_ASYNC);
+            options.flags(flags);
             options.open(path)?
         };
         let transaction = env.write_txn()?;

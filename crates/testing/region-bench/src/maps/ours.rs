@@ -5,12 +5,12 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use neurath_pmem::collections::Direction;
-use neurath_pmem::region::Region;
+use neurath_pmem::region::{Backend, Region};
 use neurath_pmem::schema::{encode, encoded_len};
 use neurath_pmem::{Map, OrderedMap, P, Pmem, Tx, TxError};
 
-use super::{Store, Value};
-use crate::small::{Failure, create};
+use super::{Store, Survives, Value};
+use crate::small::{Failure, create_as};
 
 #[derive(Clone, Copy, Pmem)]
 #[repr(C)]
@@ -26,8 +26,17 @@ struct Ours {
     ordered: bool,
 }
 
-pub fn open(path: &Path, entries: u64, ordered: bool) -> anyhow::Result<Box<dyn Store>> {
-    let mut region = create(path, entries * 192, &SCHEMA)?;
+pub fn open(
+    path: &Path,
+    entries: u64,
+    ordered: bool,
+    survives: Survives,
+) -> anyhow::Result<Box<dyn Store>> {
+    let backend = match survives {
+        Survives::Process => Backend::Process,
+        Survives::Power => Backend::Page,
+    };
+    let mut region = create_as(path, entries * 192, &SCHEMA, backend)?;
     let empty = State {
         map: Map::EMPTY,
         ordered: OrderedMap::EMPTY,
@@ -49,8 +58,10 @@ impl Ours {
             let result = change(&mut state, tx)?;
             tx.write(root, &state)?;
             Ok::<_, Failure>(result)
-        });
-        Ok(done?)
+        })?;
+        // Where a disk is waited for; else nothing is left to do.
+        self.region.make_durable()?;
+        Ok(done)
     }
 }
 

@@ -1,7 +1,10 @@
-//! redb, without durability: as it survives the process.
+//! redb; without durability where the process is all that may die.
 
 #[cfg(not(feature = "redb"))]
-pub fn open(_: &std::path::Path) -> anyhow::Result<Result<Box<dyn super::Store>, String>> {
+pub fn open(
+    _: &std::path::Path,
+    _: super::Survives,
+) -> anyhow::Result<Result<Box<dyn super::Store>, String>> {
     Ok(Err("built without the crate redb".into()))
 }
 
@@ -15,20 +18,28 @@ mod with {
     use anyhow::Context as _;
     use redb::{Database, Durability, ReadableDatabase as _, TableDefinition};
 
-    use super::super::{Store, Value};
+    use super::super::{Store, Survives, Value};
 
     const TABLE: TableDefinition<'_, u64, &Value> = TableDefinition::new("entries");
 
     struct Redb {
         database: Database,
+        durability: Durability,
     }
 
-    pub fn open(path: &Path) -> anyhow::Result<Result<Box<dyn Store>, String>> {
+    pub fn open(path: &Path, survives: Survives) -> anyhow::Result<Result<Box<dyn Store>, String>> {
         let mut builder = Database::builder();
         // All of it, so that it never reads what it has.
         builder.set_cache_size(1 << 30);
         let database = builder.create(path)?;
-        let mut store = Redb { database };
+        let durability = match survives {
+            Survives::Process => Durability::None,
+            Survives::Power => Durability::Immediate,
+        };
+        let mut store = Redb {
+            database,
+            durability,
+        };
         // The table is there, also for a lookup.
         store.write(|_| Ok(()))?;
         Ok(Ok(Box::new(store)))
@@ -40,7 +51,7 @@ mod with {
             change: impl FnOnce(&mut redb::Table<'_, u64, &'static Value>) -> anyhow::Result<()>,
         ) -> anyhow::Result<()> {
             let mut transaction = self.database.begin_write()?;
-            transaction.set_durability(Durability::None)?;
+            transaction.set_durability(self.durability)?;
             let mut table = transaction.open_table(TABLE)?;
             change(&mut table)?;
             drop(table);
