@@ -62,34 +62,7 @@ pub fn book(old: &str, new: &str) -> Stage {
 ///
 /// If they cannot be built.
 pub fn kv_surviving(versions: &[(&str, &str)]) -> Stage {
-    let folder = TemporaryFolder::new().expect("a folder");
-    let original = Folders::default();
-    let manifests = folder.path().join("manifests");
-    for component in std::fs::read_dir(&original.manifests).expect("manifests") {
-        let component = component.expect("a folder");
-        let to = manifests.join(component.file_name());
-        std::fs::create_dir_all(&to).expect("made");
-        for file in std::fs::read_dir(component.path()).expect("a component's manifests") {
-            let file = file.expect("a file");
-            let mut text = std::fs::read_to_string(file.path()).expect("text");
-            for (version, durability) in versions {
-                if component.file_name() == "store"
-                    && file.file_name() == format!("{version}.toml").as_str()
-                {
-                    let process = "durability = \"process\"";
-                    assert!(text.contains(process), "{text}");
-                    text = text.replace(process, &format!("durability = \"{durability}\""));
-                }
-            }
-            std::fs::write(to.join(file.file_name()), text).expect("written");
-        }
-    }
-    let folders = Folders {
-        manifests,
-        releases: original.releases,
-    };
-    let names: Vec<&str> = versions.iter().map(|(version, _)| *version).collect();
-    Stage::new(&folders, &names, &output())
+    Stage::surviving(&Folders::default(), &["store"], versions, None, &output())
         .expect("kv is built")
         .run_by(program())
 }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use kv_resp::{Value, encode_command, split_inline};
-use neurath_cli::redis::{Load, RedisServer, installed};
+use neurath_cli::redis::{Load, Persistence, RedisServer, installed};
 use neurath_cli::resp::Connection;
 use neurath_cli::testing::NodeProcess;
 
@@ -114,7 +114,7 @@ impl Both {
     fn start() -> Self {
         let stage = neurath_suite::kv(&["1.1.0"]);
         let node = stage.start("1.1.0").expect("a node");
-        let redis = RedisServer::start().expect("a Redis");
+        let redis = RedisServer::start(Persistence::None).expect("a Redis");
         let (ours, theirs) = (Raw::open(node.address()), Raw::open(redis.address()));
         Self {
             node,

@@ -740,6 +740,10 @@ pub enum Bench {
         /// About how long each measurement takes.
         #[arg(long, default_value_t = 3.0, value_name = "S", value_parser = seconds)]
         seconds: f64,
+        /// What answers promise: with `power`, Redis has `appendfsync always`, and both have their
+        /// files in the folder for temporary ones, which must be on a disk.
+        #[arg(long, value_enum, default_value_t)]
+        durability: Survives,
         /// Where the project's files are.
         #[command(flatten)]
         folders: Folders,
@@ -761,6 +765,27 @@ pub enum Bench {
     /// A project of the given shape is read from its files, and its relup is made, up and down.
     /// With several sizes, the result is a list.
     Plan(BenchPlan),
+}
+
+/// What an acknowledged write survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Survives {
+    /// The death of the process.
+    #[default]
+    Process,
+    /// A loss of power.
+    Power,
+}
+
+impl Survives {
+    /// As a manifest has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Power => "power",
+        }
+    }
 }
 
 /// `neurath bench regions`

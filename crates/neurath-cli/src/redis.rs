@@ -27,7 +27,16 @@ pub fn missing() -> Option<String> {
     (!missing.is_empty()).then(|| format!("{} is not installed", missing.join(" and ")))
 }
 
-/// A Redis server without persistence. It ends when this is dropped.
+/// What a Redis server's answers promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// Nothing: it has no file.
+    None,
+    /// That what they tell of is on the disk (`appendfsync always`).
+    Always,
+}
+
+/// A Redis server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct RedisServer {
     process: Process,
@@ -36,26 +45,21 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts it on a free port.
+    /// Starts it on a free port, with its files in a temporary folder.
     ///
     /// # Errors
     ///
     /// If it is not installed, or does not answer.
-    pub fn start() -> anyhow::Result<Self> {
+    pub fn start(persistence: Persistence) -> anyhow::Result<Self> {
         let program = installed("redis-server").context("redis-server is not installed")?;
         let folder = TemporaryFolder::new()?;
         let port = free_port()?.to_string();
         let mut command = Command::new(program);
-        command.args([
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            &port,
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-        ]);
+        command.args(["--bind", "127.0.0.1", "--port", &port, "--save", ""]);
+        command.args(match persistence {
+            Persistence::None => &["--appendonly", "no"][..],
+            Persistence::Always => &["--appendonly", "yes", "--appendfsync", "always"],
+        });
         command
             .args(["--daemonize", "no", "--dir"])
             .arg(folder.path());

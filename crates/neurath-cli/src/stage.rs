@@ -45,18 +45,51 @@ impl Stage {
     ///
     /// Whatever keeps a release from being built.
     pub fn new(folders: &Folders, versions: &[&str], output: &Output) -> anyhow::Result<Self> {
+        let address = format!("127.0.0.1:{}", free_port()?);
+        Self::listening_at(&address, folders, versions, output)
+    }
+
+    fn listening_at(
+        address: &str,
+        folders: &Folders,
+        versions: &[&str],
+        output: &Output,
+    ) -> anyhow::Result<Self> {
         let folder = TemporaryFolder::new()?;
         let releases = folder.path().join("releases");
-        copy_releases(
-            &folders.releases,
-            &releases,
-            &format!("127.0.0.1:{}", free_port()?),
-        )?;
+        copy_releases(&folders.releases, &releases, address)?;
         let folders = Folders {
             manifests: folders.manifests.clone(),
             releases,
         };
         Self::of(folder, &folders, NAME, versions, output)
+    }
+
+    /// The same, the commits of these components in each version surviving what is said: `process`
+    /// or `power`; listening at this address, or else on a free port.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps a release from being built.
+    pub fn surviving(
+        folders: &Folders,
+        components: &[&str],
+        versions: &[(&str, &str)],
+        address: Option<&str>,
+        output: &Output,
+    ) -> anyhow::Result<Self> {
+        let changed = TemporaryFolder::new()?;
+        let manifests = changed.path().join("manifests");
+        copy_manifests(&folders.manifests, &manifests, components, versions)?;
+        let folders = Folders {
+            manifests,
+            releases: folders.releases.clone(),
+        };
+        let names: Vec<&str> = versions.iter().map(|(version, _)| *version).collect();
+        match address {
+            Some(address) => Self::listening_at(address, &folders, &names, output),
+            None => Self::new(&folders, &names, output),
+        }
     }
 
     /// Builds these versions of a release of the project in `folders`.
@@ -174,6 +207,50 @@ fn copy_releases(from: &Path, to: &Path, address: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Copies the manifests of a project, these components' versions having another durability.
+fn copy_manifests(
+    from: &Path,
+    to: &Path,
+    components: &[&str],
+    versions: &[(&str, &str)],
+) -> anyhow::Result<()> {
+    let unread = || {
+        format!(
+            "cannot read {}: run this in the folder of the project",
+            from.display()
+        )
+    };
+    for component in from.read_dir().with_context(unread)? {
+        let component = component.with_context(unread)?;
+        let to = to.join(component.file_name());
+        std::fs::create_dir_all(&to)?;
+        for file in component.path().read_dir().with_context(unread)? {
+            let file = file.with_context(unread)?;
+            let name = file.file_name();
+            let mut text = std::fs::read_to_string(file.path()).with_context(unread)?;
+            let wanted = versions
+                .iter()
+                .find(|(version, _)| name == format!("{version}.toml").as_str());
+            if let Some((_, durability)) = wanted
+                && components.iter().any(|name| component.file_name() == *name)
+            {
+                text = with_durability(&text, durability)?;
+            }
+            std::fs::write(to.join(name), text)?;
+        }
+    }
+    Ok(())
+}
+
+/// The same component, whose commits survive something else.
+fn with_durability(text: &str, durability: &str) -> anyhow::Result<String> {
+    const PROCESS: &str = "durability = \"process\"";
+    if !text.contains(PROCESS) {
+        bail!("a manifest has no `{PROCESS}`");
+    }
+    Ok(text.replace(PROCESS, &format!("durability = \"{durability}\"")))
+}
+
 /// The same release, listening on another address.
 fn with_listen(text: &str, address: &str) -> String {
     const KEY: &str = "listen = \"";
@@ -192,6 +269,13 @@ fn with_listen(text: &str, address: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_durability_is_replaced() {
+        let text = with_durability("a\ndurability = \"process\"\n", "power");
+        assert_eq!(text.expect("replaced"), "a\ndurability = \"power\"\n");
+        assert!(with_durability("durability = \"power\"\n", "power").is_err());
+    }
 
     #[test]
     fn the_address_is_replaced() {

@@ -1,12 +1,13 @@
 //! `neurath bench serve`: requests a second, beside Redis.
 
-use crate::cli::Folders;
+use crate::cli::{Folders, Survives};
 use crate::numbers::{count, median};
 use crate::output::Output;
 use crate::processes;
-use crate::redis::{self, Load, RedisServer};
+use crate::redis::{self, Load, Persistence, RedisServer};
 use crate::stage::Stage;
 use crate::table::Table;
+use anyhow::Context as _;
 use serde_json::json;
 
 const CLIENTS: u32 = 50;
@@ -33,16 +34,27 @@ impl Measured {
     }
 }
 
-pub fn run(seconds: f64, folders: &Folders, output: &Output) -> anyhow::Result<()> {
+pub fn run(
+    seconds: f64,
+    survives: Survives,
+    folders: &Folders,
+    output: &Output,
+) -> anyhow::Result<()> {
     if let Some(reason) = redis::missing() {
         output.text(&format!("skipped: {reason}"));
         output.json(&json!({ "kind": "bench_serve", "skipped": reason }));
         return Ok(());
     }
     processes::end_all_when_interrupted()?;
-    let stage = Stage::new(folders, &["1.0.0"], output)?;
-    let node = stage.start("1.0.0")?;
-    let server = RedisServer::start()?;
+    let durability = survives.name();
+    let stage = Stage::surviving(folders, &["store"], &[("1.0.0", durability)], None, output)?;
+    let node = stage.start("1.0.0").context(
+        "the node does not start; `power` needs a folder for temporary files on a disk: TMPDIR",
+    )?;
+    let server = RedisServer::start(match survives {
+        Survives::Process => Persistence::None,
+        Survives::Power => Persistence::Always,
+    })?;
     let mut all: Vec<Measured> = Vec::new();
     for pipeline in [1, 16] {
         let load = |address| Load {
@@ -104,7 +116,7 @@ pub fn run(seconds: f64, folders: &Folders, output: &Output) -> anyhow::Result<(
         ]);
     }
     output.text(&format!(
-        "{CLIENTS} connections, {KEYS} keys, medians of {RUNS}\n\n{}",
+        "{CLIENTS} connections, {KEYS} keys, durability `{durability}`, medians of {RUNS}\n\n{}",
         table.render()
     ));
     let results: Vec<_> = all
@@ -120,7 +132,8 @@ pub fn run(seconds: f64, folders: &Folders, output: &Output) -> anyhow::Result<(
         })
         .collect();
     output.json(
-        &json!({ "kind": "bench_serve", "clients": CLIENTS, "runs": RUNS, "results": results }),
+        &json!({ "kind": "bench_serve", "durability": durability, "clients": CLIENTS,
+            "runs": RUNS, "results": results }),
     );
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::erlang;
 use crate::numbers::{bytes, count, median, micros};
 use crate::output::Output;
 use crate::processes;
-use crate::redis::{self, RedisServer};
+use crate::redis::{self, Persistence, RedisServer};
 use crate::stage::{Stage, fill, release};
 use crate::table::Table;
 use crate::testing::{NodeProcess, memory_of, peak_of, reset_peak};
@@ -186,7 +186,7 @@ fn of_erlang(
 
 /// What a key takes in Redis, in bytes.
 fn of_redis(keys: u64) -> anyhow::Result<f64> {
-    let server = RedisServer::start()?;
+    let server = RedisServer::start(Persistence::None)?;
     let before = memory_of(server.pid())?;
     fill(server.address(), keys)?;
     Ok(memory_of(server.pid())?.saturating_sub(before) as f64 / keys as f64)

@@ -25,9 +25,11 @@ pub fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
         Command::State(command) => state::run(&command, output),
         Command::Soak(soak) => soak::run(&soak, output),
         Command::Demo(demo) => demo::run(&demo, output),
-        Command::Bench(Bench::Serve { seconds, folders }) => {
-            bench_serve::run(seconds, &folders, output)
-        }
+        Command::Bench(Bench::Serve {
+            seconds,
+            durability,
+            folders,
+        }) => bench_serve::run(seconds, durability, &folders, output),
         Command::Bench(Bench::Upgrade(upgrade)) => bench_upgrade::run(&upgrade, output),
         Command::Bench(Bench::Regions(regions)) => bench_regions::run(&regions, output),
         Command::Bench(Bench::Plan(plan)) => bench_plan::run(&plan, output),
