@@ -164,8 +164,56 @@ pub fn build_program(
     found.with_context(|| format!("package {package} has no program {program}"))
 }
 
-/// Runs `cargo build --release`, whose errors go to stderr as ever.
+/// Compiles tests of a package, and says where each of these programs is: `lib` is the library's
+/// own, the others are files in `tests/`.
+///
+/// # Errors
+///
+/// If one does not compile, or is not there.
+pub fn build_tests(
+    folder: &Path,
+    package: &str,
+    tests: &[&str],
+) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let mut arguments = vec!["--no-run", "--package", package];
+    for test in tests {
+        match *test {
+            "lib" => arguments.push("--lib"),
+            name => arguments.extend(["--test", name]),
+        }
+    }
+    let stdout = release("test", folder, &arguments, None)?;
+    let mut found = BTreeMap::new();
+    for artefact in artefacts(&stdout) {
+        let library = !artefact.target.kind.iter().any(|kind| kind == "test");
+        let name = if library {
+            "lib"
+        } else {
+            &artefact.target.name
+        };
+        if let Some(program) = artefact.executable
+            && tests.contains(&name)
+        {
+            found.insert(name.to_owned(), program);
+        }
+    }
+    match tests.iter().find(|test| !found.contains_key(**test)) {
+        Some(test) => bail!("package {package} has no tests `{test}`"),
+        None => Ok(found),
+    }
+}
+
 fn build(folder: &Path, arguments: &[&str], flags: Option<&Flags>) -> anyhow::Result<String> {
+    release("build", folder, arguments, flags)
+}
+
+/// Runs a command of cargo's with `--release`; its errors go to stderr as ever.
+fn release(
+    what: &str,
+    folder: &Path,
+    arguments: &[&str],
+    flags: Option<&Flags>,
+) -> anyhow::Result<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
     if let Some(flags) = flags {
@@ -174,7 +222,7 @@ fn build(folder: &Path, arguments: &[&str], flags: Option<&Flags>) -> anyhow::Re
     let output = command
         .current_dir(folder)
         .args([
-            "build",
+            what,
             "--release",
             "--message-format=json-render-diagnostics",
         ])
@@ -185,7 +233,7 @@ fn build(folder: &Path, arguments: &[&str], flags: Option<&Flags>) -> anyhow::Re
         .with_context(|| format!("cannot run {}", cargo.display()))?;
     if !output.status.success() {
         bail!(
-            "`cargo build --release {}` failed ({})",
+            "`cargo {what} --release {}` failed ({})",
             arguments.join(" "),
             output.status
         );

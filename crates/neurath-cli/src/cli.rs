@@ -72,6 +72,13 @@ pub enum Command {
     /// Look for crashes that are not survived.
     #[command(subcommand)]
     Crash(Crash),
+    /// Try regions and an upgrade on persistent memory, in a virtual machine that is killed.
+    ///
+    /// The machine has NVDIMMs with ext4 and XFS on DAX, and a virtio-pmem device, which refuses
+    /// `MAP_SYNC`. The tests of regions run there; then a server upgrades under load, and the
+    /// machine is killed and reset meanwhile, again and again. In the project's own folder only.
+    /// Exits with 1 if anything was not as it must be, or a program that is needed is missing.
+    Dax(Dax),
     /// Look for inputs that are not borne.
     #[command(subcommand)]
     Fuzz(Fuzz),
@@ -887,6 +894,40 @@ pub struct CrashRegions {
     /// Look at one image alone, as a failure names it.
     #[arg(long, value_name = "SEED:EVENT:IMAGE", value_parser = place, conflicts_with_all = ["images", "seed"])]
     pub replay: Option<Place>,
+}
+
+/// `neurath dax`
+#[derive(Debug, Clone, Args)]
+pub struct Dax {
+    /// What the machine boots: an image called `vmlinuz-VERSION`, or one of Debian's packages with
+    /// a kernel (`.deb`). The newest in /boot if not given.
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// Who runs the machine's instructions: the processor (`kvm`), QEMU (`tcg`), or the processor
+    /// if a machine comes up that way.
+    #[arg(long, value_enum, default_value_t)]
+    pub accel: Accel,
+    /// How often the machine is killed, in each place.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub kills: u32,
+    /// How long a boot may take.
+    #[arg(long, default_value_t = 90.0, value_name = "S", value_parser = long_seconds)]
+    pub boot_seconds: f64,
+    /// Where the project's files are.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// Who runs a virtual machine's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Accel {
+    /// The processor if a machine comes up that way, else QEMU.
+    #[default]
+    Auto,
+    /// The processor.
+    Kvm,
+    /// QEMU.
+    Tcg,
 }
 
 /// `neurath fuzz …`

@@ -10,6 +10,7 @@ pub mod cli;
 mod commands;
 pub mod control;
 pub mod crash;
+pub mod dax;
 pub mod erlang;
 pub mod exit;
 pub mod fuzz;

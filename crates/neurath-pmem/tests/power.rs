@@ -1,11 +1,15 @@
 //! Regions of durability `power` on a real file system: what was made durable is there when the
 //! process and its memory are gone.
+//!
+//! The files are in the build's folder, or in the one that `NEURATH_POWER_DIR` names. There, the
+//! backend must be the one that `NEURATH_POWER_BACKEND` names: `cargo xtask dax` runs these tests
+//! on persistent memory that way.
 
 use std::path::{Path, PathBuf};
 
 use neurath_pmem::inspect::{self, CheckOptions};
 use neurath_pmem::region::format::{Header, PAGE, SUPERBLOCK_AT, Superblock};
-use neurath_pmem::region::{Durability, OpenError, Region, RegionError, RegionOptions};
+use neurath_pmem::region::{Backend, Durability, OpenError, Region, RegionError, RegionOptions};
 use neurath_pmem::schema::{encode, encoded_len};
 use neurath_pmem::{Bytes, Handle, Map, P, Pmem, Tx, TxError};
 
@@ -41,10 +45,20 @@ struct Place(PathBuf);
 impl Place {
     fn new(name: &str) -> Place {
         let name = format!("{name}-{}.region", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let folder = std::env::var_os("NEURATH_POWER_DIR").map(PathBuf::from);
+        let path = folder.unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
+        let path = path.join(name);
         let _ = std::fs::remove_file(&path);
         Place(path)
     }
+}
+
+/// Whether a commit is durable when it returns, not only when it was waited for.
+fn at_once(region: &Region) -> bool {
+    matches!(
+        region.detection().outcome,
+        Ok(Backend::Byte | Backend::Line)
+    )
 }
 
 impl Drop for Place {
@@ -65,6 +79,11 @@ fn make(path: &Path, limit: u64) -> Option<Region> {
         made => made.expect("made"),
     };
     assert_eq!(region.durability(), Durability::Power);
+    if let Ok(wanted) = std::env::var("NEURATH_POWER_BACKEND") {
+        let found = region.detection();
+        let backend = found.outcome.as_ref().map(Backend::to_string);
+        assert_eq!(backend, Ok(wanted), "{found}");
+    }
     region.attach(&Handle::new());
     let empty = State { values: Map::EMPTY };
     let root = region.transact(|tx| Ok::<_, Failure>(tx.alloc(&empty)?));
@@ -123,12 +142,13 @@ fn what_was_made_durable_is_there_and_what_was_not_is_not() {
     set(&mut region, 2, 100);
     region.make_durable().expect("durable");
     set(&mut region, 3, 100);
-    // The process dies: its memory was its own.
+    // The process dies; its memory was its own, unless the memory was the medium.
+    let third = at_once(&region).then(|| value(3, 100));
     drop(region);
     let mut region = open(&place.0, LIMIT);
     assert_eq!(get(&mut region, 1), Some(value(1, 100)));
     assert_eq!(get(&mut region, 2), Some(value(2, 100)));
-    assert_eq!(get(&mut region, 3), None);
+    assert_eq!(get(&mut region, 3), third);
     region.close().expect("closed");
     let report = inspect::check_file(&place.0, inspect::Level::L3).expect("looked at");
     assert!(report.is_clean(), "{report:#?}");
@@ -229,8 +249,11 @@ fn a_loss_of_power_is_an_ordinary_recovery_for_power_only() {
 #[test]
 fn a_log_that_is_no_journal_is_refused_for_power_on_an_ordinary_file() {
     let place = Place::new("form");
-    if make(&place.0, LIMIT).is_none() {
-        return;
+    match make(&place.0, LIMIT) {
+        None => return,
+        // No journal is needed there.
+        Some(region) if at_once(&region) => return,
+        Some(_) => {}
     }
     let other = Place::new("form-process");
     let process = options(Durability::Process, LIMIT);
@@ -245,4 +268,42 @@ fn a_log_that_is_no_journal_is_refused_for_power_on_an_ordinary_file() {
     assert_eq!(region.durability(), Durability::Power);
     region.attach(&Handle::new());
     assert_eq!(get(&mut region, 1), None);
+}
+
+#[test]
+fn a_region_that_survives_a_loss_of_power_is_copied_while_it_is_used() {
+    let place = Place::new("copied");
+    let Some(mut region) = make(&place.0, 64 << 20) else {
+        return;
+    };
+    for n in 0..200 {
+        set(&mut region, n, 1000 + n as usize);
+    }
+    let source = region.begin_snapshot().expect("begun");
+    let copy = Place::new("copy");
+    let made = std::thread::scope(|scope| {
+        let copying = scope.spawn(|| inspect::snapshot_live(source, &copy.0));
+        let mut n = 200;
+        // At least some while it copies, and all that it takes.
+        while !copying.is_finished() || n < 260 {
+            set(&mut region, n % 230, 500 + n as usize % 999);
+            region.make_durable().expect("durable");
+            n += 1;
+        }
+        copying.join().expect("no panic")
+    });
+    let made = made.expect("copied");
+    assert!(made.report.is_clean(), "{:#?}", made.report);
+    region.close().expect("closed");
+    let mut opened = open(&copy.0, 64 << 20);
+    assert_eq!(opened.durability(), Durability::Power);
+    // It is the state at one commit: what was there when it began, and nothing half.
+    for n in 0..200 {
+        let found = get(&mut opened, n).expect("it was there before");
+        assert_eq!(found, value(n, found.len()), "{n}");
+    }
+    set(&mut opened, 7, 70);
+    opened.make_durable().expect("durable");
+    drop(opened);
+    assert_eq!(get(&mut open(&copy.0, 64 << 20), 7), Some(value(7, 70)));
 }

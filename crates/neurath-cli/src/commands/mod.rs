@@ -5,6 +5,7 @@ mod bench_regions;
 mod bench_serve;
 mod bench_upgrade;
 mod crash;
+mod dax;
 mod demo;
 mod fuzz;
 mod node;
@@ -35,6 +36,7 @@ pub fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
         Command::Bench(Bench::Plan(plan)) => bench_plan::run(&plan, output),
         Command::Crash(Crash::Regions(regions)) => crash::regions(&regions, output),
         Command::Crash(Crash::Upgrade(upgrade)) => crash::upgrade(&upgrade, output),
+        Command::Dax(options) => dax::run(&options, output),
         Command::Fuzz(Fuzz::Regions(regions)) => fuzz::regions(&regions, output),
         Command::Fuzz(Fuzz::Manifests(manifests)) => fuzz::manifests(&manifests, output),
     }

@@ -1,0 +1,148 @@
+//! The places in the machine where regions are, and what must be said of them.
+
+use super::SOON;
+use crate::dax::machine::{Machine, Persistence};
+use anyhow::Context as _;
+use serde_json::Value;
+
+/// A file system on a device of persistent memory.
+#[derive(Debug)]
+pub struct Place {
+    /// What it is called, and the last part of where it is mounted.
+    pub name: &'static str,
+    device: &'static str,
+    file_system: &'static str,
+    /// The backend that regions of durability `power` must have there.
+    pub backend: &'static str,
+    /// Whether `MAP_SYNC` must be granted there.
+    pub map_sync: bool,
+}
+
+impl Place {
+    /// The places of a machine. The devices are numbered as the kernel finds them: NVDIMMs first,
+    /// as their driver is loaded first.
+    pub fn of(persistence: Persistence) -> Vec<Self> {
+        let backend = match persistence {
+            Persistence::MemoryController => "line",
+            Persistence::Caches => "byte",
+        };
+        let nvdimm = |name, device| Self {
+            name,
+            device,
+            file_system: name,
+            backend,
+            map_sync: true,
+        };
+        let mut places = vec![nvdimm("ext4", "pmem0"), nvdimm("xfs", "pmem1")];
+        // Its host decides what is durable, by the flush that `fdatasync` asks for.
+        if persistence == Persistence::MemoryController {
+            places.push(Self {
+                name: "virtio",
+                device: "pmem2",
+                file_system: "ext4",
+                backend: "page",
+                map_sync: false,
+            });
+        }
+        places
+    }
+
+    /// Shell that makes the file system.
+    pub fn make(&self) -> String {
+        format!("make {} {}", self.device, self.file_system)
+    }
+
+    /// Shell that mounts it, unless it is mounted.
+    pub fn mount(&self) -> String {
+        let path = self.path();
+        format!(
+            "mountpoint -q {path} || mount -t {} -o dax=always /dev/{} {path}",
+            self.file_system, self.device
+        )
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> String {
+        format!("/mnt/{}", self.name)
+    }
+
+    /// Where the node is.
+    pub fn node(&self) -> String {
+        format!("/mnt/{}/node", self.name)
+    }
+
+    /// Shell that runs tests there, one at a time, as there is little room. Those with damaged
+    /// bytes in memory are the same everywhere.
+    pub fn test(&self, program: &str, filter: &str) -> String {
+        let path = self.path();
+        format!(
+            "cd {path} && TMPDIR={path} NEURATH_POWER_DIR={path} NEURATH_POWER_BACKEND={} \
+             /tests/{program} {filter} --skip hostile --test-threads 1",
+            self.backend
+        )
+    }
+}
+
+/// What was found out about a region's medium in the machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Medium {
+    /// The backend by which a region would be opened.
+    pub backend: Option<String>,
+    /// Why it would be refused.
+    pub refusal: Option<String>,
+    /// What was asked, and what the answers were.
+    pub steps: Vec<String>,
+    /// Whether `MAP_SYNC` was granted.
+    pub map_sync: bool,
+}
+
+impl Medium {
+    /// Looks at a region's file.
+    pub fn of(machine: &mut Machine<'_>, file: &str) -> anyhow::Result<Self> {
+        let command = format!("neurath state inspect {file} --json 2>/dev/null");
+        let said = machine.run(&command, SOON)?.good("state inspect")?;
+        let said: Value = serde_json::from_str(said.trim()).context("what `state inspect` says")?;
+        let durability = &said["durability"];
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let steps = durability["medium"]["steps"].as_array();
+        Ok(Self {
+            backend: text(&durability["backend"]),
+            refusal: text(&durability["refusal"]),
+            steps: steps.into_iter().flatten().filter_map(text).collect(),
+            map_sync: durability["medium"]["map_sync"] == true,
+        })
+    }
+}
+
+/// Takes a node that was made on DAX to a place where `MAP_SYNC` is refused: its durability is
+/// not to be had there, and it must say so and not start. Gives what it said, or what is wrong.
+pub fn refusal(
+    machine: &mut Machine<'_>,
+    from: &Place,
+    to: &Place,
+) -> anyhow::Result<Result<String, String>> {
+    for place in [from, to] {
+        machine
+            .run(&place.mount(), SOON)?
+            .good("mounting with DAX")?;
+    }
+    let moved = format!("{}/moved", to.path());
+    let command = format!("cp -a {} {moved}", from.node());
+    machine.run(&command, SOON)?.good("copying a node")?;
+    let files = machine.run(&format!("ls -d {moved}/regions/*"), SOON)?;
+    let files = files.good("looking for regions")?;
+    let file = files.lines().next().context("a node without regions")?;
+    let medium = Medium::of(machine, file)?;
+    let start = format!("neurath node start --dir {moved} --from /releases");
+    let answer = machine.run(&start, SOON)?;
+    let said = answer.text.trim().to_owned();
+    Ok(match &medium.refusal {
+        Some(reason) if answer.code != 0 && !medium.map_sync && said.contains("journal") => {
+            Ok(reason.clone())
+        }
+        other => Err(format!(
+            "a node of durability `power` without a journal was not refused where MAP_SYNC is: \
+             {other:?}; {said}"
+        )),
+    })
+}
