@@ -1,13 +1,15 @@
 //! The files of a project: manifests, appups, releases and relups, read from their folders.
 
+mod read;
+
 use crate::cli::Folders;
 use crate::exit::CommandError;
-use anyhow::Context as _;
 use neurath_manifest::{Appup, Component, Diagnostic, Diagnostics, Release, Relup};
 use neurath_plan::{Catalogue, Lints, Plan, Planned};
 use semver::Version;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 /// A name and a version.
 pub type Key = (String, Version);
@@ -19,8 +21,10 @@ pub struct File<T> {
     pub path: String,
     /// Its text.
     pub text: String,
-    /// What it says.
-    pub value: T,
+    /// What it says, which the catalogue holds as well.
+    pub value: Arc<T>,
+    /// The hash of its text.
+    pub hash: String,
 }
 
 impl<T> File<T> {
@@ -53,27 +57,11 @@ impl Project {
     ///
     /// All that is wrong with any file, or a folder that cannot be read.
     pub fn read(folders: &Folders) -> anyhow::Result<Self> {
-        let mut sources = Vec::new();
-        for (folder, path) in [
-            (Folder::Manifests, &folders.manifests),
-            (Folder::Releases, &folders.releases),
-        ] {
-            for path in files(path)? {
-                if let Some((name, version, kind)) = place(&path) {
-                    let text = std::fs::read_to_string(&path)
-                        .with_context(|| format!("cannot read {}", path.display()))?;
-                    let path = path.display().to_string();
-                    sources.push(SourceFile {
-                        folder,
-                        kind,
-                        key: (name, version),
-                        path,
-                        text,
-                    });
-                }
-            }
-        }
-        Ok(Self::of(sources).map_err(CommandError::Refused)?)
+        let sources = [
+            (Folder::Manifests, folders.manifests.as_path()),
+            (Folder::Releases, folders.releases.as_path()),
+        ];
+        Ok(Self::with(read::all(&sources)?).map_err(CommandError::Refused)?)
     }
 
     /// The project of these files.
@@ -82,29 +70,20 @@ impl Project {
     ///
     /// All that is wrong with any file.
     pub fn of(sources: impl IntoIterator<Item = SourceFile>) -> Result<Self, Diagnostics> {
+        Self::with(sources.into_iter().map(SourceFile::parsed).collect())
+    }
+
+    /// The project of these files, which have been read.
+    fn with(files: Vec<Parsed>) -> Result<Self, Diagnostics> {
         let mut project = Self::default();
         let mut problems = Vec::new();
-        for source in sources {
-            let found = &mut problems;
-            match (source.folder, source.kind) {
-                (Folder::Manifests, Kind::Plain) => {
-                    keep(source, Component::parse, &mut project.components, found);
-                }
-                (Folder::Manifests, Kind::Appup) => {
-                    keep(source, Appup::parse, &mut project.appups, found);
-                }
-                (Folder::Releases, Kind::Plain) => {
-                    keep(source, Release::parse, &mut project.releases, found);
-                }
-                (Folder::Releases, Kind::Relup) => {
-                    keep(source, Relup::parse, &mut project.relups, found);
-                }
-                (Folder::Manifests, Kind::Relup) => {
-                    found.push(misplaced(&source, "a relup", "releases"));
-                }
-                (Folder::Releases, Kind::Appup) => {
-                    found.push(misplaced(&source, "an appup", "manifests"));
-                }
+        for file in files {
+            match file {
+                Parsed::Component(key, file) => drop(project.components.insert(key, file)),
+                Parsed::Appup(key, file) => drop(project.appups.insert(key, file)),
+                Parsed::Release(key, file) => drop(project.releases.insert(key, file)),
+                Parsed::Relup(key, file) => drop(project.relups.insert(key, file)),
+                Parsed::Bad(found) => problems.extend(found),
             }
         }
         if !problems.is_empty() {
@@ -112,13 +91,13 @@ impl Project {
         }
         let catalogue = &mut project.catalogue;
         for ((name, version), file) in &project.components {
-            catalogue.add_component((name, version), file.value.clone(), &hash(&file.text));
+            catalogue.add_component((name, version), Arc::clone(&file.value), &file.hash);
         }
         for ((name, version), file) in &project.appups {
-            catalogue.add_appup((name, version), file.value.clone(), &hash(&file.text));
+            catalogue.add_appup((name, version), Arc::clone(&file.value), &file.hash);
         }
         for ((name, version), file) in &project.releases {
-            catalogue.add_release((name, version), file.value.clone(), &hash(&file.text));
+            catalogue.add_release((name, version), Arc::clone(&file.value), &file.hash);
         }
         Ok(project)
     }
@@ -167,7 +146,17 @@ impl Project {
         bases: &[Version],
     ) -> Result<Relup, Diagnostics> {
         let make = |bases: &[Version]| {
-            neurath_plan::generate_relup(&self.catalogue, (name, version), bases)
+            // Both ways are planned side by side.
+            neurath_plan::generate_relup_by(&self.catalogue, (name, version), bases, |up, down| {
+                std::thread::scope(|scope| {
+                    let down = scope.spawn(down);
+                    let up = up();
+                    match down.join() {
+                        Ok(down) => (up, down),
+                        Err(panic) => std::panic::resume_unwind(panic),
+                    }
+                })
+            })
         };
         if !bases.is_empty() {
             return make(bases);
@@ -215,28 +204,6 @@ pub fn hash(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-fn misplaced(source: &SourceFile, what: &str, folder: &str) -> Diagnostic {
-    let message = format!("{}: {what} belongs with the {folder}", source.path);
-    Diagnostic::error("misplaced-file", message).help("move the file there")
-}
-
-fn keep<T>(
-    source: SourceFile,
-    parse: impl Fn(&str, &str) -> Result<T, Diagnostics>,
-    into: &mut BTreeMap<Key, File<T>>,
-    problems: &mut Vec<Diagnostic>,
-) {
-    let SourceFile {
-        key, path, text, ..
-    } = source;
-    match parse(&path, &text) {
-        Ok(value) => {
-            into.insert(key, File { path, text, value });
-        }
-        Err(found) => problems.extend(found),
-    }
-}
-
 /// The text of one file of a project, and what its place says of it.
 #[derive(Debug, Clone)]
 pub struct SourceFile {
@@ -266,6 +233,53 @@ impl SourceFile {
             text,
         })
     }
+
+    /// What the file says, or what is wrong with it.
+    fn parsed(self) -> Parsed {
+        match (self.folder, self.kind) {
+            (Folder::Manifests, Kind::Plain) => self.read_as(Component::parse, Parsed::Component),
+            (Folder::Manifests, Kind::Appup) => self.read_as(Appup::parse, Parsed::Appup),
+            (Folder::Releases, Kind::Plain) => self.read_as(Release::parse, Parsed::Release),
+            (Folder::Releases, Kind::Relup) => self.read_as(Relup::parse, Parsed::Relup),
+            (Folder::Manifests, Kind::Relup) => self.misplaced("a relup", "releases"),
+            (Folder::Releases, Kind::Appup) => self.misplaced("an appup", "manifests"),
+        }
+    }
+
+    fn read_as<T>(
+        self,
+        parse: impl Fn(&str, &str) -> Result<T, Diagnostics>,
+        parsed: impl Fn(Key, File<T>) -> Parsed,
+    ) -> Parsed {
+        match parse(&self.path, &self.text) {
+            Ok(value) => {
+                let file = File {
+                    path: self.path,
+                    hash: hash(&self.text),
+                    text: self.text,
+                    value: Arc::new(value),
+                };
+                parsed(self.key, file)
+            }
+            Err(found) => Parsed::Bad(found),
+        }
+    }
+
+    fn misplaced(&self, what: &str, folder: &str) -> Parsed {
+        let message = format!("{}: {what} belongs with the {folder}", self.path);
+        let found = Diagnostic::error("misplaced-file", message).help("move the file there");
+        Parsed::Bad(vec![found].into())
+    }
+}
+
+/// A file that was read as what its place says.
+#[derive(Debug)]
+enum Parsed {
+    Component(Key, File<Component>),
+    Appup(Key, File<Appup>),
+    Release(Key, File<Release>),
+    Relup(Key, File<Relup>),
+    Bad(Diagnostics),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -299,36 +313,6 @@ fn place(path: &Path) -> Option<(String, Version, Kind)> {
     let (version, kind) = kind_of(path.file_name()?.to_str()?)?;
     let name = path.parent()?.file_name()?.to_str()?;
     Some((name.to_owned(), version, kind))
-}
-
-/// The files `FOLDER/NAME/FILE`, sorted.
-fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let list = |folder: &Path| -> anyhow::Result<Vec<PathBuf>> {
-        let unread = || {
-            format!(
-                "cannot list {}: run this in the folder of a project, or name the folder",
-                folder.display()
-            )
-        };
-        let entries = folder.read_dir().with_context(unread)?;
-        let mut paths = entries
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<Result<Vec<_>, _>>()
-            .with_context(unread)?;
-        paths.sort();
-        Ok(paths)
-    };
-    let mut found = Vec::new();
-    for inner in list(folder)? {
-        let Some(name) = inner.file_name().and_then(|name| name.to_str()) else {
-            continue;
-        };
-        if name.starts_with('.') || !inner.is_dir() {
-            continue;
-        }
-        found.extend(list(&inner)?);
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

@@ -4,25 +4,37 @@ use toml::Value;
 
 /// `{ key = value, … }`, in the given order.
 pub(crate) fn inline_table<'a>(pairs: impl Iterator<Item = (&'a str, &'a Value)>) -> String {
-    let pairs: Vec<String> = pairs
-        .map(|(key, value)| format!("{} = {}", bare_or_quoted(key), inline(value)))
-        .collect();
-    if pairs.is_empty() {
-        "{}".into()
-    } else {
-        format!("{{ {} }}", pairs.join(", "))
-    }
+    let mut out = String::new();
+    write_table(&mut out, pairs);
+    out
 }
 
-fn inline(value: &Value) -> String {
+fn write_table<'a>(out: &mut String, pairs: impl Iterator<Item = (&'a str, &'a Value)>) {
+    let begun = out.len();
+    for (key, value) in pairs {
+        out.push_str(if out.len() == begun { "{ " } else { ", " });
+        write_key(out, key);
+        out.push_str(" = ");
+        write_value(out, value);
+    }
+    out.push_str(if out.len() == begun { "{}" } else { " }" });
+}
+
+fn write_value(out: &mut String, value: &Value) {
     match value {
-        Value::Table(table) => inline_table(by_key(table).into_iter()),
-        Value::Array(array) => format!(
-            "[{}]",
-            array.iter().map(inline).collect::<Vec<_>>().join(", ")
-        ),
-        Value::String(text) => quoted(text),
-        other => other.to_string(),
+        Value::Table(table) => write_table(out, by_key(table).into_iter()),
+        Value::Array(array) => {
+            out.push('[');
+            for (number, element) in array.iter().enumerate() {
+                if number > 0 {
+                    out.push_str(", ");
+                }
+                write_value(out, element);
+            }
+            out.push(']');
+        }
+        Value::String(text) => write_quoted(out, text),
+        other => out.push_str(&other.to_string()),
     }
 }
 
@@ -61,16 +73,32 @@ fn by_key(table: &toml::Table) -> Vec<(&str, &Value)> {
 }
 
 fn bare_or_quoted(key: &str) -> String {
+    let mut out = String::new();
+    write_key(&mut out, key);
+    out
+}
+
+fn write_key(out: &mut String, key: &str) {
     let bare = !key.is_empty()
         && key
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    if bare { key.to_string() } else { quoted(key) }
+    if bare {
+        out.push_str(key);
+    } else {
+        write_quoted(out, key);
+    }
 }
 
 /// A basic string: always on one line.
 pub(crate) fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
+    let mut out = String::new();
+    write_quoted(&mut out, text);
+    out
+}
+
+fn write_quoted(out: &mut String, text: &str) {
+    out.push('"');
     for c in text.chars() {
         match c {
             '"' => out.push_str("\\\""),
@@ -83,7 +111,6 @@ pub(crate) fn quoted(text: &str) -> String {
         }
     }
     out.push('"');
-    out
 }
 
 /// The nearest JSON value; dates become strings, and numbers that JSON has not, too.

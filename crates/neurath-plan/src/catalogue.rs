@@ -4,21 +4,22 @@ use crate::codes;
 use crate::schema::ComponentFacts;
 use neurath_manifest::{Appup, Component, Diagnostic, Release, Source};
 use semver::Version;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// An input with the hash of its file.
 #[derive(Debug, Clone)]
 pub(crate) struct Input<T> {
-    pub(crate) value: T,
+    pub(crate) value: Arc<T>,
     pub(crate) hash: String,
 }
 
-type Table<T> = BTreeMap<String, BTreeMap<Version, T>>;
+type Table<T> = HashMap<String, BTreeMap<Version, T>>;
 
 /// All inputs of planning, by name and version. The caller reads the files, and gives the hash of each.
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
-    releases: Table<Input<Release>>,
+    releases: BTreeMap<String, BTreeMap<Version, Input<Release>>>,
     components: Table<Input<Component>>,
     appups: Table<Input<Appup>>,
     facts: Table<ComponentFacts>,
@@ -33,7 +34,13 @@ impl Catalogue {
     }
 
     /// Adds a release. `place` is the name and version that its file's path says; what the file itself says must be the same.
-    pub fn add_release(&mut self, place: (&str, &Version), release: Release, hash: &str) {
+    pub fn add_release(
+        &mut self,
+        place: (&str, &Version),
+        release: impl Into<Arc<Release>>,
+        hash: &str,
+    ) {
+        let release = release.into();
         self.check_place(
             place,
             Some(&release.name),
@@ -41,12 +48,24 @@ impl Catalogue {
             &release.source,
         );
         let source = release.source.clone();
-        let old = insert(&mut self.releases, place, input(release, hash));
-        self.check_duplicate("releases", place, &source, old.map(|old| old.value.source));
+        let versions = self.releases.entry(place.0.to_string()).or_default();
+        let old = versions.insert(place.1.clone(), input(release, hash));
+        self.check_duplicate(
+            "releases",
+            place,
+            &source,
+            old.map(|old| old.value.source.clone()),
+        );
     }
 
     /// Adds a component manifest. `place` as in [`Catalogue::add_release`].
-    pub fn add_component(&mut self, place: (&str, &Version), component: Component, hash: &str) {
+    pub fn add_component(
+        &mut self,
+        place: (&str, &Version),
+        component: impl Into<Arc<Component>>,
+        hash: &str,
+    ) {
+        let component = component.into();
         self.check_place(
             place,
             Some(&component.name),
@@ -59,12 +78,13 @@ impl Catalogue {
             "component manifests",
             place,
             &source,
-            old.map(|old| old.value.source),
+            old.map(|old| old.value.source.clone()),
         );
     }
 
     /// Adds an appup. `place` is the component and the newer version, as its file's path says.
-    pub fn add_appup(&mut self, place: (&str, &Version), appup: Appup, hash: &str) {
+    pub fn add_appup(&mut self, place: (&str, &Version), appup: impl Into<Arc<Appup>>, hash: &str) {
+        let appup = appup.into();
         self.check_place(
             place,
             appup.name.as_deref(),
@@ -73,7 +93,12 @@ impl Catalogue {
         );
         let source = appup.source.clone();
         let old = insert(&mut self.appups, place, input(appup, hash));
-        self.check_duplicate("appups", place, &source, old.map(|old| old.value.source));
+        self.check_duplicate(
+            "appups",
+            place,
+            &source,
+            old.map(|old| old.value.source.clone()),
+        );
     }
 
     /// Adds what a built library says of its state. Without facts, nothing is proved about state.
@@ -93,19 +118,19 @@ impl Catalogue {
 
     /// The release of this name and version.
     pub fn release(&self, name: &str, version: &Version) -> Option<&Release> {
-        self.release_input(name, version).map(|input| &input.value)
+        self.release_input(name, version).map(|input| &*input.value)
     }
 
     /// All releases, sorted by name and version.
     pub fn releases(&self) -> impl Iterator<Item = &Release> {
         let all = self.releases.values().flat_map(BTreeMap::values);
-        all.map(|input| &input.value)
+        all.map(|input| &*input.value)
     }
 
     /// The manifest of this component version.
     pub fn component(&self, name: &str, version: &Version) -> Option<&Component> {
         self.component_input(name, version)
-            .map(|input| &input.value)
+            .map(|input| &*input.value)
     }
 
     /// The versions of a component that have a manifest, the lowest first.
@@ -118,7 +143,7 @@ impl Catalogue {
 
     /// The appup that leads to this component version.
     pub fn appup(&self, name: &str, version: &Version) -> Option<&Appup> {
-        self.appup_input(name, version).map(|input| &input.value)
+        self.appup_input(name, version).map(|input| &*input.value)
     }
 
     /// What is known of this component version's state.
@@ -188,7 +213,7 @@ fn insert<T>(table: &mut Table<T>, place: (&str, &Version), value: T) -> Option<
     versions.insert(place.1.clone(), value)
 }
 
-fn input<T>(value: T, hash: &str) -> Input<T> {
+fn input<T>(value: Arc<T>, hash: &str) -> Input<T> {
     Input {
         value,
         hash: hash.to_string(),

@@ -55,7 +55,7 @@ pub use catalogue::Catalogue;
 pub use plan::{Direction, Plan, PlanError, Route};
 pub use planner::{Lints, Planned, plan, plan_with};
 pub use proof::{Comparison, Gap, compare};
-pub use relup::{check_relup, generate_relup};
+pub use relup::{OneWay, check_relup, generate_relup, generate_relup_by};
 pub use render::{
     CodeChanged, ComponentGraph, Consequences, Effect, GraphChange, GraphDependency, GraphNode,
     Lasting, PAUSE, Stop, WayBack, relup_to_toml,

@@ -13,7 +13,7 @@ use crate::{lints, proof, rules, simulate, translate};
 use neurath_manifest::{Diagnostic, Diagnostics, Release, Severity, Step};
 use semver::Version;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 /// What is done about lints that are denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -381,36 +381,38 @@ fn inputs(
     releases: [&Input<Release>; 2],
     ways: &[Way<'_>],
 ) -> Vec<(String, String)> {
-    let mut inputs = BTreeMap::new();
+    let mut files: Vec<(&str, &str)> = Vec::new();
+    let mut schemas: Vec<(String, String)> = Vec::new();
     for release in releases {
-        inputs.insert(
-            release.value.source.file().to_string(),
-            release.hash.clone(),
-        );
+        files.push((release.value.source.file(), &release.hash));
         for part in &release.value.components {
             if let Some(component) = catalogue.component_input(&part.name, &part.version) {
-                inputs.insert(
-                    component.value.source.file().to_string(),
-                    component.hash.clone(),
-                );
+                files.push((component.value.source.file(), &component.hash));
             }
         }
     }
     for (change, legs) in ways {
         let name = change.component;
-        let mut schema = |version: &Version| {
+        for version in std::iter::once(change.from).chain(legs.iter().map(|leg| leg.to)) {
             if let Some(facts) = catalogue.facts(name, version) {
                 let what = format!("schema of {name} {version}");
-                inputs.insert(what, facts.state.fingerprint.clone());
+                schemas.push((what, facts.state.fingerprint.clone()));
             }
-        };
-        schema(change.from);
-        legs.iter().for_each(|leg| schema(leg.to));
+        }
         for leg in legs {
             if let Some(appup) = catalogue.appup_input(name, leg.from.max(leg.to)) {
-                inputs.insert(appup.value.source.file().to_string(), appup.hash.clone());
+                files.push((appup.value.source.file(), &appup.hash));
             }
         }
     }
-    inputs.into_iter().collect()
+    files.sort_unstable();
+    files.dedup();
+    let files = files.into_iter();
+    let mut inputs: Vec<(String, String)> = files
+        .map(|(file, hash)| (file.to_string(), hash.to_string()))
+        .chain(schemas)
+        .collect();
+    inputs.sort();
+    inputs.dedup_by(|one, other| one.0 == other.0);
+    inputs
 }

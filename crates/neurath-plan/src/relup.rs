@@ -11,11 +11,33 @@ use crate::translate::Origin;
 use neurath_manifest::{Diagnostic, Diagnostics, Located, Relup, RelupEntry, Source, Step};
 use semver::Version;
 
+/// What comes of planning one way.
+pub type OneWay = Result<Plan, Diagnostics>;
+
 /// Makes the relup of a release: a script up from every base release, and one back down to it.
+///
+/// # Errors
+///
+/// All that stands in the way of any of them.
 pub fn generate_relup(
     catalogue: &Catalogue,
     target: (&str, &Version),
     bases: &[Version],
+) -> Result<Relup, Diagnostics> {
+    generate_relup_by(catalogue, target, bases, |up, down| (up(), down()))
+}
+
+/// The same. `both` carries out the planning up and the planning down of a base: side by side, where the caller has a
+/// thread to spare. What comes of it does not depend on that.
+///
+/// # Errors
+///
+/// As for [`generate_relup`].
+pub fn generate_relup_by(
+    catalogue: &Catalogue,
+    target: (&str, &Version),
+    bases: &[Version],
+    both: impl Fn(&(dyn Fn() -> OneWay + Sync), &(dyn Fn() -> OneWay + Sync)) -> (OneWay, OneWay),
 ) -> Result<Relup, Diagnostics> {
     let (name, version) = target;
     let mut problems: Vec<Diagnostic> = Vec::new();
@@ -31,13 +53,15 @@ pub fn generate_relup(
         if bases[..number].contains(base) {
             continue;
         }
-        let mut keep = |found: Result<Plan, Diagnostics>, entries: &mut Vec<RelupEntry>| match found
-        {
+        let mut keep = |found: OneWay, entries: &mut Vec<RelupEntry>| match found {
             Ok(plan) => entries.push(entry(base, plan)),
             Err(found) => add_new(&mut problems, found),
         };
-        keep(plan(catalogue, (name, base), target), &mut relup.up);
-        keep(plan(catalogue, target, (name, base)), &mut relup.down);
+        let (up, down) = both(&|| plan(catalogue, (name, base), target), &|| {
+            plan(catalogue, target, (name, base))
+        });
+        keep(up, &mut relup.up);
+        keep(down, &mut relup.down);
     }
     if problems.is_empty() {
         Ok(relup)

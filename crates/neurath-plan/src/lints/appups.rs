@@ -75,11 +75,15 @@ fn overlaps(
     newer: &Version,
     findings: &mut Vec<Finding>,
 ) {
-    let known: Vec<&Version> = catalogue
-        .versions(name)
-        .filter(|version| *version < newer)
-        .collect();
+    let mut known: Option<Vec<&Version>> = None;
     for entries in [&appup.up, &appup.down] {
+        if entries.len() < 2 {
+            continue;
+        }
+        let known = known.get_or_insert_with(|| {
+            let versions = catalogue.versions(name);
+            versions.filter(|version| *version < newer).collect()
+        });
         let mut taken: HashMap<&Version, &AppupEntry> = HashMap::new();
         for (index, entry) in entries.iter().enumerate() {
             let covers: Vec<&Version> = known
