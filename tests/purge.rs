@@ -2,15 +2,12 @@
 
 mod support;
 
-use std::path::Path;
-
 use neurath_cli::control;
 use neurath_cli::exit::code_of;
 use neurath_cli::stage::Stage;
-use neurath_cli::testing::NodeProcess;
 use neurath_node::catalog::ReleaseId;
 use neurath_node::protocol::code;
-use support::{Lines, assert_all_ended, book_edited, journal, quiet, wait_until};
+use support::{Lines, assert_all_ended, book_edited, journal, mapped, quiet, wait_until};
 
 const UPDATE: &str = "{ update = \"notebook\", change = { advanced = {} } }";
 
@@ -29,19 +26,6 @@ fn stage(instructions: &str) -> Stage {
             "[lints]\nR102 = { level = \"allow\", reason = \"it is called on the way up only\" }\n";
         std::fs::write(&path, edited + allow).expect("the appup is written");
     })
-}
-
-/// The libraries that a node's process has mapped.
-fn mapped(node: &NodeProcess) -> usize {
-    let pid = control::status(node.directory()).expect("a status").pid;
-    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("the maps");
-    let libraries = node.directory().join("libraries");
-    let name = |line: &str| line.split_whitespace().last().map(str::to_owned);
-    let mut all: Vec<String> = maps.lines().filter_map(name).collect();
-    all.retain(|path| Path::new(path).starts_with(&libraries));
-    all.sort();
-    all.dedup();
-    all.len()
 }
 
 #[test]

@@ -244,3 +244,18 @@ pub fn book_with_library(built: &Path, to: &Path, library: PathBuf) {
     };
     ReleasePackage::assemble(to, &sources).expect("the broken release is assembled");
 }
+
+/// The libraries that a node's process has mapped.
+pub fn mapped(node: &neurath_cli::testing::NodeProcess) -> usize {
+    let pid = neurath_cli::control::status(node.directory())
+        .expect("a status")
+        .pid;
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("the maps");
+    let libraries = node.directory().join("libraries");
+    let name = |line: &str| line.split_whitespace().last().map(str::to_owned);
+    let mut all: Vec<String> = maps.lines().filter_map(name).collect();
+    all.retain(|path| Path::new(path).starts_with(&libraries));
+    all.sort();
+    all.dedup();
+    all.len()
+}

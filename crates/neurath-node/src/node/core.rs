@@ -43,6 +43,8 @@ pub(crate) struct Core {
     pub(crate) rehearsal: bool,
     /// The window of the current release, while it is not confirmed.
     pub(crate) window: Option<Window>,
+    /// Libraries of the current release that are open, and run nothing (`start = "load"`).
+    pub(crate) loaded: Vec<Arc<Library>>,
     /// Libraries kept for the way back.
     pub(crate) warm: Vec<Arc<Library>>,
     /// Libraries that could not be closed, as somebody still uses them.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use neurath_manifest::StartType;
 use neurath_pmem::Handle;
 use neurath_pmem::region::Region;
 use neurath_pmem::schema::hex;
@@ -75,6 +76,7 @@ pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, Str
         hold: true,
         rehearsal,
         window: None,
+        loaded: Vec::new(),
         warm: Vec::new(),
         stuck: Vec::new(),
         next_generation,
@@ -316,6 +318,13 @@ fn bring_up(core: &mut Core) -> Result<(), StartError> {
         let mut instance = Instance::new(name, number, library, region, generation, config);
         instance.mailbox = mailbox;
         instances.push(instance);
+    }
+    for component in &package.release().components {
+        if component.start == StartType::Load {
+            let version = component.version.to_string();
+            let library = core.open_library(&package, &component.name, &version)?;
+            core.loaded.push(library);
+        }
     }
     let mut taken = Taken::new(instances, core.figures.clone()).map_err(StartError::EventLoop)?;
     taken.shard.rehearsed = core.rehearsal;

@@ -86,6 +86,14 @@ impl Upgrade<'_> {
 
     /// Takes a component's code out of use.
     pub(super) fn remove(&mut self, component: &str) -> Result<(), UpgradeError> {
+        let mut loaded = self.core.loaded.iter();
+        if let Some(library) = loaded.find(|one| one.description().name == component) {
+            // It runs nothing: only its library is open.
+            let mut part = Part::new(component, None, library.clone(), "{}".into());
+            part.course = Course::Removed;
+            self.parts.push(part);
+            return Ok(());
+        }
         self.part_of(component)?.course = Course::Removed;
         Ok(())
     }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use neurath_manifest::{PurgeKind, Step};
+use neurath_manifest::{PurgeKind, StartType, Step};
 use neurath_pmem::region::{Durability, Region, RegionOptions};
 use neurath_pmem::schema::hex;
 
@@ -552,11 +552,13 @@ impl<'a> Upgrade<'a> {
         let replaced: Vec<_> = self.replaced.drain(..).collect();
         // What serves now is not kept for the way back, and not closed. The parts hold the
         // last other references.
-        let in_use: Vec<Arc<Library>> = self.parts.drain(..).map(|part| part.library).collect();
+        let mut old = self.settle_loaded();
+        let stays = |part: &Part| part.course != Course::Removed;
+        let parts = self.parts.drain(..).filter(stays);
+        let in_use: Vec<Arc<Library>> = parts.map(|part| part.library).collect();
         self.core
             .warm
             .retain(|warm| !in_use.iter().any(|used| Arc::ptr_eq(used, warm)));
-        let mut old = Vec::new();
         for (library, region) in replaced {
             drop(region);
             // A component that only started again has the same one.
@@ -590,6 +592,34 @@ impl<'a> Upgrade<'a> {
         let unloaded = self.core.close_libraries(old);
         self.core.remove_orphans();
         (unloaded, self.core.retained())
+    }
+
+    /// Notes which libraries are open in the new release and run nothing; gives those that are not
+    /// wanted any more.
+    fn settle_loaded(&mut self) -> Vec<Arc<Library>> {
+        let release = self.goal.package.release();
+        let wanted = |library: &Arc<Library>| {
+            let known = library.description();
+            let found = release.component(&known.name);
+            found.is_some_and(|one| {
+                one.start == StartType::Load && one.version.to_string() == known.version
+            })
+        };
+        let before = std::mem::take(&mut self.core.loaded);
+        let (mut stay, old): (Vec<_>, Vec<_>) = before.into_iter().partition(wanted);
+        let come = self.parts.iter().filter(|part| {
+            let known = stay
+                .iter()
+                .any(|one| one.description().name == part.component);
+            part.at.is_none() && part.course == Course::Switched && !known
+        });
+        let come: Vec<_> = come
+            .map(|part| part.library.clone())
+            .filter(wanted)
+            .collect();
+        stay.extend(come);
+        self.core.loaded = stay;
+        old
     }
 
     /// Whether the script purges a library brutally.
@@ -649,8 +679,16 @@ impl<'a> Upgrade<'a> {
         }
         trouble.extend(self.undo_reconfigured());
         trouble.extend(self.undo_called());
+        // What goes on in its old code is not closed.
+        let mut serving: Vec<Arc<Library>> = self.core.loaded.clone();
+        if let Some(taken) = &self.taken {
+            let instances = taken.shard.instances.iter();
+            serving.extend(instances.map(|instance| instance.library.clone()));
+        }
         let parts = self.parts.drain(..).map(|part| part.library);
-        let libraries = parts.chain(self.between.drain(..)).collect();
+        let made = |library: &Arc<Library>| !serving.iter().any(|one| Arc::ptr_eq(one, library));
+        let libraries: Vec<_> = parts.chain(self.between.drain(..)).filter(made).collect();
+        drop(serving);
         if let Err(error) = self.resume() {
             trouble.push(error.to_string());
         }
