@@ -402,7 +402,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::seed::config(64))]
         /// On graphs without circles, every dependency comes first; and the order of edges does not matter.
         #[test]
         fn topological_and_stable(count in 1_usize..40, raw in prop::collection::vec((0_usize..40, 0_usize..40), 0..120)) {

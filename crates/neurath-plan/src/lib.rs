@@ -46,6 +46,9 @@ mod render;
 mod routes;
 mod rules;
 pub mod schema;
+#[cfg(test)]
+#[path = "../tests/common/seed.rs"]
+mod seed;
 mod sides;
 mod simulate;
 mod stub;

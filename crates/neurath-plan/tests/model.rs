@@ -341,7 +341,7 @@ fn cases() -> u32 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(common::seed::config(cases()))]
 
     /// Every accepted plan is legal at each step, ends in its release, and the way down undoes the way up.
     #[test]

@@ -56,7 +56,7 @@ fn loads(plan: &Plan) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(common::seed::config(48))]
     #[test]
     fn plans_are_topological_and_the_same_each_time(count in 1_usize..12, raw in prop::collection::vec((0_usize..12, 0_usize..12), 0..30), up: bool) {
         let edges: Vec<(usize, usize)> = raw.iter().map(|(a, b)| (a % count, b % count)).filter(|(a, b)| a > b).collect();

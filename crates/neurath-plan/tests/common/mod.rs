@@ -1,6 +1,8 @@
 //! Catalogues for tests: from texts, and from the files of this repository.
 #![allow(dead_code)]
 
+pub mod seed;
+
 use neurath_manifest::{Appup, Component, Diagnostics, Release};
 use neurath_plan::schema::{CodeChange, FieldDesc, TypeDesc, TypeKind};
 use neurath_plan::{Catalogue, ComponentFacts};
