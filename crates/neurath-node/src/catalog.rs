@@ -39,6 +39,7 @@ pub const PAYLOAD_LIMIT: usize = SLOT_BYTES - HEADER_BYTES - CHECKSUM_BYTES;
 
 /// Name and version of a release.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseId {
     /// Name of the release, as in its manifest.

@@ -110,6 +110,7 @@ pub enum Verdict {
 
 /// An upgrade that the end of the node interrupted, and that nothing has followed since.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Interrupted {
     /// The release that it led to.
     pub release: ReleaseId,

@@ -158,6 +158,7 @@ impl Request {
 
 /// One step of a running request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Progress {
     /// The step that ended.
     pub step: String,
@@ -311,6 +312,7 @@ pub struct CopiedInstance {
 
 /// Which packages a node takes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Trust {
     /// Whether only signed releases are taken. Else everything is: that is for development.
     pub signed_only: bool,
@@ -322,6 +324,7 @@ pub struct Trust {
 
 /// What is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct InFlight {
     /// What it is.
     pub phase: Phase,
@@ -369,6 +372,7 @@ pub struct Planned {
 
 /// What runs, and how it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Status {
     /// The current release.
     pub release: Option<ReleaseId>,
@@ -416,6 +420,7 @@ pub struct Status {
 
 /// A release in a [`Status`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct KnownRelease {
     /// Which.
     pub release: ReleaseId,
@@ -425,6 +430,7 @@ pub struct KnownRelease {
 
 /// One instance of a component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct ComponentStatus {
     /// Name of the component.
     pub component: String,
@@ -454,6 +460,7 @@ impl ComponentStatus {
 
 /// A library that stays mapped although nothing calls it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Retained {
     /// Its component; empty for a file that was refused before that was known.
     #[serde(default)]

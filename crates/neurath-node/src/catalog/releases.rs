@@ -23,6 +23,7 @@ pub struct ReleaseEntry {
 
 /// What a release is to a node, as in OTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ReleaseStatus {

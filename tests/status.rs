@@ -1,0 +1,76 @@
+//! What a real node says of itself, before, in and after an upgrade, is what the committed schema says, and tells
+//! release, components, regions, retained libraries and what can be done next.
+
+mod support;
+
+use neurath_cli::control;
+use neurath_cli::testing::NodeProcess;
+use neurath_node::catalog::ReleaseId;
+use serde_json::Value;
+use support::{Lines, ask, quiet, stderr};
+
+/// The status as the command writes it, which the schema takes.
+#[track_caller]
+fn told(node: &NodeProcess) -> Value {
+    let output = ask(node.directory(), &["node", "status", "--json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let text = std::fs::read_to_string("crates/neurath-cli/schemas/status.json").expect("it");
+    let schema: Value = serde_json::from_str(&text).expect("JSON");
+    // No key that the schema does not know: each is to be in the contract.
+    let known = schema["properties"].as_object().expect("keys");
+    for key in status.as_object().expect("an object").keys() {
+        assert!(known.contains_key(key), "`{key}` is not in the schema");
+    }
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    compiler
+        .add_resource("it.json", schema)
+        .expect("a resource");
+    let index = compiler.compile("it.json", &mut schemas).expect("a schema");
+    if let Err(error) = schemas.validate(&status, index) {
+        panic!("{error}\n{status:#}");
+    }
+    status
+}
+
+#[test]
+fn a_real_status_is_as_the_schema_says() {
+    let stage = neurath_suite::book("notebook_1", "notebook_2");
+    let node = stage.start("1.0.0").expect("a node");
+    assert_eq!(Lines::open(node.address()).ask("add one"), "0");
+    let before = told(&node);
+    assert_eq!(before["release"]["version"], "1.0.0");
+    assert_eq!(before["in_flight"], Value::Null);
+    let component = &before["components"][0];
+    assert_eq!(
+        (&component["component"], &component["version"]),
+        (&"notebook".into(), &"1.0.0".into())
+    );
+    assert!(
+        component["region_bytes"].as_u64() > Some(0),
+        "{component:#}"
+    );
+    assert!(before["retained"].as_array().is_some());
+
+    control::apply(
+        node.directory(),
+        &ReleaseId::new("book", "1.1.0"),
+        None,
+        &quiet(),
+    )
+    .expect("up");
+    let after = told(&node);
+    assert_eq!(
+        (&after["unconfirmed"], &after["release"]["version"]),
+        (&true.into(), &"1.1.0".into())
+    );
+    assert_eq!(after["permanent"]["version"], "1.0.0");
+    assert!(after["confirm_by_ms"].as_u64() > Some(0));
+    let next = after["next"].as_array().expect("what is next");
+    for command in ["neurath relup confirm", "neurath relup rollback"] {
+        assert!(next.contains(&command.into()), "{next:?}");
+    }
+    println!("{after}");
+    control::confirm(node.directory(), &quiet()).expect("confirmed");
+    assert_eq!(told(&node)["unconfirmed"], false);
+}
