@@ -259,6 +259,7 @@ pub(crate) fn create_region(
     let manifest = package.component(component).ok_or_else(|| {
         UpgradeError::Script(format!("the release has no manifest of {component}"))
     })?;
+    crate::upgrade::one_instance(manifest)?;
     let config = config_json(package, component)?;
     let options = crate::upgrade::region_options(manifest);
     let schema = library.description().schema.clone();

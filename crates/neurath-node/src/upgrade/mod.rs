@@ -749,6 +749,22 @@ pub(crate) fn release_id(package: &ReleasePackage) -> ReleaseId {
     ReleaseId::new(package.name(), package.version())
 }
 
+/// Refuses a component of which there should be several instances.
+///
+/// # Errors
+///
+/// [`UpgradeError::Instances`].
+pub(crate) fn one_instance(component: &neurath_manifest::Component) -> Result<(), UpgradeError> {
+    match component.instances {
+        0 | 1 => Ok(()),
+        instances => Err(UpgradeError::Instances {
+            component: component.name.clone(),
+            version: component.version.to_string(),
+            instances,
+        }),
+    }
+}
+
 /// The region's options from a component's manifest.
 pub(crate) fn region_options(component: &neurath_manifest::Component) -> RegionOptions {
     RegionOptions {
@@ -760,5 +776,25 @@ pub(crate) fn region_options(component: &neurath_manifest::Component) -> RegionO
             neurath_manifest::Durability::Process => Durability::Process,
             neurath_manifest::Durability::Power => Durability::Power,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_instances_are_refused_by_name() {
+        let manifest = |instances: u32| {
+            let text = format!(
+                "name = \"store\"\nversion = \"1.1.0\"\nlibrary = \"store\"\ninstances = {instances}\n\
+                 [region]\ninitial_size = \"1MiB\"\nlimit = \"1GiB\"\ndurability = \"process\"\n"
+            );
+            neurath_manifest::Component::parse("store.toml", &text).expect("a manifest")
+        };
+        assert!(one_instance(&manifest(1)).is_ok());
+        let refused = one_instance(&manifest(4)).expect_err("four");
+        let text = refused.to_string();
+        assert!(text.contains("`instances = 4` of store 1.1.0"), "{text}");
     }
 }
