@@ -2,14 +2,14 @@
 
 use super::images::{Effort, Image, images, put};
 use super::models::{Pending, Survives};
-use super::sim::{Event, LIMIT, Random, Sim, mix};
+use super::sim::{LIMIT, Random, Sim, Trace, mix};
 use super::workloads::{Model, contents, fresh, random_workload, run};
 use crate::region::format::ROOT_AT;
 use crate::region::{Backend, Copy, Media, Region};
 
 /// What happened to the copy's medium, and what the copy holds.
 struct Made {
-    events: Vec<Event>,
+    trace: Trace,
     model: Model,
     len: u64,
 }
@@ -45,8 +45,8 @@ fn made(seed: u64) -> Result<Made, String> {
     }
     let ended = copy.finish();
     let (mut target, _) = ended.map_err(|error| format!("the copying: {error:?}"))?;
-    let (events, len) = (std::mem::take(&mut target.events), target.len());
-    Ok(Made { events, model, len })
+    let (trace, len) = (std::mem::take(&mut target.trace), target.len());
+    Ok(Made { trace, model, len })
 }
 
 /// Looks at what a crash has left of a copy; whether it looks whole.
@@ -87,8 +87,8 @@ pub(crate) fn cut_off(seed: u64) -> Result<(), String> {
         let mut random = Random(mix(seed, 1));
         let (mut pending, mut whole) = (Pending::default(), Sim::new(made.len, Backend::Process));
         let mut looked_whole = 0;
-        for (at, event) in made.events.iter().enumerate() {
-            pending.note(event, survives, &whole);
+        for (at, event) in made.trace.events.iter().enumerate() {
+            pending.note(event, &made.trace, survives, &whole);
             let settles = survives.settles(event);
             if !settles {
                 continue;

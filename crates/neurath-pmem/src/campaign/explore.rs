@@ -4,9 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::images::{Effort, cuts, images, put, put_prefix};
 use super::models::{Pending, Survives, carry_out};
-use super::oracle::{Expected, check};
-use super::sim::{Event, Random, Sim, mix};
-use super::workloads::Model;
+use super::oracle::{Check, Expected, Seen};
+use super::sim::{Event, Random, Sim, Trace, mix};
+use super::workloads::History;
 
 /// An image that is not as it must be.
 #[derive(Clone, Debug)]
@@ -32,6 +32,7 @@ pub(crate) struct Explorer<'a> {
     pub(crate) stop: bool,
     pub(crate) images: u64,
     pub(crate) violations: Vec<Violation>,
+    pub(crate) seen: Seen,
 }
 
 impl Explorer<'_> {
@@ -46,21 +47,23 @@ impl Explorer<'_> {
             stop: true,
             images: 0,
             violations: Vec::new(),
+            seen: Seen::default(),
         }
     }
 
-    /// Makes the crashes of `events`, which follow what is in `sim`.
+    /// Makes the crashes of the first `end` events, which follow what is in `sim`.
     pub(crate) fn explore(
         &mut self,
         sim: &mut Option<Sim>,
-        events: &[Event],
-        models: &[Model],
+        (trace, end): (&Trace, usize),
+        history: &History,
         depth: u32,
     ) -> Result<(), String> {
         let survives = self.survives;
+        let events = &trace.events[..end];
         let mut pending = Pending::default();
         let mut expected = Expected {
-            models,
+            history,
             acknowledged: 0,
             applied: 0,
             synced: 0,
@@ -85,7 +88,7 @@ impl Explorer<'_> {
                     && random.chance(self.effort.one_in.0)
                 {
                     let words = match event {
-                        Event::Store { new, .. } => new.len() / 8,
+                        Event::Store(span) => span.len / 8,
                         _ => 0,
                     };
                     for (image, words) in cuts(words, &self.effort, &mut random)
@@ -96,16 +99,16 @@ impl Explorer<'_> {
                             if let Event::Grow { .. } = event {
                                 super::images::put_growth(event, disk);
                             }
-                            put_prefix(event, words, disk);
+                            put_prefix(event, trace, words, disk);
                         };
                         self.one(sim, (number, image), &make, &expected, depth)?;
-                        self.restore(sim, &events[..number]);
+                        self.restore(sim, (trace, number));
                     }
                 }
-                carry_out(event, sim.as_mut().expect("a medium"));
+                carry_out(event, trace, sim.as_mut().expect("a medium"));
                 continue;
             }
-            pending.note(event, survives, sim.as_ref().expect("a medium"));
+            pending.note(event, trace, survives, sim.as_ref().expect("a medium"));
             let settles = survives.settles(event);
             let marked = matches!(event, Event::Commit | Event::Synced | Event::Fence);
             if (settles || marked || last) && random.chance(self.effort.one_in.0) {
@@ -114,7 +117,7 @@ impl Explorer<'_> {
                 for (number_of, image) in list.into_iter().enumerate() {
                     let make = |disk: &mut Sim| put(&image, &pending, disk);
                     self.one(sim, (number, number_of), &make, &expected, depth)?;
-                    self.restore(sim, &events[..number]);
+                    self.restore(sim, (trace, number));
                 }
             }
             if settles {
@@ -137,11 +140,19 @@ impl Explorer<'_> {
         }
         self.images += 1;
         let disk = sim.as_mut().expect("a medium");
-        let mark = disk.events.len();
+        let mark = disk.mark();
         make(disk);
         let seed = mix(mix(self.seed, place.0 as u64), !(place.1 as u64));
         let (survives, effort) = (self.survives, self.effort);
-        let mut checked = || check(sim, expected, survives, depth, &effort, seed);
+        let check = Check {
+            expected,
+            survives,
+            depth,
+            effort: &effort,
+            seed,
+            seen: &mut self.seen,
+        };
+        let checked = || check.run(sim);
         // What a mutant corrupts may well make the region's code panic.
         let result = match self.rebuild {
             Some(_) => {
@@ -151,8 +162,9 @@ impl Explorer<'_> {
         };
         let (event, image) = place;
         match result {
-            Ok(()) => {
-                sim.as_mut().expect("a medium").take_back(mark);
+            Ok(images) => {
+                self.images += images;
+                sim.as_mut().expect("a medium").rewind(mark);
                 Ok(())
             }
             Err(error) if self.rebuild.is_some() => {
@@ -175,18 +187,18 @@ impl Explorer<'_> {
     }
 
     /// Another medium in the place of one that a violation took.
-    fn restore(&self, sim: &mut Option<Sim>, before: &[Event]) {
+    fn restore(&self, sim: &mut Option<Sim>, (trace, before): (&Trace, usize)) {
         let (None, Some(rebuild)) = (&sim, self.rebuild) else {
             return;
         };
         let mut disk = rebuild();
         let mut pending = Pending::default();
-        for event in before {
+        for event in &trace.events[..before] {
             if self.survives == Survives::Prefix {
-                carry_out(event, &mut disk);
+                carry_out(event, trace, &mut disk);
                 continue;
             }
-            pending.note(event, self.survives, &disk);
+            pending.note(event, trace, self.survives, &disk);
             if self.survives.settles(event) {
                 pending.settle(event, self.survives, &mut disk);
             }

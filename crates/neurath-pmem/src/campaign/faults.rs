@@ -57,7 +57,7 @@ fn growths(seed: u64, backend: Backend) -> Result<(), String> {
         let mut model = Model::default();
         let mut failed = false;
         for ops in growing(seed) {
-            let before = region.media().events.len();
+            let before = region.media().mark();
             let place = |error: String| format!("{error}; growth {failing} fails, {ops:?}");
             if let Err(error) = run(&mut region, &tx(&ops)) {
                 if failed || !error.contains("Full") {
@@ -66,8 +66,8 @@ fn growths(seed: u64, backend: Backend) -> Result<(), String> {
                 failed = true;
                 // What is stored of such a transaction is what no part of the state refers
                 // to: superblocks, and places behind the heap.
-                let commits = |event: &Event| matches!(event, Event::Store { at, .. } if (LOG_AT..LOG_AT + LOG_LEN).contains(at));
-                if region.media().events[before..].iter().any(commits) {
+                let commits = |event: &Event| matches!(event, Event::Store(span) if (LOG_AT..LOG_AT + LOG_LEN).contains(&span.at));
+                if region.media().trace.events[before..].iter().any(commits) {
                     return Err(place("something was committed".into()));
                 }
                 if contents(&mut region)? != model {
@@ -116,7 +116,7 @@ fn waits(seed: u64, backend: Backend) -> Result<(), String> {
                 break;
             }
             models.push(model);
-            region.media_mut().events.push(Event::Applied);
+            region.media_mut().trace.events.push(Event::Applied);
             if number % 2 == 0 || backend != Backend::Page {
                 if let Err(error) = acknowledge(&mut region) {
                     failed = Some(error);
@@ -160,7 +160,7 @@ fn left_behind(seed: u64, backend: Backend) -> Result<(Sim, Vec<Model>), String>
     let mut media = region.into_media();
     media.lose_memory(0);
     let mut region = Region::recover_media(media).map_err(|error| error.to_string())?;
-    region.media_mut().events.clear();
+    region.media_mut().forget();
     let mut models = Vec::new();
     for transaction in random_workload(mix(seed, 2), 5) {
         run(&mut region, &transaction)?;
@@ -172,7 +172,7 @@ fn left_behind(seed: u64, backend: Backend) -> Result<(Sim, Vec<Model>), String>
     }
     let mut media = region.into_media();
     media.lose_memory(0);
-    media.events.clear();
+    media.forget();
     Ok((media, models))
 }
 
@@ -186,7 +186,7 @@ fn look(media: &mut Option<Sim>, spare: &[u8]) -> Option<Result<Model, String>> 
         Ok(mut region) => {
             let found = contents(&mut region);
             let mut taken = region.into_media();
-            taken.take_back(0);
+            taken.rewind(0);
             *media = Some(taken);
             Some(found)
         }
@@ -215,7 +215,7 @@ fn damage(seed: u64, backend: Backend) -> Result<(), String> {
     ];
     let whole = media.len;
     let original = media.bytes(0, whole).to_vec();
-    media.events.clear();
+    media.forget();
     let mut media = Some(media);
     for at in places.into_iter().flatten() {
         for bit in 0..8 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::models::{Pending, Survives};
-use super::sim::{Event, Random, Sim};
+use super::sim::{Event, Random, Sim, Trace};
 use crate::region::Media;
 
 /// How much is tried.
@@ -17,6 +17,8 @@ pub(crate) struct Effort {
     pub(crate) units: usize,
     /// One of so many events, and one of so many of its words.
     pub(crate) one_in: (usize, usize),
+    /// One of so many images whose state was seen before is used all the same.
+    pub(crate) lives: usize,
     /// Second lives crash as often as first ones.
     pub(crate) deep: bool,
 }
@@ -27,6 +29,7 @@ impl Effort {
         samples: 6,
         units: 24,
         one_in: (1, 1),
+        lives: 32,
         deep: false,
     };
     /// What finds most of what is wrong, soon.
@@ -35,6 +38,7 @@ impl Effort {
         samples: 3,
         units: 6,
         one_in: (1, 4),
+        lives: 32,
         deep: false,
     };
     /// What finds the rest: few second lives, but thoroughly.
@@ -45,10 +49,11 @@ impl Effort {
     };
     /// Of a second life.
     pub(crate) const AGAIN: Effort = Effort {
-        again: usize::MAX,
+        again: 100,
         samples: 1,
         units: 2,
         one_in: (3, 16),
+        lives: 32,
         deep: false,
     };
 }
@@ -156,9 +161,9 @@ pub(crate) fn put(image: &Image, pending: &Pending, disk: &mut Sim) {
 }
 
 /// Puts the first words of a store onto the medium.
-pub(crate) fn put_prefix(event: &Event, words: usize, disk: &mut Sim) {
-    if let Event::Store { at, new, .. } = event {
-        disk.store(*at, &new[..words * 8]);
+pub(crate) fn put_prefix(event: &Event, trace: &Trace, words: usize, disk: &mut Sim) {
+    if let Event::Store(span) = event {
+        disk.store(span.at, &trace.stored(span)[..words * 8]);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::sim::{Event, Sim};
+use super::sim::{Event, Sim, Trace};
 use crate::region::Backend;
 
 /// What survives a crash.
@@ -87,11 +87,13 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Notes what an event does; nothing of it is sure yet. `disk` is what is sure.
-    pub(crate) fn note(&mut self, event: &Event, survives: Survives, disk: &Sim) {
+    pub(crate) fn note(&mut self, event: &Event, trace: &Trace, survives: Survives, disk: &Sim) {
         let held_back = survives.backend() == Backend::Page;
         match event {
-            Event::Store { at, new, .. } if !held_back => self.add(*at, new, survives, None),
-            Event::Write { at, new } => self.add(*at, new, survives, Some(disk)),
+            Event::Store(span) if !held_back => {
+                self.add(span.at, trace.stored(span), survives, None);
+            }
+            Event::Write(span) => self.add(span.at, trace.written(span), survives, Some(disk)),
             Event::Flush { at, len } => {
                 let unit = survives.unit();
                 let range = at / unit..(at + len).div_ceil(unit);
@@ -173,9 +175,9 @@ impl Pending {
 }
 
 /// Carries out an event on a medium where the order of the program is kept.
-pub(crate) fn carry_out(event: &Event, disk: &mut Sim) {
+pub(crate) fn carry_out(event: &Event, trace: &Trace, disk: &mut Sim) {
     match event {
-        Event::Store { at, new, .. } => disk.raw(*at, new),
+        Event::Store(span) => disk.raw(span.at, trace.stored(span)),
         Event::Grow { to, .. } => disk.len = *to,
         _ => {}
     }

@@ -1,13 +1,22 @@
 //! Whether the campaign would notice: the protocol with a part or an order left out.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
 use super::images::Effort;
-use super::replay::{Job, KINDS, Way, carry_out};
-use super::sim::{suppress, take_visited};
+use super::models::Survives;
+use super::replay::{Job, Way, carry_out};
+use super::sim::{mix, suppress, take_visited, undisturbed};
 use super::sites::Site;
+use super::workloads::record;
 use crate::region::ablation::{Without, leave_out};
+use crate::region::{Backend, Region};
+
+/// So often a workload is looked at, if it is in vain.
+const ROUNDS: u64 = 8;
 
 /// All wrong variants of the protocol.
-pub(crate) const MUTANTS: [Without; 17] = [
+pub(crate) const MUTANTS: [Without; 21] = [
     Without::Quarantine,
     Without::SecondQuarantine,
     Without::SecondRecord,
@@ -25,22 +34,68 @@ pub(crate) const MUTANTS: [Without; 17] = [
     Without::ApplyBeforeFence,
     Without::LateFence,
     Without::EveryRecord,
+    Without::RecordFlush,
+    Without::PlaceFlush,
+    Without::FlushRounding,
+    Without::TornNumber,
 ];
+
+/// A small workload under one model, and the sites that it comes by.
+struct Visit {
+    number: u64,
+    survives: Survives,
+    sites: BTreeSet<Site>,
+    /// How long it takes, more or less.
+    events: usize,
+}
+
+/// All of them, the shortest first.
+fn visits() -> &'static [Visit] {
+    static VISITS: LazyLock<Vec<Visit>> =
+        LazyLock::new(|| undisturbed(|| (0..).map_while(visit).collect()));
+    &VISITS
+}
+
+fn visit(number: u64) -> Option<Visit> {
+    let job = Job::small(number)?;
+    take_visited();
+    let recording = record(&job.workload, None, job.survives);
+    // Every image is recovered, this one as well, if there is a region already.
+    drop(Region::recover_media(recording.media));
+    let sites = take_visited();
+    let (survives, events) = (job.survives, recording.trace.events.len());
+    Some(Visit {
+        number,
+        survives,
+        sites,
+        events,
+    })
+}
+
+/// What the first violation says, with its place, of those small workloads that `concern` what
+/// is left out: the quick look at each, and then the thorough one, as often as it takes.
+fn hunt(seed: u64, way: &Way, concerns: impl Fn(&Visit) -> bool) -> Option<String> {
+    let mut visits: Vec<&Visit> = visits().iter().filter(|visit| concerns(visit)).collect();
+    visits.sort_by_key(|visit| visit.events);
+    (0..ROUNDS).find_map(|round| {
+        let effort = if round % 2 == 0 {
+            Effort::QUICK
+        } else {
+            Effort::SHARP
+        };
+        let way = Way { effort, ..*way };
+        let mut jobs = visits
+            .iter()
+            .map(|visit| Job::nth(mix(seed, round), visit.number));
+        jobs.find_map(|job| first(&job, &way))
+    })
+}
 
 /// What a job's first violation says, with its place.
 fn first(job: &Job, way: &Way) -> Option<String> {
     let found = carry_out(job, way).violations.into_iter().next()?;
     let place = format!("{:#x}:{}:{}", job.seed, found.event, found.image);
     Some(format!("{place} {:?} {}", job.survives, found.error))
-}
-
-fn hunt(seed: u64, way: &Way) -> Option<String> {
-    [Effort::QUICK, Effort::SHARP]
-        .into_iter()
-        .find_map(|effort| {
-            let way = Way { effort, ..*way };
-            (0..KINDS).find_map(|number| first(&Job::nth(seed, number), &way))
-        })
 }
 
 /// What is noticed without a part.
@@ -51,7 +106,8 @@ pub(crate) fn mutant(part: Without, seed: u64) -> Option<String> {
         stop: true,
         ..Way::WHOLE
     };
-    let found = hunt(seed, &way);
+    let journal = |visit: &Visit| visit.survives.backend() == Backend::Page;
+    let found = hunt(seed, &way, |visit| part.concerns(journal(visit)));
     leave_out(None);
     found
 }
@@ -67,7 +123,10 @@ pub(crate) fn site(site: Site, seed: u64) -> Option<String> {
     let found = match site.file {
         // The copies are no part of a job.
         "snapshot.rs" => super::copies::cut_off(seed).err(),
-        _ => hunt(seed, &way),
+        // Where the order of the program is kept, nothing is missed.
+        _ => hunt(seed, &way, |visit| {
+            visit.survives != Survives::Prefix && visit.sites.contains(&site)
+        }),
     };
     suppress(None);
     take_visited().contains(&site).then_some(found)?

@@ -1,16 +1,20 @@
 //! What must hold of every image.
 
+use std::collections::HashMap;
+
 use super::explore::Explorer;
 use super::images::Effort;
 use super::models::Survives;
-use super::sim::{Event, Random, Sim};
-use super::workloads::{Model, Op, acknowledge, contents, random_transaction, run, tx};
+use super::sim::{Event, Random, Sim, Trace, mix};
+use super::workloads::{
+    History, Model, Op, acknowledge, altered, contents, random_transaction, run, tx,
+};
 use crate::region::Region;
 use crate::region::format::{PAGE, SUPERBLOCK_AT};
 
 /// What is right after a crash.
 pub(crate) struct Expected<'a> {
-    pub(crate) models: &'a [Model],
+    pub(crate) history: &'a History,
     /// So many commits were acknowledged.
     pub(crate) acknowledged: usize,
     /// So many were made.
@@ -22,6 +26,14 @@ pub(crate) struct Expected<'a> {
     /// The workload is at its end, and the region was closed.
     pub(crate) closed: bool,
 }
+
+/// Recovered regions that were looked at, each with the first state that is what it holds.
+///
+/// The same bytes of the heap at the same place in the log are the same state, and are used
+/// by the next life in the same way. What remains of the log matters to the next crash only:
+/// images that crash again are never passed over.
+#[derive(Default)]
+pub(crate) struct Seen(HashMap<u64, usize>);
 
 fn recover(media: Sim) -> Result<Region<Sim>, String> {
     Region::recover_media(media).map_err(|error| format!("no recovery: {error}"))
@@ -35,84 +47,226 @@ fn sums(region: &Region<Sim>) -> Result<(), String> {
     }
 }
 
-/// Recovers what is on the medium, looks at it, uses it, and puts it back. On an error
-/// the medium is lost.
-pub(crate) fn check(
-    sim: &mut Option<Sim>,
-    expected: &Expected<'_>,
-    survives: Survives,
-    depth: u32,
-    effort: &Effort,
-    seed: u64,
-) -> Result<(), String> {
-    let mut random = Random(seed);
-    let media = sim.take().expect("a medium");
-    let models = expected.models;
-    let mut allowed = expected.acknowledged..(expected.applied + 2).min(models.len());
-    if survives == Survives::Closing {
-        let clean = crate::region::Found::is_clean(&media);
-        match clean {
-            Ok(true) => allowed = models.len() - 1..models.len(),
-            _ if expected.closed => {
-                return Err(format!("closed, and not clean afterwards: {clean:?}"));
+/// How one image is looked at.
+pub(crate) struct Check<'a> {
+    pub(crate) expected: &'a Expected<'a>,
+    pub(crate) survives: Survives,
+    /// So many times more it may crash.
+    pub(crate) depth: u32,
+    pub(crate) effort: &'a Effort,
+    pub(crate) seed: u64,
+    pub(crate) seen: &'a mut Seen,
+}
+
+/// What is to be done with an image.
+enum Allowed {
+    /// It must hold one of these states.
+    States(std::ops::Range<usize>),
+    /// Nothing: it is refused, or is no region yet.
+    Refused,
+}
+
+impl Check<'_> {
+    /// Recovers what is on the medium, looks at it, uses it, and puts it back; gives the number
+    /// of images that the second lives had. On an error the medium is lost.
+    pub(crate) fn run(mut self, sim: &mut Option<Sim>) -> Result<u64, String> {
+        let mut random = Random(self.seed);
+        let mut media = sim.take().expect("a medium");
+        let allowed = match self.allowed(&media)? {
+            Allowed::States(allowed) => allowed,
+            Allowed::Refused => {
+                *sim = Some(media);
+                return Ok(0);
             }
+        };
+        let mark = media.mark();
+        let again = self.depth > 0
+            && self.survives != Survives::Closing
+            && random.chance(self.effort.again);
+        // Drawn whatever was seen: so that the image alone is looked at in the same way.
+        let used = random.chance(self.effort.lives);
+        let mut region = recover(media)?;
+        if allowed.contains(&0) && self.expected.history.nothing && region.root().is_null() {
+            media = region.into_media();
+            media.rewind(mark);
+            *sim = Some(media);
+            return Ok(0);
+        }
+        let (at, new) = self.look(&mut region, allowed)?;
+        media = region.into_media();
+        media.lose_memory(mark);
+        let mut region = second_recovery(media)?;
+        if !(again || new || used) {
+            media = region.into_media();
+            media.rewind(mark);
+            *sim = Some(media);
+            return Ok(0);
+        }
+        let lives = self.live(&mut region, at, &mut random)?;
+        media = empty(region, lives.models.last().expect("a model"))?;
+        if !again {
+            media.rewind(mark);
+            *sim = Some(media);
+            return Ok(0);
+        }
+        let trace = media.take_back(mark);
+        *sim = Some(media);
+        self.crash_again(sim, &trace, &lives, random.next())
+    }
+
+    /// The states that the image may hold.
+    fn allowed(&self, media: &Sim) -> Result<Allowed, String> {
+        let expected = self.expected;
+        let models = expected.history.models.len();
+        let made = expected.acknowledged > 0 || !expected.history.nothing;
+        if self.survives != Survives::Closing {
+            if !made && !crate::region::Found::is_there(media) {
+                return Ok(Allowed::Refused);
+            }
+            let end = (expected.applied + 2).min(models);
+            return Ok(Allowed::States(expected.acknowledged..end));
+        }
+        let clean = crate::region::Found::is_clean(media);
+        match clean {
+            Ok(true) => Ok(Allowed::States(models - 1..models)),
+            _ if expected.closed => Err(format!("closed, and not clean afterwards: {clean:?}")),
             // Such a region is refused, or does not open: the machine went down while it was
             // open, and pages may be any mixture.
-            Ok(false) | Err(_) if !expected.just_synced => {
-                *sim = Some(media);
-                return Ok(());
+            Ok(false) | Err(_) if !expected.just_synced => Ok(Allowed::Refused),
+            Ok(false) => Ok(Allowed::States(expected.synced..expected.synced + 1)),
+            Err(error) => Err(format!("synced, and does not open: {error}")),
+        }
+    }
+
+    /// Looks at what was recovered: the state that it holds, and whether it was never seen.
+    fn look(
+        &mut self,
+        region: &mut Region<Sim>,
+        allowed: std::ops::Range<usize>,
+    ) -> Result<(usize, bool), String> {
+        let history = self.expected.history;
+        let place = region.position().into_iter();
+        let key = place.fold(region.media().state(), mix);
+        let known = self.seen.0.get(&key).copied();
+        let is = |first: usize| {
+            let mut allowed = allowed.clone();
+            allowed.find(|&at| history.first[at] == first)
+        };
+        if let Some(at) = known.and_then(is) {
+            return Ok((at, false));
+        }
+        sums(region)?;
+        let found = contents(region)?;
+        let first = history.models.iter().position(|model| *model == found);
+        match first.and_then(is) {
+            Some(at) => {
+                self.seen.0.insert(key, history.first[at]);
+                Ok((at, true))
             }
-            Ok(false) => allowed = expected.synced..expected.synced + 1,
-            Err(error) => return Err(format!("synced, and does not open: {error}")),
+            None => Err(format!(
+                "{} commits, but the state after {first:?}: {found:?}",
+                self.expected.acknowledged
+            )),
         }
     }
-    let mark = media.events.len();
-    let mut region = recover(media)?;
-    sums(&region)?;
-    let found = contents(&mut region)?;
-    if !models[allowed].contains(&found) {
-        let at = models.iter().position(|model| *model == found);
-        return Err(format!(
-            "{} commits, but the state after {at:?}: {found:?}",
-            expected.acknowledged
-        ));
+
+    /// The new life: memory is used again. Half of the lives try again what was lost.
+    fn live(
+        &self,
+        region: &mut Region<Sim>,
+        at: usize,
+        random: &mut Random,
+    ) -> Result<History, String> {
+        let history = self.expected.history;
+        let mut lives = History::new(history.models[at].clone());
+        let lost = match random.chance(2) {
+            true => &history.transactions[at..],
+            false => &[],
+        };
+        let mut lost = lost.iter();
+        for _ in 0..10 {
+            let model = lives.models.last().expect("a model");
+            let transaction = match lost.next() {
+                Some(lost) => altered(lost, random),
+                None => random_transaction(random, model),
+            };
+            run(region, &transaction).map_err(|error| format!("in use: {error}"))?;
+            if transaction.commit {
+                lives.push(transaction);
+                region.media_mut().trace.events.push(Event::Applied);
+            }
+            if self.survives != Survives::Pages || random.chance(2) {
+                acknowledge(region).map_err(|error| format!("in use: {error}"))?;
+            }
+        }
+        sums(region)?;
+        if contents(region)? != *lives.models.last().expect("a model") {
+            return Err("the recovered region lost something in use".into());
+        }
+        Ok(lives)
     }
-    // A second recovery changes nothing but the superblocks.
-    let mut media = region.into_media();
-    media.lose_memory(mark);
-    let again = media.events.len();
-    let mut region = recover(media)?;
+
+    /// Crashes everywhere in the recovery and in the new life.
+    fn crash_again(
+        &self,
+        sim: &mut Option<Sim>,
+        trace: &Trace,
+        lives: &History,
+        seed: u64,
+    ) -> Result<u64, String> {
+        let disk = sim.as_mut().expect("a medium");
+        let (mark, len) = (disk.mark(), disk.len);
+        let mut explorer = Explorer::again(self.survives, seed);
+        if self.effort.deep {
+            explorer.effort = Effort::FULL;
+        }
+        // What a recovery has left unsure shows in the first transactions after it.
+        let commits = |(_, event): &(usize, &Event)| matches!(event, Event::Commit);
+        let second = trace.events.iter().enumerate().filter(commits).nth(1);
+        let end = match second {
+            Some((at, _)) if self.effort.deep => at + 1,
+            _ => trace.events.len(),
+        };
+        explorer
+            .explore(sim, (trace, end), lives, self.depth - 1)
+            .map_err(|error| format!("{error}; in a second life"))?;
+        // Back to where the second life began.
+        let disk = sim.as_mut().expect("a medium");
+        disk.rewind(mark);
+        for event in trace.events.iter().rev() {
+            if let Event::Store(span) = event {
+                disk.raw(span.at, trace.before(span));
+            }
+        }
+        disk.len = len;
+        Ok(explorer.images)
+    }
+}
+
+/// Recovers what was recovered: that changes nothing but the superblocks.
+fn second_recovery(media: Sim) -> Result<Region<Sim>, String> {
+    let again = media.mark();
+    let region = recover(media)?;
+    let superblocks = SUPERBLOCK_AT[0]..SUPERBLOCK_AT[1] + PAGE;
+    let trace = &region.media().trace;
     let stable = |event: &Event| match event {
-        Event::Store { at, old, new } => {
-            old == new || (SUPERBLOCK_AT[0]..SUPERBLOCK_AT[1] + PAGE).contains(at)
+        Event::Store(span) => {
+            trace.before(span) == trace.stored(span) || superblocks.contains(&span.at)
         }
-        Event::Write { at, .. } => (SUPERBLOCK_AT[0]..SUPERBLOCK_AT[1] + PAGE).contains(at),
+        Event::Write(span) => superblocks.contains(&span.at),
         _ => true,
     };
-    if !region.media_mut().events[again..].iter().all(stable) {
-        return Err("a second recovery changed something".into());
+    if trace.events[again..].iter().all(stable) {
+        Ok(region)
+    } else {
+        Err("a second recovery changed something".into())
     }
-    // The new life.
-    let mut lives = vec![found.clone()];
-    let mut model = found;
-    for _ in 0..10 {
-        let transaction = random_transaction(&mut random, &model);
-        run(&mut region, &transaction).map_err(|error| format!("in use: {error}"))?;
-        if transaction.commit {
-            model.apply(&transaction.ops);
-            lives.push(model.clone());
-            region.media_mut().events.push(Event::Applied);
-        }
-        if survives != Survives::Pages || random.chance(2) {
-            acknowledge(&mut region).map_err(|error| format!("in use: {error}"))?;
-        }
-    }
-    sums(&region)?;
-    if contents(&mut region)? != model {
-        return Err("the recovered region lost something in use".into());
-    }
-    let used = region.media_mut().events.len();
-    let held = |k: &u8| model.map.contains_key(&super::workloads::key(*k));
+}
+
+/// Takes everything out of a region: nothing is left. The medium is as before then.
+fn empty(mut region: Region<Sim>, model: &Model) -> Result<Sim, String> {
+    let used = region.media().mark();
+    let held = |k: &u8| model.map.contains_key(super::workloads::key(*k));
     let everything = (0..=u8::MAX).filter(held).map(Op::Remove);
     let everything: Vec<Op> = everything.chain([Op::Clear]).collect();
     run(&mut region, &tx(&everything)).map_err(|error| format!("emptying: {error}"))?;
@@ -121,34 +275,6 @@ pub(crate) fn check(
         return Err(format!("{left} objects are left in an empty region"));
     }
     let mut media = region.into_media();
-    media.take_back(used);
-    let events = media.take_back(mark);
-    let before = media.len;
-    *sim = Some(media);
-    if depth > 0 && survives != Survives::Closing && random.chance(effort.again) {
-        let mut explorer = Explorer::again(survives, random.next());
-        if effort.deep {
-            explorer.effort = Effort::FULL;
-        }
-        // What a recovery has left unsure shows in the first transactions after it.
-        let commits = |(_, event): &(usize, &Event)| matches!(event, Event::Commit);
-        let second = events.iter().enumerate().filter(commits).nth(1);
-        let end = match second {
-            Some((at, _)) if effort.deep => at + 1,
-            _ => events.len(),
-        };
-        explorer
-            .explore(sim, &events[..end], &lives, depth - 1)
-            .map_err(|error| format!("{error}; in a second life"))?;
-        // Back to where the second life began.
-        let disk = sim.as_mut().expect("a medium");
-        disk.events.truncate(mark);
-        for event in events.iter().rev() {
-            if let Event::Store { at, old, .. } = event {
-                disk.raw(*at, old);
-            }
-        }
-        disk.len = before;
-    }
-    Ok(())
+    media.rewind(used);
+    Ok(media)
 }

@@ -5,8 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::explore::{Explorer, Violation, said};
 use super::images::Effort;
 use super::models::Survives;
+use super::oracle::Seen;
 use super::sim::{Random, mix};
-use super::workloads::{Recording, SEQUENCES, Workload, random_workload, record, sequence, small};
+use super::workloads::{
+    Begin, Recording, SEQUENCES, Workload, random_workload, record, sequence, small,
+};
 use crate::region::ablation::Without;
 
 /// What its number makes a job.
@@ -18,13 +21,20 @@ pub(crate) struct Job {
 }
 
 /// Kinds of jobs: so many numbers in a row have all models and all small workloads.
-pub(crate) const KINDS: u64 = 100;
+pub(crate) const KINDS: u64 = 170;
 
 impl Job {
     /// The `number`-th job of a campaign.
     pub(crate) fn nth(seed: u64, number: u64) -> Job {
         let own = mix(seed, number);
         Job::of(own - own % KINDS + number % KINDS)
+    }
+
+    /// The `number`-th job with a small workload, whatever its seed.
+    pub(crate) fn small(number: u64) -> Option<Job> {
+        let models = Survives::ALL.len() as u64;
+        let job = Job::of(number);
+        (number / models < small().len() as u64).then_some(job)
     }
 
     /// The job with this seed, which says everything.
@@ -49,7 +59,7 @@ impl Job {
             Workload {
                 name: "random",
                 transactions: random_workload(random.next(), len),
-                full: false,
+                begin: Begin::Empty,
             }
         };
         Job {
@@ -59,6 +69,9 @@ impl Job {
         }
     }
 }
+
+/// So many times more an image may crash: in its recovery, and in that one's.
+const DEPTH: u32 = 2;
 
 /// How a job is done.
 #[derive(Clone, Copy)]
@@ -96,15 +109,21 @@ pub(crate) fn carry_out(job: &Job, way: &Way) -> Done {
         stop: way.stop,
         images: 0,
         violations: Vec::new(),
+        seen: Seen::default(),
     };
     let whole = catch_unwind(AssertUnwindSafe(|| {
         let Recording {
             media,
-            events,
-            models,
+            trace,
+            history,
         } = recorded();
         // An error is that of the first violation, which is noted.
-        let _ = explorer.explore(&mut Some(media), &events, &models, 1);
+        let _ = explorer.explore(
+            &mut Some(media),
+            (&trace, trace.events.len()),
+            &history,
+            DEPTH,
+        );
     }));
     if let Err(panic) = whole {
         explorer.violations.push(Violation {

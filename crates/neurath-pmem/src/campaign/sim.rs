@@ -6,30 +6,33 @@ use std::io;
 use std::panic::Location;
 
 use super::sites::Site;
+use crate::region::ablation::{Without, leave_out, left_out};
+use crate::region::format::{JOURNAL_LENS, LOG_AT, LOG_LEN, PAGE, ROOT_AT};
 use crate::region::{Backend, Media};
 
 /// The simulated medium's limit.
 pub(crate) const LIMIT: u64 = 16 << 20;
 
+/// A range, and where the trace keeps the bytes that went there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Span {
+    pub(crate) at: u64,
+    pub(crate) len: usize,
+    kept_at: usize,
+}
+
 /// What happened to a medium.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Event {
-    /// To memory.
-    Store {
-        at: u64,
-        old: Vec<u8>,
-        new: Vec<u8>,
-    },
+    /// To memory. The trace has what was there, and what is there now.
+    Store(Span),
     /// What memory holds there goes on its way.
     Flush {
         at: u64,
         len: u64,
     },
-    /// The same, where memory and medium are two: these bytes.
-    Write {
-        at: u64,
-        new: Vec<u8>,
-    },
+    /// The same, where memory and medium are two: the trace has these bytes.
+    Write(Span),
     /// Everything that is on its way has arrived.
     Fence,
     /// A written range has arrived.
@@ -55,14 +58,88 @@ pub(crate) enum Event {
     Synced,
 }
 
+/// Events in their order, and the bytes of them.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Trace {
+    pub(crate) events: Vec<Event>,
+    bytes: Vec<u8>,
+    /// Bytes of events that are no part of this one, and came before.
+    before: usize,
+}
+
+impl Trace {
+    fn kept(&self, from: usize, len: usize) -> &[u8] {
+        let from = from - self.before;
+        &self.bytes[from..from + len]
+    }
+
+    /// What was where something was stored.
+    pub(crate) fn before(&self, span: &Span) -> &[u8] {
+        self.kept(span.kept_at, span.len)
+    }
+
+    /// What was stored.
+    pub(crate) fn stored(&self, span: &Span) -> &[u8] {
+        self.kept(span.kept_at + span.len, span.len)
+    }
+
+    /// What was written.
+    pub(crate) fn written(&self, span: &Span) -> &[u8] {
+        self.kept(span.kept_at, span.len)
+    }
+
+    /// Keeps bytes; where.
+    fn keep(&mut self, bytes: &[u8]) -> usize {
+        let at = self.before + self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        at
+    }
+
+    /// Where the bytes of the events from the `mark`-th on begin.
+    fn bytes_from(&self, mark: usize) -> usize {
+        let begin = |event: &Event| match event {
+            Event::Store(span) | Event::Write(span) => Some(span.kept_at),
+            _ => None,
+        };
+        let first = self.events[mark..].iter().find_map(begin);
+        first.map_or(self.bytes.len(), |first| first - self.before)
+    }
+
+    /// The events from the `mark`-th on, which are no part of this one any more.
+    fn split_off(&mut self, mark: usize) -> Trace {
+        let from = self.bytes_from(mark);
+        Trace {
+            events: self.events.split_off(mark),
+            bytes: self.bytes.split_off(from),
+            before: self.before + from,
+        }
+    }
+
+    fn truncate(&mut self, mark: usize) {
+        let from = self.bytes_from(mark);
+        self.events.truncate(mark);
+        self.bytes.truncate(from);
+    }
+}
+
 thread_local! {
     static SUPPRESSED: Cell<Option<Site>> = const { Cell::new(None) };
     static VISITED: RefCell<BTreeSet<Site>> = const { RefCell::new(BTreeSet::new()) };
 }
 
-/// Leaves out what one site orders, on this thread from now on.
-pub(crate) fn suppress(site: Option<Site>) {
-    SUPPRESSED.set(site);
+/// Leaves out what one site orders, on this thread from now on; which one was left out until
+/// now.
+pub(crate) fn suppress(site: Option<Site>) -> Option<Site> {
+    SUPPRESSED.replace(site)
+}
+
+/// Does something with nothing left out.
+pub(crate) fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
+    let (site, part) = (suppress(None), leave_out(None));
+    let done = work();
+    suppress(site);
+    leave_out(part);
+    done
 }
 
 pub(crate) fn suppressing() -> bool {
@@ -81,12 +158,20 @@ fn pass(location: &'static Location<'static>) -> bool {
     SUPPRESSED.get() != Some(site)
 }
 
+/// Words with a bit for each page.
+const TOUCHED: usize = (LIMIT / PAGE / 64) as usize;
+
 pub(crate) struct Sim {
     memory: *mut u64,
     words: usize,
     pub(crate) len: u64,
     backend: Backend,
-    pub(crate) events: Vec<Event>,
+    pub(crate) trace: Trace,
+    /// The pages that were ever stored to, one bit each.
+    touched: Box<[u64; TOUCHED]>,
+    /// Of what is there but for superblocks and the log, relative to what was at the beginning:
+    /// a sum over all words, so that a store changes it by what the store changes.
+    state: u64,
     /// Growths until one fails.
     pub(crate) growths: Option<u32>,
     /// Waits for the medium until one fails; then all do.
@@ -115,7 +200,9 @@ impl Sim {
             words,
             len,
             backend,
-            events: Vec::new(),
+            trace: Trace::default(),
+            touched: Box::new([0; TOUCHED]),
+            state: 0,
             growths: None,
             waits: None,
             syncing: None,
@@ -133,6 +220,18 @@ impl Sim {
         }
     }
 
+    /// So many events there are.
+    pub(crate) fn mark(&self) -> usize {
+        self.trace.events.len()
+    }
+
+    /// What the medium was until now is where it begins.
+    pub(crate) fn forget(&mut self) {
+        self.trace.events.clear();
+        self.trace.bytes.clear();
+        self.trace.before = 0;
+    }
+
     /// Memory is lost, as with a process, and is what the file holds. The events since the
     /// `mark`-th stay, and taking them back still leads to what was then.
     pub(crate) fn lose_memory(&mut self, mark: usize) {
@@ -140,34 +239,76 @@ impl Sim {
         if !self.holds_back() {
             return;
         }
-        let mut events = self.take_back(mark);
-        let mut file: Vec<Event> = Vec::new();
-        for event in &events {
+        let lost = self.take_back(mark);
+        for event in &lost.events {
             match event {
-                Event::Write { at, new } => {
-                    let old = self.bytes(*at, new.len() as u64).to_vec();
-                    self.raw(*at, new);
-                    let (at, new) = (*at, new.clone());
-                    file.push(Event::Store { at, old, new });
-                }
+                Event::Write(span) => self.store(span.at, lost.written(span)),
                 Event::Grow { to, .. } => self.len = *to,
                 _ => {}
             }
         }
         // In their places: what was stored, and is no more.
-        events.retain(|event| !matches!(event, Event::Store { .. }));
-        self.events.append(&mut file);
-        self.events.append(&mut events);
+        for event in &lost.events {
+            match event {
+                Event::Store(_) => {}
+                Event::Write(span) => {
+                    let kept_at = self.trace.keep(lost.written(span));
+                    self.trace
+                        .events
+                        .push(Event::Write(Span { kept_at, ..*span }));
+                }
+                other => self.trace.events.push(*other),
+            }
+        }
     }
 
     /// Stores unseen.
     pub(crate) fn raw(&mut self, at: u64, bytes: &[u8]) {
-        assert!(at + bytes.len() as u64 <= LIMIT, "in bounds");
+        let end = at + bytes.len() as u64;
+        assert!(end <= LIMIT, "in bounds");
+        for page in at / PAGE..end.div_ceil(PAGE) {
+            self.touched[page as usize / 64] |= 1 << (page % 64);
+        }
+        self.unsum(at, bytes.len());
         // SAFETY: within the memory, which `bytes` is no part of.
         unsafe {
             let target = self.memory.cast::<u8>().add(at as usize);
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
         }
+        self.sum(at, bytes.len());
+    }
+
+    /// A number for what is there but for superblocks and the log: the same bytes, the same
+    /// number, and other bytes another one, as far as 64 bits tell them apart.
+    pub(crate) fn state(&self) -> u64 {
+        self.state
+    }
+
+    fn unsum(&mut self, at: u64, len: usize) {
+        self.state = self.state.wrapping_sub(self.sum_of(at, len));
+    }
+
+    fn sum(&mut self, at: u64, len: usize) {
+        self.state = self.state.wrapping_add(self.sum_of(at, len));
+    }
+
+    fn sum_of(&self, at: u64, len: usize) -> u64 {
+        let log = match self.backend {
+            Backend::Page => *JOURNAL_LENS.start(),
+            _ => LOG_LEN,
+        };
+        if at < ROOT_AT || (LOG_AT..LOG_AT + log).contains(&at) {
+            return 0;
+        }
+        let words = at / 8..(at + len as u64).div_ceil(8);
+        // SAFETY: within the memory, as the caller has seen to, and aligned.
+        let word = |number: u64| unsafe { *self.memory.add(number as usize) };
+        words.fold(0, |sum: u64, number| {
+            let mixed = (word(number) ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+                .wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let mixed = (mixed ^ mixed >> 32).wrapping_mul(0x94D0_49BB_1331_11EB);
+            sum.wrapping_add(mixed ^ mixed >> 29)
+        })
     }
 
     /// The word at a place that may be beyond the end.
@@ -181,17 +322,65 @@ impl Sim {
         word
     }
 
-    /// Takes back everything since the `mark`-th event.
-    pub(crate) fn take_back(&mut self, mark: usize) -> Vec<Event> {
-        let events = self.events.split_off(mark);
-        for event in events.iter().rev() {
-            match event {
-                Event::Store { at, old, .. } => self.raw(*at, old),
-                Event::Grow { from, .. } => self.len = *from,
+    /// Takes back everything since the `mark`-th event, and forgets it.
+    pub(crate) fn rewind(&mut self, mark: usize) {
+        self.undo(mark);
+        self.trace.truncate(mark);
+    }
+
+    /// Takes back everything since the `mark`-th event; what it was.
+    pub(crate) fn take_back(&mut self, mark: usize) -> Trace {
+        self.undo(mark);
+        self.trace.split_off(mark)
+    }
+
+    fn undo(&mut self, mark: usize) {
+        for at in (mark..self.trace.events.len()).rev() {
+            match self.trace.events[at] {
+                Event::Store(span) => {
+                    assert!(span.at + span.len as u64 <= LIMIT, "in bounds");
+                    self.unsum(span.at, span.len);
+                    let old = self.trace.before(&span);
+                    // SAFETY: within the memory, which the trace is no part of.
+                    unsafe {
+                        let target = self.memory.cast::<u8>().add(span.at as usize);
+                        std::ptr::copy_nonoverlapping(old.as_ptr(), target, span.len);
+                    }
+                    self.sum(span.at, span.len);
+                }
+                Event::Grow { from, .. } => self.len = from,
                 _ => {}
             }
         }
-        events
+    }
+
+    /// A medium alike, to which nothing has happened yet.
+    pub(crate) fn copy(&self) -> Sim {
+        let mut copy = Sim::new(self.len, self.backend);
+        let used = self.used(0, self.len);
+        copy.raw(0, self.bytes(0, used));
+        copy.touched = self.touched.clone();
+        copy
+    }
+
+    /// Notes what is written from memory.
+    fn write(&mut self, at: u64, len: u64) {
+        let len = len.next_multiple_of(8);
+        let kept_at = self.trace.before + self.trace.bytes.len();
+        self.keep_memory(at, len as usize);
+        let len = len as usize;
+        self.trace
+            .events
+            .push(Event::Write(Span { at, len, kept_at }));
+    }
+
+    /// Keeps what memory holds in a range.
+    fn keep_memory(&mut self, at: u64, len: usize) {
+        assert!(at + len as u64 <= self.len, "in bounds");
+        // SAFETY: within the memory, which nobody stores to meanwhile.
+        let held =
+            unsafe { std::slice::from_raw_parts(self.memory.cast::<u8>().add(at as usize), len) };
+        self.trace.bytes.extend_from_slice(held);
     }
 }
 
@@ -212,17 +401,17 @@ impl Media for Sim {
     fn store(&mut self, offset: u64, bytes: &[u8]) {
         assert!(offset.is_multiple_of(8), "aligned");
         // The schema alone is not made of whole words.
-        let old = self
-            .bytes(offset, bytes.len().next_multiple_of(8) as u64)
-            .to_vec();
-        let mut new = old.clone();
-        new[..bytes.len()].copy_from_slice(bytes);
-        self.events.push(Event::Store {
-            at: offset,
-            old,
-            new,
-        });
+        let len = bytes.len().next_multiple_of(8);
+        let kept_at = self.trace.before + self.trace.bytes.len();
+        self.keep_memory(offset, len);
         self.raw(offset, bytes);
+        self.keep_memory(offset, len);
+        let span = Span {
+            at: offset,
+            len,
+            kept_at,
+        };
+        self.trace.events.push(Event::Store(span));
     }
     fn zero(&mut self, offset: u64, len: u64) {
         self.store(offset, &vec![0; len as usize]);
@@ -231,18 +420,22 @@ impl Media for Sim {
         if !pass(Location::caller()) {
             return;
         }
-        self.events.push(if self.holds_back() {
-            let new = self.bytes(at, len.next_multiple_of(8)).to_vec();
-            Event::Write { at, new }
+        let (mut at, mut len) = (at, len);
+        if left_out(Without::FlushRounding) && !self.holds_back() {
+            at &= !511;
+            len = len.min(self.len - at);
+        }
+        if self.holds_back() {
+            self.write(at, len);
         } else {
-            Event::Flush { at, len }
-        });
+            self.trace.events.push(Event::Flush { at, len });
+        }
     }
     fn fence(&mut self) -> io::Result<()> {
         self.syncing = None;
         if pass(Location::caller()) {
             self.wait()?;
-            self.events.push(Event::Fence);
+            self.trace.events.push(Event::Fence);
         }
         Ok(())
     }
@@ -250,19 +443,17 @@ impl Media for Sim {
         if !pass(Location::caller()) {
             if self.holds_back() {
                 // It is on its way, and nobody waits.
-                let new = self.bytes(at, len.next_multiple_of(8)).to_vec();
-                self.events.push(Event::Write { at, new });
+                self.write(at, len);
             }
             return Ok(());
         }
         self.wait()?;
         if self.holds_back() {
-            let new = self.bytes(at, len.next_multiple_of(8)).to_vec();
-            self.events.push(Event::Write { at, new });
-            self.events.push(Event::Persisted { at, len });
+            self.write(at, len);
+            self.trace.events.push(Event::Persisted { at, len });
         } else {
-            self.events.push(Event::Flush { at, len });
-            self.events.push(Event::Fence);
+            self.trace.events.push(Event::Flush { at, len });
+            self.trace.events.push(Event::Fence);
         }
         Ok(())
     }
@@ -270,15 +461,15 @@ impl Media for Sim {
         self.syncing = None;
         if pass(Location::caller()) {
             self.wait()?;
-            self.events.push(Event::Sync);
+            self.trace.events.push(Event::Sync);
         }
         Ok(())
     }
     fn begin_sync(&mut self) -> io::Result<()> {
         assert!(self.syncing.is_none(), "one at a time");
-        self.events.push(Event::BeginSync);
+        self.trace.events.push(Event::BeginSync);
         // Now soon, now late, and the same in every run.
-        self.syncing = Some(self.events.len() as u32 % 5);
+        self.syncing = Some(self.trace.events.len() as u32 % 5);
         Ok(())
     }
     fn end_sync(&mut self, wait: bool) -> Option<io::Result<()>> {
@@ -292,7 +483,7 @@ impl Media for Sim {
             if let Err(error) = self.wait() {
                 return Some(Err(error));
             }
-            self.events.push(Event::EndSync);
+            self.trace.events.push(Event::EndSync);
         }
         Some(Ok(()))
     }
@@ -307,7 +498,7 @@ impl Media for Sim {
             };
             *left = fewer;
         }
-        self.events.push(Event::Grow {
+        self.trace.events.push(Event::Grow {
             from: self.len,
             to: len,
         });
@@ -320,6 +511,13 @@ impl Media for Sim {
     fn populate(&mut self, _: u64, _: u64) {}
     fn simulated(&self) -> bool {
         true
+    }
+    fn used(&self, offset: u64, len: u64) -> u64 {
+        let touched = |page: &u64| self.touched[*page as usize / 64] & 1 << (page % 64) != 0;
+        let last = (offset / PAGE..(offset + len).div_ceil(PAGE))
+            .rev()
+            .find(touched);
+        last.map_or(0, |page| ((page + 1) * PAGE).min(offset + len) - offset)
     }
 }
 

@@ -1,9 +1,11 @@
 //! What regions are used for before they crash.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use super::models::Survives;
-use super::sim::{Event, LIMIT, Random, Sim, suppressing};
+use super::sim::{Event, LIMIT, Random, Sim, Trace, suppressing, undisturbed};
 use crate::collections::Direction;
 use crate::region::ablation::Without;
 use crate::region::format::{CHUNK_LEN, JOURNAL_LENS, LOG_AT, Log};
@@ -86,8 +88,13 @@ pub(crate) fn remove(state: &mut State, tx: &mut Tx<'_>, key: &[u8]) -> Result<b
     Ok(old.is_some())
 }
 
-pub(crate) fn key(number: u8) -> Vec<u8> {
-    format!("key:{number}:{}", "x".repeat(usize::from(number) / 8)).into_bytes()
+pub(crate) fn key(number: u8) -> &'static [u8] {
+    static KEYS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+        let long = |number| "x".repeat(usize::from(number) / 8);
+        let key = |number| format!("key:{number}:{}", long(number)).into_bytes();
+        (0..=u8::MAX).map(key).collect()
+    });
+    &KEYS[usize::from(number)]
 }
 
 pub(crate) fn value(number: u8, len: u16) -> Vec<u8> {
@@ -136,8 +143,8 @@ impl Model {
     pub(crate) fn apply(&mut self, ops: &[Op]) {
         for op in ops {
             match *op {
-                Op::Set(k, len) => drop(self.map.insert(key(k), value(k, len))),
-                Op::Remove(k) => drop(self.map.remove(&key(k))),
+                Op::Set(k, len) => drop(self.map.insert(key(k).to_vec(), value(k, len))),
+                Op::Remove(k) => drop(self.map.remove(key(k))),
                 Op::Number(k, v) => drop(self.numbers.insert(k, v)),
                 Op::Order(from, to) => self.ordered.extend((from..to).map(|k| (k, k * 3))),
                 Op::Unorder(from, to) => self.ordered.retain(|k, _| !(from..to).contains(k)),
@@ -160,8 +167,8 @@ pub(crate) fn run(region: &mut Region<Sim>, transaction: &Transaction) -> Result
     let done = with(region, |state, tx| {
         for op in &transaction.ops {
             match *op {
-                Op::Set(k, len) => set(state, tx, &key(k), &value(k, len))?,
-                Op::Remove(k) => drop(remove(state, tx, &key(k))?),
+                Op::Set(k, len) => set(state, tx, key(k), &value(k, len))?,
+                Op::Remove(k) => drop(remove(state, tx, key(k))?),
                 Op::Number(k, v) => drop(state.numbers.insert(tx, &k, &v)?),
                 Op::Clear => {
                     Pmem::free_owned(&state.numbers, tx)?;
@@ -284,6 +291,18 @@ pub(crate) fn random_transaction(random: &mut Random, model: &Model) -> Transact
     }
 }
 
+/// A transaction as it is tried again: alike, with other numbers.
+pub(crate) fn altered(transaction: &Transaction, random: &mut Random) -> Transaction {
+    let ops = transaction.ops.iter().map(|op| match *op {
+        Op::Number(k, _) => Op::Number(k, random.next() as u32),
+        other => other,
+    });
+    Transaction {
+        ops: ops.collect(),
+        ..*transaction
+    }
+}
+
 pub(crate) fn random_workload(seed: u64, len: usize) -> Vec<Transaction> {
     let mut random = Random(seed);
     let mut model = Model::default();
@@ -308,6 +327,13 @@ fn log_of(backend: Backend) -> Log {
 
 /// A new region with a root.
 pub(crate) fn fresh(backend: Backend) -> Region<Sim> {
+    let mut region = made(backend);
+    init(&mut region);
+    opened_again(region)
+}
+
+/// A new region.
+fn made(backend: Backend) -> Region<Sim> {
     crate::collections::FIXED_KEY.set(Some([1, 2]));
     let log = log_of(backend);
     let media = Sim::new(LOG_AT + log.len() + CHUNK_LEN, backend);
@@ -318,9 +344,7 @@ pub(crate) fn fresh(backend: Backend) -> Region<Sim> {
         limit: LIMIT,
         durability: Durability::Process,
     };
-    let mut region = Region::format(media, &options, log, &SCHEMA).expect("formats");
-    init(&mut region);
-    opened_again(region)
+    Region::format(media, &options, log, &SCHEMA).expect("formats")
 }
 
 /// The same region with nothing under way: memory and medium are alike.
@@ -329,14 +353,14 @@ fn opened_again(mut region: Region<Sim>) -> Region<Sim> {
         region.close_in_order().expect("simulated media sync");
         region = Region::recover_media(region.into_media()).expect("opens");
     }
-    region.media_mut().events.clear();
+    region.media_mut().forget();
     region
 }
 
 /// Waits until everything is durable, and says so.
 pub(crate) fn acknowledge(region: &mut Region<Sim>) -> Result<(), String> {
     region.make_durable().map_err(|error| error.to_string())?;
-    let events = &mut region.media_mut().events;
+    let events = &mut region.media_mut().trace.events;
     let count = |events: &[Event], wanted: fn(&Event) -> bool| {
         events.iter().filter(|event| wanted(event)).count()
     };
@@ -346,12 +370,27 @@ pub(crate) fn acknowledge(region: &mut Region<Sim>) -> Result<(), String> {
     Ok(())
 }
 
+/// A region whose first chunk is nearly full. It takes its time, and is made once a thread.
+fn nearly_full(backend: Backend) -> Region<Sim> {
+    thread_local! {
+        static MADE: RefCell<BTreeMap<u8, Sim>> = const { RefCell::new(BTreeMap::new()) };
+    }
+    // A part that is left out has no part in it.
+    let media = MADE.with_borrow_mut(|made| {
+        let new = || undisturbed(|| filled(backend));
+        made.entry(backend as u8).or_insert_with(new).copy()
+    });
+    let mut region = Region::recover_media(media).expect("opens");
+    region.media_mut().forget();
+    region
+}
+
 /// A region whose first chunk is nearly full, and in which a transaction that never was
 /// committed has left its bytes behind the heap.
-fn nearly_full(backend: Backend) -> Region<Sim> {
+fn filled(backend: Backend) -> Sim {
     let mut region = fresh(backend);
     for n in 0..=u8::MAX {
-        if region.segments().len() >= 251 {
+        if region.segments().len() >= 255 {
             break;
         }
         run(&mut region, &tx(&[Op::Set(n, 33_000)])).expect("fills");
@@ -360,6 +399,12 @@ fn nearly_full(backend: Backend) -> Region<Sim> {
         let gone: Vec<Op> = (n..=n + 31).map(Op::Remove).collect();
         run(&mut region, &tx(&gone)).expect("empties");
     }
+    // More than a chunk, so that all of the next one lies where something is.
+    let lost = Transaction {
+        ops: (0..3).map(|n| Op::Set(n, 65_000)).collect(),
+        commit: false,
+    };
+    run(&mut region, &lost).expect("is lost");
     let mut region = opened_again(region);
     let end = region
         .segments()
@@ -368,10 +413,11 @@ fn nearly_full(backend: Backend) -> Region<Sim> {
         .max()
         .expect("segments");
     let len = region.media().len();
+    assert!(end + CHUNK_LEN <= len, "a chunk's length of what was lost");
     let media = region.media_mut();
-    media.events.clear();
+    media.forget();
     media.raw(end, &vec![0xA5; (len - end) as usize]);
-    region
+    region.into_media()
 }
 
 /// What a workload does, and where it begins.
@@ -380,17 +426,63 @@ pub(crate) struct Workload {
     #[cfg_attr(not(test), expect(dead_code, reason = "for people, by `Debug`"))]
     pub(crate) name: &'static str,
     pub(crate) transactions: Vec<Transaction>,
-    /// The region begins nearly full.
-    pub(crate) full: bool,
+    pub(crate) begin: Begin,
+}
+
+/// How a workload finds its region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Begin {
+    /// Not there: it is made.
+    Nothing,
+    /// With nothing in it.
+    Empty,
+    /// With its first chunk nearly full.
+    Full,
 }
 
 /// What happened to a medium.
 pub(crate) struct Recording {
     /// As it was before.
     pub(crate) media: Sim,
-    pub(crate) events: Vec<Event>,
-    /// The states after each commit.
+    pub(crate) trace: Trace,
+    pub(crate) history: History,
+}
+
+/// What was committed.
+pub(crate) struct History {
+    /// The states: before everything, and after each commit.
     pub(crate) models: Vec<Model>,
+    /// Of each state, the first that is the same.
+    pub(crate) first: Vec<usize>,
+    /// What led from each state to the next.
+    pub(crate) transactions: Vec<Transaction>,
+    /// The first state is that there is no region, or none with a root.
+    pub(crate) nothing: bool,
+}
+
+impl History {
+    pub(crate) fn new(model: Model) -> History {
+        History {
+            models: vec![model],
+            first: vec![0],
+            transactions: Vec::new(),
+            nothing: false,
+        }
+    }
+
+    fn begins_with_nothing(&mut self, making: Transaction) {
+        self.nothing = true;
+        self.push(making);
+    }
+
+    pub(crate) fn push(&mut self, transaction: Transaction) {
+        let mut model = self.models.last().expect("a model").clone();
+        model.apply(&transaction.ops);
+        let same = self.models.iter().position(|other| *other == model);
+        self.first.push(same.unwrap_or(self.models.len()));
+        self.models.push(model);
+        self.transactions.push(transaction);
+    }
 }
 
 /// Whether something waits for the medium.
@@ -408,9 +500,11 @@ fn is_wait(event: &Event) -> bool {
 fn count_waits(done: &[Event], superblocks: usize, committed: bool, backend: Backend) {
     let waits = done.iter().filter(|event| is_wait(event)).count();
     let large =
-        |event: &&Event| matches!(event, Event::Store { new, .. } if new.len() as u64 == CHUNK_LEN);
+        |event: &&Event| matches!(event, Event::Store(span) if span.len as u64 == CHUNK_LEN);
     let zeroed = done.iter().filter(large).count();
     let at_once = usize::from(committed && backend != Backend::Page);
+    // A process that dies leaves the file as long as it was made.
+    let each = if backend == Backend::Process { 1 } else { 2 };
     // An object too large for the journal's record is waited for in its place.
     let placed = if backend == Backend::Page && committed {
         done.iter()
@@ -421,13 +515,13 @@ fn count_waits(done: &[Event], superblocks: usize, committed: bool, backend: Bac
         0
     };
     assert!(
-        waits == at_once + 2 * superblocks + zeroed + placed || placed > 0,
+        waits == at_once + each * superblocks + zeroed + placed || placed > 0,
         "{waits} waits"
     );
     if !committed {
         let stores = done
             .iter()
-            .filter(|event| matches!(event, Event::Store { .. }))
+            .filter(|event| matches!(event, Event::Store(_)))
             .count();
         assert_eq!(stores, superblocks + zeroed);
     }
@@ -440,64 +534,69 @@ pub(crate) fn record(
     survives: Survives,
 ) -> Recording {
     let (backend, close) = (survives.backend(), survives == Survives::Closing);
-    let mut region = if workload.full {
-        nearly_full(backend)
-    } else {
-        fresh(backend)
+    let mut history = History::new(Model::default());
+    let mut region = match workload.begin {
+        Begin::Empty => fresh(backend),
+        Begin::Full => nearly_full(backend),
+        Begin::Nothing => {
+            let mut region = made(backend);
+            init(&mut region);
+            region.media_mut().trace.events.push(Event::Applied);
+            acknowledge(&mut region).expect("simulated media sync");
+            history.begins_with_nothing(tx(&[]));
+            region
+        }
     };
-    let mut models = vec![Model::default()];
     let exact = without.is_none() && !suppressing();
     let mut batch = 0;
     for (number, transaction) in workload.transactions.iter().enumerate() {
-        let before = region.media().events.len();
+        let before = region.media().mark();
         let (sequence, generation) = (region.stats().sequence, region.generation());
         let lap = region.lap();
         run(&mut region, transaction).expect("runs");
         let superblocks = (region.generation() - generation) as usize;
         let (stats, went_on) = (region.stats(), region.lap() != lap);
-        let events = &mut region.media_mut().events;
+        let events = &mut region.media_mut().trace.events;
         let committed = stats.sequence > sequence;
         assert!(!committed || transaction.commit);
         if exact && !went_on {
             count_waits(&events[before..], superblocks, committed, backend);
         }
         if committed {
-            let mut model = models.last().expect("a model").clone();
-            model.apply(&transaction.ops);
-            models.push(model);
+            history.push(transaction.clone());
             events.push(Event::Applied);
         }
-        // Of a journal's commits, up to three wait for the medium together.
+        // Of a journal's commits, up to four wait for the medium together.
         batch += 1;
-        if backend != Backend::Page || batch % 4 != 0 || !transaction.commit {
+        if backend != Backend::Page || matches!(batch % 6, 1 | 5) || !transaction.commit {
             let waits = events.iter().filter(|event| is_wait(event)).count();
             let lap = region.lap();
             acknowledge(&mut region).expect("simulated media sync");
             let superblocks = region.generation() - generation;
-            let events = &region.media().events;
+            let events = &region.media().trace.events;
             let waited = events.iter().filter(|event| is_wait(event)).count() - waits;
             assert!(!exact || region.lap() == lap && waited <= 2 + superblocks as usize);
         }
         if close && number % 3 == 1 {
             region.sync().expect("simulated media sync");
-            region.media_mut().events.push(Event::Synced);
+            region.media_mut().trace.events.push(Event::Synced);
         }
     }
     acknowledge(&mut region).expect("simulated media sync");
     assert_eq!(
         contents(&mut region).as_ref(),
-        Ok(models.last().expect("a model"))
+        Ok(history.models.last().expect("a model"))
     );
     if close {
         region.close_in_order().expect("simulated media sync");
-        region.media_mut().events.push(Event::Synced);
+        region.media_mut().trace.events.push(Event::Synced);
     }
     let mut media = region.into_media();
-    let events = media.take_back(0);
+    let trace = media.take_back(0);
     Recording {
         media,
-        events,
-        models,
+        trace,
+        history,
     }
 }
 
@@ -539,7 +638,7 @@ pub(crate) fn sequence(mut number: usize) -> Workload {
     Workload {
         name: "a sequence",
         transactions: transactions.collect(),
-        full: false,
+        begin: Begin::Empty,
     }
 }
 
@@ -552,6 +651,7 @@ pub(crate) fn small() -> Vec<Workload> {
     };
     let workloads = [
         ("one insertion", vec![tx(&[Set(1, 5)])]),
+        ("a new region", vec![tx(&[Set(1, 5)]), tx(&[Number(1, 1)])]),
         (
             "insert, update, delete",
             vec![tx(&[Set(1, 5)]), tx(&[Set(1, 9)]), tx(&[Remove(1)])],
@@ -656,6 +756,25 @@ pub(crate) fn small() -> Vec<Workload> {
             ],
         ),
         (
+            "records of one size, with other contents",
+            (1..12)
+                .map(|n| tx(&[Set(n as u8 % 2, 430), Number(1, n)]))
+                .collect(),
+        ),
+        (
+            "records of one size into a journal's other half",
+            (0..3)
+                .map(|n| tx(&[Set(7 + n, 15_900)]))
+                .chain((0..30).map(|n| tx(&[Set(n as u8 % 2, 430), Number(1, n)])))
+                .collect(),
+        ),
+        (
+            "a journal's half within one wait",
+            (0..14)
+                .map(|n| tx(&[Set(n % 3, 15_900 + u16::from(n)), Number(1, n.into())]))
+                .collect(),
+        ),
+        (
             "a checkpoint beside the commits",
             (0..44)
                 .map(|n| {
@@ -672,7 +791,11 @@ pub(crate) fn small() -> Vec<Workload> {
         .map(|(name, transactions)| Workload {
             name,
             transactions,
-            full: name == "a second chunk",
+            begin: match name {
+                "a second chunk" => Begin::Full,
+                "a new region" => Begin::Nothing,
+                _ => Begin::Empty,
+            },
         })
         .collect()
 }

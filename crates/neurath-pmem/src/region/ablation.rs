@@ -39,6 +39,30 @@ pub enum Without {
     LateFence,
     /// Every record beyond the checkpoint is replayed.
     EveryRecord,
+    /// A record is not sent on its way.
+    RecordFlush,
+    /// A record's words are not sent on their way once they are in their places.
+    PlaceFlush,
+    /// What is to be sent on its way is looked for from the 512 bytes before it on, and ends
+    /// as much too soon.
+    #[cfg_attr(
+        not(any(test, feature = "campaign")),
+        expect(dead_code, reason = "it is the simulated medium that rounds")
+    )]
+    FlushRounding,
+    /// The number of a torn record is given out again.
+    TornNumber,
+}
+
+impl Without {
+    /// Whether it is a part of the ring, of the journal, or of both.
+    #[cfg(any(test, feature = "campaign"))]
+    pub(crate) fn concerns(self, journal: bool) -> bool {
+        match self {
+            Without::Laps | Without::LogFirst | Without::HalfFree | Without::LapsLeftOut => journal,
+            _ => !journal,
+        }
+    }
 }
 
 /// Whether the part is left out: never on media that are not simulated.
@@ -54,9 +78,7 @@ fn left_out(_: Without) -> bool {
 }
 
 #[cfg(any(test, feature = "campaign"))]
-pub(crate) use switch::leave_out;
-#[cfg(any(test, feature = "campaign"))]
-use switch::left_out;
+pub(crate) use switch::{leave_out, left_out};
 
 #[cfg(any(test, feature = "campaign"))]
 mod switch {
@@ -68,12 +90,12 @@ mod switch {
         static LEFT_OUT: Cell<Option<Without>> = const { Cell::new(None) };
     }
 
-    /// Leaves out a part on this thread from now on.
-    pub(crate) fn leave_out(part: Option<Without>) {
-        LEFT_OUT.set(part);
+    /// Leaves out a part on this thread from now on; which one was left out until now.
+    pub(crate) fn leave_out(part: Option<Without>) -> Option<Without> {
+        LEFT_OUT.replace(part)
     }
 
-    pub(super) fn left_out(part: Without) -> bool {
+    pub(crate) fn left_out(part: Without) -> bool {
         LEFT_OUT.get() == Some(part)
     }
 }

@@ -69,9 +69,7 @@ impl<M: Media> Inner<M> {
     /// Writes the record whose pairs are in `self.record` into the ring, and applies it.
     fn commit_ring(&mut self, words: u32, fresh: u32) -> Result<(), RegionError> {
         let seed = self.header.seed();
-        if without(&self.media, Without::LateFence) {
-            self.media.fence().map_err(RegionError::Sync)?;
-        }
+        self.wait_for_record(false)?;
         // New objects go to their places: nothing refers to them yet.
         for object in self.set.live_fresh() {
             self.media
@@ -96,21 +94,30 @@ impl<M: Media> Inner<M> {
         }
         let at = LOG_AT + self.log_at;
         self.media.store(at, &self.record);
-        self.media.flush(at, len);
+        if !without(&self.media, Without::RecordFlush) {
+            self.media.flush(at, len);
+        }
         if without(&self.media, Without::ApplyBeforeFence) {
             self.apply(words as usize);
         }
-        let late = without(&self.media, Without::LateFence);
-        if !late && !without(&self.media, Without::CommitFence) {
-            let fenced = self.media.fence();
-            self.failed |= fenced.is_err();
-            fenced.map_err(RegionError::Sync)?;
-        }
+        self.wait_for_record(true)?;
         // Committed. What follows, a recovery would do as well.
         self.log_at = (self.log_at + len).next_multiple_of(RECORD_ALIGN);
         self.sequence += 1;
         self.apply(words as usize);
         Ok(())
+    }
+
+    /// Waits for the record once it is stored. Wrong variants wait for it before the next one is
+    /// stored, or never.
+    fn wait_for_record(&mut self, stored: bool) -> Result<(), RegionError> {
+        let late = without(&self.media, Without::LateFence);
+        if stored == late || without(&self.media, Without::CommitFence) {
+            return Ok(());
+        }
+        let fenced = self.media.fence();
+        self.failed |= fenced.is_err();
+        fenced.map_err(RegionError::Sync)
     }
 
     /// Notes what was committed and applied, if the region is being copied.
@@ -131,17 +138,18 @@ impl<M: Media> Inner<M> {
 
     /// Stores the record's words at their places. The next commit's fence waits for them.
     fn apply(&mut self, words: usize) {
+        let flushed = !without(&self.media, Without::PlaceFlush);
         let mut line = u64::MAX;
         for (offset, value) in format::record_pairs(&self.record).take(words) {
             self.media.store_word(offset, value);
             if offset / LINE != line {
-                if line != u64::MAX {
+                if line != u64::MAX && flushed {
                     self.media.flush(line * LINE, LINE);
                 }
                 line = offset / LINE;
             }
         }
-        if line != u64::MAX {
+        if line != u64::MAX && flushed {
             self.media.flush(line * LINE, LINE);
         }
     }

@@ -17,14 +17,14 @@ fn left_behind() -> Sim {
         run(&mut region, &transaction).expect("runs");
     }
     let mut media = region.into_media();
-    media.events.clear();
+    media.forget();
     media
 }
 
 /// Opens and uses it; takes back whatever that did. Whether it opened.
 fn open_and_use(media: &mut Option<Sim>, random: &mut Random) -> bool {
     let mut taken = media.take().expect("media");
-    let mark = taken.events.len();
+    let mark = taken.mark();
     // `recover` drops the media with an error; so it is tried on the same memory twice.
     let found = match super::Found::read(&taken) {
         Ok(found) => found,
@@ -34,7 +34,7 @@ fn open_and_use(media: &mut Option<Sim>, random: &mut Random) -> bool {
             return false;
         }
     };
-    let before = taken.events.len();
+    let before = taken.mark();
     let loads = super::replay(&mut taken, &found.header, &found.superblock, &mut |_, _| {})
         .and_then(|_| {
             let length = found.superblock.length;
@@ -160,7 +160,7 @@ fn checksummed_nonsense_is_refused_or_harmless() {
     for seed in 0..8000u64 {
         let mut random = Random(seed);
         let disk = media.as_mut().expect("media");
-        let mark = disk.events.len();
+        let mark = disk.mark();
         let header = Header::parse(disk.bytes(HEADER_AT, PAGE)).expect("a header");
         let what = random.below(5);
         match what {
@@ -294,10 +294,10 @@ fn an_error_leaves_the_file_as_it_was() {
         LOG_AT + (512 << 10),
         &record.encode(&payload, header.seed()),
     );
-    disk.events.clear();
+    disk.forget();
     let found = super::Found::read(&disk).expect("sound so far");
     assert!(super::replay(&mut disk, &found.header, &found.superblock, &mut |_, _| {}).is_err());
-    assert!(disk.events.is_empty());
+    assert_eq!(disk.mark(), 0);
 }
 
 #[test]

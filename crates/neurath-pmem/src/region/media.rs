@@ -89,6 +89,14 @@ pub trait Media: Send {
     fn simulated(&self) -> bool {
         false
     }
+    /// So many bytes of a range, from its beginning, may be other than zero. Simulated media know
+    /// what was never stored to, so that nobody looks there for each of many images.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn used(&self, offset: u64, len: u64) -> u64 {
+        let _ = offset;
+        len
+    }
     /// Makes it `len` bytes long; the new bytes are zero and their place is reserved.
     ///
     /// # Errors

@@ -50,6 +50,14 @@ impl<M: Media> Region<M> {
         journal.map_or(0, |journal| journal.lap())
     }
 
+    /// What the next life begins with, beside the bytes of the heap: the last transaction, the
+    /// lap of the journal, and the bytes that the region may use.
+    #[cfg(any(test, feature = "campaign"))]
+    pub(crate) fn position(&self) -> [u64; 3] {
+        let inner = self.inner();
+        [inner.sequence, self.lap(), inner.superblock.length]
+    }
+
     /// Recovers whatever media hold, as [`Region::open`] does with a file.
     #[cfg(any(test, feature = "campaign"))]
     pub(crate) fn recover_media(media: M) -> Result<Region<M>, RegionError> {
@@ -92,7 +100,7 @@ fn replay_ring(
     superblock: &Superblock,
     stored: &mut dyn FnMut(u64, u64),
 ) -> Result<Replayed, FormatError> {
-    let log = media.bytes(LOG_AT, LOG_LEN);
+    let log = media.bytes(LOG_AT, media.used(LOG_AT, LOG_LEN));
     // What is replayed, and one for the case that the newest is torn.
     let most = if without(media, Without::EveryRecord) {
         usize::MAX - 1
@@ -108,11 +116,9 @@ fn replay_ring(
     };
     records.retain(|found| found.header.sequence > superblock.checkpoint);
     let bytes = |at: u64, len: u64| &log[at as usize..(at + len) as usize];
-    // Its number is not given out again, as a torn record would be found a second time,
-    // and might look whole once the next life has used the places of its new objects.
     let used = records.first().map_or(0, |found| found.header.sequence);
     let mut replayed = Replayed {
-        sequence: used.max(superblock.checkpoint),
+        sequence: superblock.checkpoint,
         records: 0,
         lap: 0,
         end: 0,
@@ -135,6 +141,14 @@ fn replay_ring(
         if hasher.digest() != newest.header.fresh_hash && !without(media, Without::FreshHash) {
             records.remove(0);
         }
+    }
+    let whole = records.first().map(|found| found.header.sequence);
+    replayed.sequence = whole.unwrap_or(superblock.checkpoint);
+    // One number is left out: it may be that of a torn record. A record of the next life that
+    // had the same number could complete it, by words that both have or by the places of its
+    // new objects: then what was lost would come back. Closed in order, nothing is torn.
+    if superblock.state != RegionState::Clean && !without(media, Without::TornNumber) {
+        replayed.sequence = used.max(replayed.sequence + 1);
     }
     let Some(newest) = records.first().map(|found| found.header.sequence) else {
         return Ok(replayed);

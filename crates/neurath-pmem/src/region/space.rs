@@ -211,8 +211,9 @@ impl Space {
     fn check_unused(&self, media: &dyn Media, number: u64) -> Result<(), FormatError> {
         let chunk = self.chunks[(number / SEGMENTS_PER_CHUNK) as usize];
         let left = SEGMENTS_PER_CHUNK - number % SEGMENTS_PER_CHUNK;
-        let entries = media.bytes(format::entry_at(chunk, number), left * ENTRY_LEN);
-        let bitmaps = media.bytes(format::bitmap_at(chunk, number), left * BITMAP_LEN);
+        let used = |at, len| media.bytes(at, media.used(at, len));
+        let entries = used(format::entry_at(chunk, number), left * ENTRY_LEN);
+        let bitmaps = used(format::bitmap_at(chunk, number), left * BITMAP_LEN);
         let zero = |bytes: &[u8]| *bytes == [0; BITMAP_LEN as usize][..bytes.len()];
         let chunks = |bytes| <[u8]>::chunks(bytes, BITMAP_LEN as usize);
         if !chunks(entries).chain(chunks(bitmaps)).all(zero) {

@@ -157,12 +157,11 @@ impl<M: Media> Inner<M> {
                 .map_err(|source| RegionError::Grow { bytes, source })?;
             media.populate(before, bytes);
         }
-        // The superblock never claims bytes that may not be there after a crash.
-        match media.backend() {
-            Backend::Process => media.fence(),
-            _ => media.sync(),
+        // The superblock never claims bytes that may not be there after a crash. When a process
+        // dies, the file stays as long as it was made.
+        if media.backend() != Backend::Process {
+            media.sync().map_err(RegionError::Sync)?;
         }
-        .map_err(RegionError::Sync)?;
         superblock.generation += 1;
         superblock.length = length;
         *slot = 1 - *slot;

@@ -86,8 +86,8 @@ proptest! {
                     let done = with(&mut region, |state, tx| {
                         for op in &batch {
                             match *op {
-                                Op::Set(k, len) => set(state, tx, &key(k), &value(k, len))?,
-                                Op::Remove(k) => drop(remove(state, tx, &key(k))?),
+                                Op::Set(k, len) => set(state, tx, key(k), &value(k, len))?,
+                                Op::Remove(k) => drop(remove(state, tx, key(k))?),
                                 _ => unreachable!(),
                             }
                         }
@@ -96,8 +96,8 @@ proptest! {
                     prop_assert_eq!(done.is_ok(), commit);
                     for op in batch.drain(..) {
                         match op {
-                            Op::Set(k, len) if commit => { model.insert(key(k), value(k, len)); }
-                            Op::Remove(k) if commit => { model.remove(&key(k)); }
+                            Op::Set(k, len) if commit => { model.insert(key(k).to_vec(), value(k, len)); }
+                            Op::Remove(k) if commit => { model.remove(key(k)); }
                             _ => {}
                         }
                     }
@@ -227,7 +227,7 @@ fn any_flipped_bit_of_the_metadata_is_found_or_harmless() {
     let mut region = create(&path);
     for n in 0..40 {
         with(&mut region, |state, tx| {
-            set(state, tx, &key(n), &value(n, 100))
+            set(state, tx, key(n), &value(n, 100))
         })
         .unwrap();
     }
