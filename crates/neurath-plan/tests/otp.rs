@@ -516,8 +516,15 @@ fn the_release_is_the_only_word_on_start_types() {
 fn every_difference_has_its_test() {
     let text = std::fs::read_to_string(root().join("docs/otp-differences.md")).expect("the page");
     let mut named = 0;
-    for line in text.lines().filter(|line| line.starts_with("Test: ")) {
-        for name in line.trim_start_matches("Test: ").split(", ") {
+    let row = |line: &str| line.starts_with('|') && line.contains("::");
+    let named_by = |line: &&str| line.starts_with("Test: ") || row(line);
+    for line in text.lines().filter(named_by) {
+        let line = match row(line) {
+            true => line.trim_end_matches([' ', '|']).rsplit("| ").next(),
+            false => line.strip_prefix("Test: "),
+        };
+        let line = line.expect("a name");
+        for name in line.split(", ") {
             let (file, test) = name
                 .trim_matches(['`', '.'])
                 .split_once("::")
