@@ -109,7 +109,6 @@ struct Trace<'a> {
     /// Kinds of collections that were met and cannot be followed.
     unknown: HashSet<u64>,
     references: u64,
-    objects: u64,
     values: u64,
     maps: u64,
     entries: u64,
@@ -142,7 +141,6 @@ pub(super) fn level2(
         given_up: false,
         unknown: HashSet::new(),
         references: 0,
-        objects: 0,
         values: 0,
         maps: 0,
         entries: 0,
@@ -195,7 +193,6 @@ impl<'a> Trace<'a> {
         let word = &mut self.seen[found.word];
         let new = *word & found.bit == 0;
         *word |= found.bit;
-        self.objects += u64::from(new);
         new
     }
 
@@ -479,9 +476,11 @@ impl<'a> Trace<'a> {
             shared,
             ..
         } = self;
+        // Each has its bit: nothing is counted on the way.
+        let reached = seen.iter().map(|word| u64::from(word.count_ones())).sum();
         for (what, count) in [
             ("references", self.references),
-            ("objects reached", self.objects),
+            ("objects reached", reached),
             ("values", self.values),
             ("maps", self.maps),
             ("maps' entries", self.entries),
