@@ -153,7 +153,7 @@ fn assert_clean(report: &Report) {
         assert!(level.checked.iter().any(|(_, count)| *count > 0));
     }
     let traced = &report.levels[Level::L2 as usize].checked;
-    let count = |what| traced.iter().find(|(known, _)| *known == what).unwrap().1;
+    let count = |what: &str| traced.iter().find(|(known, _)| *known == what).unwrap().1;
     assert_eq!(count("objects reached"), count("objects that live"));
 }
 
