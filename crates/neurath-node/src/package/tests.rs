@@ -689,3 +689,76 @@ fn the_fixture_of_format_1_is_read() {
         b"the code"
     );
 }
+
+/// The package of the fixture, signed by the stock command `minisign` 0.11 in place of our own.
+#[test]
+fn a_signature_of_the_stock_command_is_taken() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let stock = fixtures.join("minisign-0.11");
+    let signature = fs::read(stock.join("PACKAGE.json.minisig")).unwrap();
+    let place = Place::new();
+    fs::copy(
+        fixtures.join("package-1/kv-1.1.0.neurath.tar.gz"),
+        place.file(),
+    )
+    .unwrap();
+    let keys = TrustedKeys::read(&stock).unwrap();
+    let admit = |seal: &Seal| {
+        let signer = keys.check(&seal.statement().release(), Some(seal))?;
+        assert_eq!(signer.as_deref(), Some("key"));
+        Ok(())
+    };
+    // Our own key's signature is none of a key that is trusted.
+    unpack_if(&place.file(), &place.to(), admit).expect_err("signed by another key");
+    let sign = |bytes: &[u8]| {
+        edited(&place, |entries| {
+            let at = entries.iter().position(|one| name(one) == SIGNATURE);
+            entries[at.unwrap()] = entry(SIGNATURE, bytes);
+        });
+    };
+    sign(&signature);
+    let unpacked = unpack_if(&place.file(), &place.to(), admit).unwrap();
+    assert_eq!(unpacked.release.id(), ReleaseId::new("kv", "1.1.0"));
+    // Changed in its trusted comment, it is refused.
+    let text = String::from_utf8(signature).unwrap();
+    let other = text.replace(
+        "signed by the stock command",
+        "signed by the stock commando",
+    );
+    assert_ne!(other, text);
+    sign(other.as_bytes());
+    unpack_if(&place.file(), &place.to(), admit).expect_err("its comment was changed");
+}
+
+/// The stock command, where it is installed, verifies what we sign.
+#[test]
+fn the_stock_command_verifies_our_signatures() {
+    let minisign = || std::process::Command::new("minisign");
+    if minisign().arg("-v").output().is_err() {
+        eprintln!("skipped: `minisign` is not installed (apt-get install minisign)");
+        return;
+    }
+    let place = Place::new();
+    place.packed();
+    let folder = place.folder.path();
+    for one in entries(&place.file()) {
+        if [STATEMENT, SIGNATURE].contains(&&*name(&one)) {
+            fs::write(folder.join(name(&one)), &one.1).unwrap();
+        }
+    }
+    let key = place.key.pk.to_box().unwrap().into_string();
+    fs::write(folder.join("ours.pub"), key).unwrap();
+    let verified = || {
+        let mut command = minisign();
+        command.arg("-V").arg("-p").arg(folder.join("ours.pub"));
+        command.arg("-m").arg(folder.join(STATEMENT));
+        command.output().unwrap()
+    };
+    let output = verified();
+    assert!(output.status.success(), "{output:?}");
+    // And not what was changed.
+    let mut statement = fs::read(folder.join(STATEMENT)).unwrap();
+    statement[10] ^= 1;
+    fs::write(folder.join(STATEMENT), statement).unwrap();
+    assert!(!verified().status.success());
+}
