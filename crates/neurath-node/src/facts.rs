@@ -65,8 +65,9 @@ fn type_desc(from: &SchemaDesc) -> TypeDesc {
         kind: match &from.kind {
             KindDesc::Primitive => TypeKind::Primitive,
             KindDesc::Struct(all) => TypeKind::Struct(fields(all)),
-            KindDesc::Enum { variants, .. } => TypeKind::Enum(
-                variants
+            KindDesc::Enum { tag_size, variants } => TypeKind::Enum {
+                tag_size: *tag_size,
+                variants: variants
                     .iter()
                     .map(|one| VariantDesc {
                         name: one.name.clone(),
@@ -74,7 +75,7 @@ fn type_desc(from: &SchemaDesc) -> TypeDesc {
                         fields: fields(&one.fields),
                     })
                     .collect(),
-            ),
+            },
             KindDesc::Array { element, len } => TypeKind::Array {
                 element: boxed(element),
                 len: *len,

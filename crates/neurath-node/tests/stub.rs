@@ -31,10 +31,10 @@ mod older {
     }
 
     #[derive(Clone, Copy, Debug, Pmem)]
-    #[repr(u8)]
+    #[repr(u32)]
     pub enum Kind {
-        Plain,
-        Counted,
+        Plain = 3,
+        Counted = 500,
     }
 
     #[derive(Clone, Copy, Debug, Pmem)]
@@ -52,7 +52,7 @@ mod older {
         pub levels: [u32; 2],
         pub gone: u64,
         pub kind: Kind,
-        pub fill: [u8; 7],
+        pub fill: [u8; 4],
     }
 }
 
@@ -69,11 +69,11 @@ mod newer {
     }
 
     #[derive(Clone, Copy, Debug, Pmem)]
-    #[repr(u8)]
+    #[repr(u32)]
     pub enum Kind {
-        Plain,
-        Counted,
-        Other,
+        Plain = 3,
+        Counted = 500,
+        Other = 501,
     }
 
     #[derive(Clone, Copy, Debug, Pmem)]
@@ -92,15 +92,15 @@ mod newer {
         pub levels: [u32; 4],
         pub more: Map<u64, Note>,
         pub kind: Kind,
-        pub fill: [u8; 7],
+        pub fill: [u8; 4],
     }
 
-    mod up {
+    pub mod up {
         use super::*;
         include!("stub/up.txt");
     }
 
-    mod down {
+    pub mod down {
         use super::*;
         include!("stub/down.txt");
     }
@@ -147,4 +147,8 @@ fn what_is_given_to_paste_compiles() {
         let compiled = std::fs::read_to_string(&path).expect("what was compiled");
         assert_eq!(written, compiled, "{file} is stale");
     }
+    // It is the very state that the older version wrote.
+    let wanted = older::Store::FINGERPRINT;
+    assert_eq!(newer::up::v1_0::Store::FINGERPRINT, wanted);
+    assert_eq!(newer::down::v1_0::Store::FINGERPRINT, wanted);
 }

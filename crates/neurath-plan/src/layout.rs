@@ -128,7 +128,7 @@ impl<'a> Walk<'a> {
         }
         let parts = parts(old, new);
         let (before, after) = (layout(old), layout(new));
-        let compound = matches!(new.kind, TypeKind::Struct(_) | TypeKind::Enum(_));
+        let compound = matches!(new.kind, TypeKind::Struct(_) | TypeKind::Enum { .. });
         if (before != after && (object || compound)) || !parts.is_empty() {
             self.found.push(TypeChange {
                 path: path.clone(),
@@ -139,7 +139,7 @@ impl<'a> Walk<'a> {
         }
         match (&old.kind, &new.kind) {
             (TypeKind::Struct(a), TypeKind::Struct(b)) => self.fields(a, b, &path),
-            (TypeKind::Enum(a), TypeKind::Enum(b)) => {
+            (TypeKind::Enum { variants: a, .. }, TypeKind::Enum { variants: b, .. }) => {
                 for (a, b) in both(a, b, |variant| &variant.name) {
                     self.fields(&a.fields, &b.fields, &format!("{path}::{}", a.name));
                 }
@@ -183,7 +183,9 @@ fn parts(old: &TypeDesc, new: &TypeDesc) -> Vec<PartChange> {
     let mut found = Vec::new();
     match (&old.kind, &new.kind) {
         (TypeKind::Struct(a), TypeKind::Struct(b)) => fields(a, b, "", &mut found),
-        (TypeKind::Enum(a), TypeKind::Enum(b)) => variants(a, b, &mut found),
+        (TypeKind::Enum { variants: a, .. }, TypeKind::Enum { variants: b, .. }) => {
+            variants(a, b, &mut found)
+        }
         _ => {}
     }
     found

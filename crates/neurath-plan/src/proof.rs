@@ -112,8 +112,8 @@ impl<'a> Walk<'a> {
                 );
                 let pair = match (&old.kind, &new.kind) {
                     (
-                        TypeKind::Struct(_) | TypeKind::Enum(_),
-                        TypeKind::Struct(_) | TypeKind::Enum(_),
+                        TypeKind::Struct(_) | TypeKind::Enum { .. },
+                        TypeKind::Struct(_) | TypeKind::Enum { .. },
                     ) => (old, new),
                     _ => owner,
                 };
@@ -181,7 +181,7 @@ impl<'a> Walk<'a> {
                     self.object(a, b, &format!("{path}[{}]", a.name));
                 }
             }
-            (TypeKind::Enum(a), TypeKind::Enum(b)) => {
+            (TypeKind::Enum { variants: a, .. }, TypeKind::Enum { variants: b, .. }) => {
                 for a in a {
                     if let Some(b) = b.iter().find(|b| a.name == b.name) {
                         self.each(&a.fields, &b.fields, path);
@@ -215,7 +215,7 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
-            (TypeKind::Enum(a), TypeKind::Enum(b)) => {
+            (TypeKind::Enum { variants: a, .. }, TypeKind::Enum { variants: b, .. }) => {
                 for a in a {
                     if b.iter().all(|b| b.name != a.name) {
                         self.found.lost.push(format!("{path}::{}", a.name));

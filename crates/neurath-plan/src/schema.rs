@@ -45,7 +45,12 @@ pub enum TypeKind {
     /// Fields in a row.
     Struct(Vec<FieldDesc>),
     /// One of several values.
-    Enum(Vec<VariantDesc>),
+    Enum {
+        /// Bytes of its number.
+        tag_size: u8,
+        /// The values.
+        variants: Vec<VariantDesc>,
+    },
     /// The same type several times.
     Array {
         /// The element.
@@ -107,7 +112,7 @@ impl TypeDesc {
         match &self.kind {
             TypeKind::Primitive | TypeKind::Link(_) => Vec::new(),
             TypeKind::Struct(fields) => fields.iter().map(|field| &field.ty).collect(),
-            TypeKind::Enum(variants) => variants
+            TypeKind::Enum { variants, .. } => variants
                 .iter()
                 .flat_map(|variant| variant.fields.iter().map(|field| &field.ty))
                 .collect(),

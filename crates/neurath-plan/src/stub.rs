@@ -52,7 +52,7 @@ fn types(
     let mut told: Vec<&TypeDesc> = Vec::new();
     for (old, new) in pairs {
         for ty in if up { old } else { new }.all() {
-            let own = matches!(ty.kind, TypeKind::Struct(_) | TypeKind::Enum(_))
+            let own = matches!(ty.kind, TypeKind::Struct(_) | TypeKind::Enum { .. })
                 && !is_internal(&ty.name)
                 && !newer.contains(ty.fingerprint.as_str());
             if own && !told.iter().any(|known| known.name == ty.name) {
@@ -67,7 +67,7 @@ fn types(
     for ty in told {
         let (keyword, body) = match &ty.kind {
             TypeKind::Struct(fields) => ("struct", struct_body(fields, newer)),
-            TypeKind::Enum(variants) => {
+            TypeKind::Enum { variants, .. } => {
                 let mut body = String::new();
                 for variant in variants {
                     let fields = if variant.fields.is_empty() {
@@ -80,15 +80,16 @@ fn types(
                             .collect();
                         format!(" {{ {} }}", fields.join(", "))
                     };
-                    let _ = writeln!(body, "        {}{fields},", variant.name);
+                    let (name, tag) = (&variant.name, variant.tag);
+                    let _ = writeln!(body, "        {name}{fields} = {tag},");
                 }
                 ("enum", body)
             }
             _ => continue,
         };
-        let representation = match (&ty.kind, keyword) {
-            (TypeKind::Enum(_), _) => "#[repr(u8)]",
-            _ => "#[repr(C)]",
+        let representation = match &ty.kind {
+            TypeKind::Enum { tag_size, .. } => format!("#[repr(u{})]", u32::from(*tag_size) * 8),
+            _ => "#[repr(C)]".to_owned(),
         };
         let _ = write!(
             out,
@@ -131,7 +132,7 @@ fn struct_body(fields: &[FieldDesc], newer: &HashSet<&str>) -> String {
 pub(crate) fn rust(ty: &TypeDesc, newer: &HashSet<&str>) -> String {
     match &ty.kind {
         TypeKind::Primitive => ty.name.clone(),
-        TypeKind::Struct(_) | TypeKind::Enum(_) => {
+        TypeKind::Struct(_) | TypeKind::Enum { .. } => {
             if newer.contains(ty.fingerprint.as_str()) {
                 format!("super::{}", ty.name)
             } else {
@@ -184,7 +185,7 @@ fn function(
     newer: &HashSet<&str>,
 ) {
     let told = |ty: &TypeDesc, of_module: bool| {
-        let own = matches!(ty.kind, TypeKind::Struct(_) | TypeKind::Enum(_));
+        let own = matches!(ty.kind, TypeKind::Struct(_) | TypeKind::Enum { .. });
         let plain = rust(ty, newer).replace("super::", "");
         if own && of_module {
             format!("{module}::{plain}")

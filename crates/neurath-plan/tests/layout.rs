@@ -71,18 +71,21 @@ fn old() -> TypeDesc {
         field("hits", 16, primitive("u32", 4)),
         field("old", 20, primitive("u32", 4)),
     ]);
-    let kind = TypeKind::Enum(vec![
-        VariantDesc {
-            name: "Word".into(),
-            tag: 0,
-            fields: vec![field("length", 4, primitive("u32", 4))],
-        },
-        VariantDesc {
-            name: "Gone".into(),
-            tag: 1,
-            fields: Vec::new(),
-        },
-    ]);
+    let kind = TypeKind::Enum {
+        tag_size: 4,
+        variants: vec![
+            VariantDesc {
+                name: "Word".into(),
+                tag: 0,
+                fields: vec![field("length", 4, primitive("u32", 4))],
+            },
+            VariantDesc {
+                name: "Gone".into(),
+                tag: 1,
+                fields: Vec::new(),
+            },
+        ],
+    };
     let levels = TypeKind::Array {
         element: Box::new(primitive("u32", 4)),
         len: 2,
@@ -101,18 +104,21 @@ fn new() -> TypeDesc {
         field("value", 8, bytes()),
         field("hits", 24, primitive("u64", 8)),
     ]);
-    let kind = TypeKind::Enum(vec![
-        VariantDesc {
-            name: "Word".into(),
-            tag: 2,
-            fields: vec![field("length", 8, primitive("u64", 8))],
-        },
-        VariantDesc {
-            name: "Number".into(),
-            tag: 3,
-            fields: Vec::new(),
-        },
-    ]);
+    let kind = TypeKind::Enum {
+        tag_size: 4,
+        variants: vec![
+            VariantDesc {
+                name: "Word".into(),
+                tag: 2,
+                fields: vec![field("length", 8, primitive("u64", 8))],
+            },
+            VariantDesc {
+                name: "Number".into(),
+                tag: 3,
+                fields: Vec::new(),
+            },
+        ],
+    };
     let levels = TypeKind::Array {
         element: Box::new(primitive("u32", 4)),
         len: 4,
