@@ -17,14 +17,35 @@ ip link set lo up
 ip addr add 10.0.2.15/24 dev eth0
 ip link set eth0 up
 
-# Gives a device of persistent memory a namespace that can have DAX, and a file system.
-make() { # DEVICE KIND
-    namespace=$(basename "$(readlink -f "/sys/block/$1/device")")
+# The devices of persistent memory of a kind. Their numbers are not the same at each boot.
+devices() { # nvdimm|virtio
+    for block in /sys/block/pmem*; do
+        case $(readlink -f "$block") in
+        */virtio*) kind=virtio ;;
+        *) kind=nvdimm ;;
+        esac
+        if [ "$kind" = "$1" ]; then basename "$block"; fi
+    done
+}
+
+# Gives one of them a namespace that can have DAX, and a file system.
+make() { # nvdimm|virtio WHICH ext4|xfs
+    device=$(devices "$1" | sed -n "$2p")
+    namespace=$(basename "$(readlink -f "/sys/block/$device/device")")
     ndctl create-namespace -f -e "$namespace" -m fsdax -M mem || return 1
-    case $2 in
-    ext4) mkfs.ext4 -q -b 4096 "/dev/$1" ;;
-    xfs) mkfs.xfs -q -f "/dev/$1" ;;
+    case $3 in
+    ext4) mkfs.ext4 -q -b 4096 "/dev/$device" ;;
+    xfs) mkfs.xfs -q -f "/dev/$device" ;;
     esac
+}
+
+# Mounts the one of them that has this file system, unless it is mounted.
+attach() { # nvdimm|virtio ext4|xfs PATH
+    if grep -q " $3 " /proc/mounts; then return 0; fi
+    for device in $(devices "$1"); do
+        if mount -t "$2" -o dax=always "/dev/$device" "$3"; then return 0; fi
+    done
+    return 1
 }
 
 exec </dev/ttyS1 >/dev/ttyS1 2>&1

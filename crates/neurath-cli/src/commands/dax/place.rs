@@ -10,7 +10,8 @@ use serde_json::Value;
 pub struct Place {
     /// What it is called, and the last part of where it is mounted.
     pub name: &'static str,
-    device: &'static str,
+    /// `nvdimm` or `virtio`, and which of them.
+    device: (&'static str, u32),
     file_system: &'static str,
     /// The backend that regions of durability `power` must have there.
     pub backend: &'static str,
@@ -19,26 +20,25 @@ pub struct Place {
 }
 
 impl Place {
-    /// The places of a machine. The devices are numbered as the kernel finds them: NVDIMMs first,
-    /// as their driver is loaded first.
+    /// The places of a machine.
     pub fn of(persistence: Persistence) -> Vec<Self> {
         let backend = match persistence {
             Persistence::MemoryController => "line",
             Persistence::Caches => "byte",
         };
-        let nvdimm = |name, device| Self {
+        let nvdimm = |name, which| Self {
             name,
-            device,
+            device: ("nvdimm", which),
             file_system: name,
             backend,
             map_sync: true,
         };
-        let mut places = vec![nvdimm("ext4", "pmem0"), nvdimm("xfs", "pmem1")];
+        let mut places = vec![nvdimm("ext4", 1), nvdimm("xfs", 2)];
         // Its host decides what is durable, by the flush that `fdatasync` asks for.
         if persistence == Persistence::MemoryController {
             places.push(Self {
                 name: "virtio",
-                device: "pmem2",
+                device: ("virtio", 1),
                 file_system: "ext4",
                 backend: "page",
                 map_sync: false,
@@ -49,16 +49,14 @@ impl Place {
 
     /// Shell that makes the file system.
     pub fn make(&self) -> String {
-        format!("make {} {}", self.device, self.file_system)
+        let (kind, which) = self.device;
+        format!("make {kind} {which} {}", self.file_system)
     }
 
     /// Shell that mounts it, unless it is mounted.
     pub fn mount(&self) -> String {
-        let path = self.path();
-        format!(
-            "mountpoint -q {path} || mount -t {} -o dax=always /dev/{} {path}",
-            self.file_system, self.device
-        )
+        let (kind, _) = self.device;
+        format!("attach {kind} {} {}", self.file_system, self.path())
     }
 
     /// Where it is mounted.
