@@ -13,4 +13,4 @@ mod verifier;
 
 pub use fill::{check_fill, fill, fill_key, fill_value};
 pub use report::{Finding, FindingKind, Live, Report, Totals, Window};
-pub use verifier::{Options, Verifier};
+pub use verifier::{Options, Running, Verifier};

@@ -104,6 +104,56 @@ impl Verifier {
     pub fn spawn(self) -> JoinHandle<Report> {
         thread::spawn(move || self.run())
     }
+
+    /// Runs in a thread of its own, until it is told to stop.
+    #[must_use]
+    pub fn start(self) -> Running {
+        Running {
+            live: self.live(),
+            stop: Arc::clone(&self.options.stop),
+            thread: self.spawn(),
+        }
+    }
+}
+
+/// A load that runs in a thread of its own.
+#[derive(Debug)]
+pub struct Running {
+    live: Live,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Report>,
+}
+
+impl Running {
+    /// A look at it.
+    #[must_use]
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Tells it to stop, read every key back and report.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Stops it, and waits for its report.
+    ///
+    /// # Panics
+    ///
+    /// If the load panicked.
+    #[must_use]
+    pub fn finish(self) -> Report {
+        self.stop();
+        self.thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
 }
 
 struct Worker<'a> {

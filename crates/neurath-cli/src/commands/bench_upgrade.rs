@@ -1,13 +1,10 @@
 //! `neurath bench upgrade`: how long clients wait for an upgrade, and what it takes of memory, beside a
 //! `gen_server` of Erlang with the same state and the same change.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::bail;
-use neurath_verify::{Live, Options, Report, Verifier};
+use neurath_verify::{Options, Running, Verifier};
 use serde_json::{Value, json};
 
 use crate::cli::{BenchUpgrade, Strategy};
@@ -93,7 +90,7 @@ fn one_run(stage: &Stage, entries: u64, output: &Output) -> anyhow::Result<(f64,
     let before = node.memory()?;
     fill(node.address(), entries)?;
     let own = node.memory()?.saturating_sub(before) as f64 / entries as f64;
-    let load = Load::start(node.address());
+    let load = start_load(node.address());
     let eager = upgrade(&node, &load, "1.1.0", output)?;
     let keep = upgrade(&node, &load, "1.1.1", output)?;
     let report = load.finish();
@@ -106,16 +103,16 @@ fn one_run(stage: &Stage, entries: u64, output: &Output) -> anyhow::Result<(f64,
 
 fn upgrade(
     node: &NodeProcess,
-    load: &Load,
+    load: &Running,
     version: &str,
     output: &Output,
 ) -> anyhow::Result<Measured> {
     std::thread::sleep(AROUND);
     reset_peak(node.pid())?;
-    let _before = load.live.take_window();
+    let _before = load.live().take_window();
     let upgraded = control::apply(node.directory(), &release(version), None, output)?;
     std::thread::sleep(AROUND);
-    let window = load.live.take_window();
+    let window = load.live().take_window();
     let peak = peak_of(node.pid())?;
     control::confirm(node.directory(), output)?;
     Ok(Measured {
@@ -127,37 +124,15 @@ fn upgrade(
 }
 
 /// A client that checks every answer, at a steady rate.
-struct Load {
-    live: Live,
-    stop: Arc<AtomicBool>,
-    verifier: JoinHandle<Report>,
-}
-
-impl Load {
-    fn start(address: &str) -> Load {
-        let options = Options {
-            address: address.to_owned(),
-            connections: 2,
-            pipeline: 1,
-            rate: Some(RATE),
-            ..Options::default()
-        };
-        let stop = Arc::clone(&options.stop);
-        let verifier = Verifier::new(options);
-        Load {
-            live: verifier.live(),
-            stop,
-            verifier: verifier.spawn(),
-        }
-    }
-
-    fn finish(self) -> Report {
-        self.stop.store(true, Ordering::Relaxed);
-        match self.verifier.join() {
-            Ok(report) => report,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
+fn start_load(address: &str) -> Running {
+    let options = Options {
+        address: address.to_owned(),
+        connections: 2,
+        pipeline: 1,
+        rate: Some(RATE),
+        ..Options::default()
+    };
+    Verifier::new(options).start()
 }
 
 /// Medians of what the peer takes: its stop, and its memory. None without Erlang, or if it takes too

@@ -1,14 +1,11 @@
 //! `neurath soak`: upgrades, ways back, restarts and kills at random, under a load that checks every
 //! answer.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use neurath_node::catalog::ReleaseId;
-use neurath_verify::{Finding, FindingKind, Live, Options, Report, Verifier};
+use neurath_verify::{Finding, FindingKind, Options, Report, Running, Verifier};
 use serde_json::json;
 
 use crate::cli::Soak;
@@ -51,7 +48,7 @@ pub fn run(args: &Soak, output: &Output) -> anyhow::Result<()> {
     };
     let told = soak.run(node, Duration::from_secs(args.seconds), output);
     let Run { load, tally, .. } = soak;
-    let report = load.finish();
+    let report = load.0.finish();
     // What the load has seen is told whatever else went wrong.
     tell(args, &tally, &report, output);
     told.with_context(|| format!("after {} changes, with seed {}", tally.changes(), args.seed))?;
@@ -79,11 +76,7 @@ impl Tally {
     }
 }
 
-struct Load {
-    live: Live,
-    stop: Arc<AtomicBool>,
-    verifier: JoinHandle<Report>,
-}
+struct Load(Running);
 
 impl Load {
     fn start(node: &NodeProcess, seed: u64) -> Load {
@@ -95,35 +88,21 @@ impl Load {
             timeout: PATIENCE,
             ..Options::default()
         };
-        let stop = Arc::clone(&options.stop);
-        let verifier = Verifier::new(options);
-        Load {
-            live: verifier.live(),
-            stop,
-            verifier: verifier.spawn(),
-        }
+        Load(Verifier::new(options).start())
     }
 
     /// Waits until more requests were answered.
     fn served(&self, node: &NodeProcess) -> anyhow::Result<()> {
-        let goal = self.live.totals().requests + SERVED;
+        let goal = self.0.live().totals().requests + SERVED;
         let until = Instant::now() + PATIENCE;
-        while self.live.totals().requests < goal {
+        while self.0.live().totals().requests < goal {
             node.check()?;
             if Instant::now() > until {
-                bail!("the load stands still: {:?}", self.live.totals());
+                bail!("the load stands still: {:?}", self.0.live().totals());
             }
             std::thread::sleep(Duration::from_millis(2));
         }
         Ok(())
-    }
-
-    fn finish(self) -> Report {
-        self.stop.store(true, Ordering::Relaxed);
-        match self.verifier.join() {
-            Ok(report) => report,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
     }
 }
 
@@ -169,8 +148,8 @@ impl Run {
             self.tally.fds[0] = self.tally.fds[1];
         }
         // The load reads everything back from it.
-        self.load.stop.store(true, Ordering::Relaxed);
-        while !self.load.verifier.is_finished() {
+        self.load.0.stop();
+        while !self.load.0.is_finished() {
             node.check()?;
             std::thread::sleep(Duration::from_millis(5));
         }

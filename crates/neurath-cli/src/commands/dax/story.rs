@@ -7,11 +7,8 @@ use super::report::{Kill, PlaceReport};
 use super::{Lane, SOON};
 use crate::dax::machine::{Hardware, Machine};
 use anyhow::{Context as _, bail};
-use neurath_verify::{Live, Options, Verifier};
+use neurath_verify::{Options, Running, Verifier};
 use serde_json::Value;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long an upgrade, or the start of a node, may take in an emulated machine.
@@ -26,11 +23,7 @@ pub struct Story<'a> {
 }
 
 /// Clients on the host, of the server in the machine.
-struct Load {
-    live: Live,
-    stop: Arc<AtomicBool>,
-    verifier: JoinHandle<neurath_verify::Report>,
-}
+struct Load(Running);
 
 impl Load {
     fn start(port: u16) -> Self {
@@ -43,33 +36,21 @@ impl Load {
             timeout: Duration::from_secs(20),
             ..Options::default()
         };
-        let stop = Arc::clone(&options.stop);
-        let verifier = Verifier::new(options);
-        Self {
-            live: verifier.live(),
-            stop,
-            verifier: verifier.spawn(),
-        }
+        Self(Verifier::new(options).start())
     }
 
     /// Waits until so many more requests were served.
     fn served(&self, more: u64) -> anyhow::Result<()> {
-        let goal = self.live.totals().requests + more;
+        let live = self.0.live();
+        let goal = live.totals().requests + more;
         let until = Instant::now() + UPGRADE;
-        while self.live.totals().requests < goal {
+        while live.totals().requests < goal {
             if Instant::now() >= until {
-                bail!("the server does not serve: {:?}", self.live.totals());
+                bail!("the server does not serve: {:?}", live.totals());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
-    }
-
-    fn finish(self) -> neurath_verify::Report {
-        self.stop.store(true, Ordering::Relaxed);
-        self.verifier
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
@@ -117,7 +98,7 @@ impl<'a> Story<'a> {
             .run(&format!("neurath relup confirm --dir {node}"), UPGRADE)?
             .good("confirming the upgrade")?;
         report.upgraded = true;
-        report.clients = Some(load.finish());
+        report.clients = Some(load.0.finish());
         machine
             .run(&format!("neurath node stop --dir {node}"), UPGRADE)?
             .good("stopping the node")?;

@@ -4,17 +4,14 @@ use crate::output::Output;
 use crate::processes::Process;
 use crate::redis;
 use crate::testing::NodeProcess;
-use neurath_verify::{Live, Options, Report, Verifier, Window};
+use neurath_verify::{Options, Report, Running, Verifier, Window};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub struct Load {
-    live: Live,
-    stop: Arc<AtomicBool>,
     expiry: Arc<AtomicBool>,
-    verifier: JoinHandle<Report>,
+    verifier: Running,
     benchmark: Option<Process>,
 }
 
@@ -24,9 +21,8 @@ impl Load {
             address: node.address().to_owned(),
             ..Options::default()
         };
-        let (stop, expiry) = (Arc::clone(&options.stop), Arc::clone(&options.expiry));
-        let verifier = Verifier::new(options);
-        let live = verifier.live();
+        let expiry = Arc::clone(&options.expiry);
+        let verifier = Verifier::new(options).start();
         let benchmark = if redis::installed("redis-benchmark").is_some() {
             // Without random keys: it must not write over those that are checked.
             let load = redis::Load {
@@ -44,10 +40,8 @@ impl Load {
             None
         };
         Ok(Self {
-            live,
-            stop,
             expiry,
-            verifier: verifier.spawn(),
+            verifier,
             benchmark,
         })
     }
@@ -63,7 +57,7 @@ impl Load {
 
     /// What the verifying client saw since this was last asked.
     pub fn window(&self) -> Window {
-        self.live.take_window()
+        self.verifier.live().take_window()
     }
 
     /// Lets it run, and looks whether the node is still there.
@@ -89,11 +83,6 @@ impl Load {
         let problem =
             ended.map(|status| format!("redis-benchmark did not run to the end ({status})"));
         drop(self.benchmark);
-        self.stop.store(true, Ordering::Relaxed);
-        let report = self
-            .verifier
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (report, problem)
+        (self.verifier.finish(), problem)
     }
 }
