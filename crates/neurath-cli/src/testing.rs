@@ -5,6 +5,7 @@ use crate::exit::CommandError;
 use crate::processes::Process;
 use anyhow::{Context as _, bail};
 use neurath_node::client::{Client, ClientError};
+use neurath_node::memory;
 use neurath_node::protocol::{ComponentStatus, Status};
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
@@ -307,7 +308,7 @@ impl NodeProcess {
     ///
     /// If the system does not tell.
     pub fn memory(&self) -> anyhow::Result<u64> {
-        memory_of(self.pid())
+        Ok(memory::resident(self.pid())?)
     }
 
     /// Kills it at once, as a power cut would.
@@ -333,61 +334,9 @@ impl NodeProcess {
     }
 }
 
-/// The memory that a process holds (`VmRSS`), in bytes.
-///
-/// # Errors
-///
-/// If the system does not tell.
-pub fn memory_of(pid: u32) -> anyhow::Result<u64> {
-    figure_of(pid, "VmRSS")
-}
-
-/// What a process has held at most (`VmHWM`), in bytes, since it began or [`reset_peak`].
-///
-/// # Errors
-///
-/// If the system does not tell.
-pub fn peak_of(pid: u32) -> anyhow::Result<u64> {
-    figure_of(pid, "VmHWM")
-}
-
-/// Lets the system forget how much a process has held at most.
-///
-/// # Errors
-///
-/// If it does not.
-pub fn reset_peak(pid: u32) -> anyhow::Result<()> {
-    let path = format!("/proc/{pid}/clear_refs");
-    std::fs::write(&path, "5").with_context(|| format!("cannot write {path}"))
-}
-
-fn figure_of(pid: u32, name: &str) -> anyhow::Result<u64> {
-    let path = format!("/proc/{pid}/status");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    figure(&text, name).with_context(|| format!("{path} has no {name}"))
-}
-
-fn figure(status: &str, name: &str) -> Option<u64> {
-    let mut lines = status.lines();
-    let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_is_read() -> anyhow::Result<()> {
-        assert_eq!(
-            figure("Name:\tx\nVmRSS:\t    1234 kB\n", "VmRSS"),
-            Some(1234 * 1024)
-        );
-        assert_eq!(figure("Name:\tx\n", "VmRSS"), None);
-        assert!(memory_of(std::process::id())? > 0);
-        Ok(())
-    }
 
     #[test]
     fn the_end_of_a_log() -> io::Result<()> {

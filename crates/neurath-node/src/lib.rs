@@ -13,6 +13,7 @@ pub mod libraries;
 pub mod lifecycle;
 pub mod loader;
 pub mod mapping;
+pub mod memory;
 pub mod node;
 pub mod package;
 pub mod protocol;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use neurath_node::memory;
 use neurath_verify::{Options, Running, Verifier};
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ use crate::processes;
 use crate::redis::{self, Persistence, RedisServer};
 use crate::stage::{Stage, fill, release};
 use crate::table::Table;
-use crate::testing::{NodeProcess, memory_of, peak_of, reset_peak};
+use crate::testing::NodeProcess;
 
 /// The name of the peer in results.
 const PEER: &str = "erlang gen_server";
@@ -108,12 +109,12 @@ fn upgrade(
     output: &Output,
 ) -> anyhow::Result<Measured> {
     std::thread::sleep(AROUND);
-    reset_peak(node.pid())?;
+    memory::reset_peak(node.pid())?;
     let _before = load.live().take_window();
     let upgraded = control::apply(node.directory(), &release(version), None, output)?;
     std::thread::sleep(AROUND);
     let window = load.live().take_window();
-    let peak = peak_of(node.pid())?;
+    let peak = memory::peak(node.pid())?;
     control::confirm(node.directory(), output)?;
     Ok(Measured {
         stop: upgraded.stop_us as f64,
@@ -162,9 +163,9 @@ fn of_erlang(
 /// What a key takes in Redis, in bytes.
 fn of_redis(keys: u64) -> anyhow::Result<f64> {
     let server = RedisServer::start(Persistence::None)?;
-    let before = memory_of(server.pid())?;
+    let before = memory::resident(server.pid())?;
     fill(server.address(), keys)?;
-    Ok(memory_of(server.pid())?.saturating_sub(before) as f64 / keys as f64)
+    Ok(memory::resident(server.pid())?.saturating_sub(before) as f64 / keys as f64)
 }
 
 fn row(

@@ -176,11 +176,7 @@ fn processor_time() -> Duration {
 
 /// The most memory that this process ever had, in KiB; 0 where the system does not say.
 fn peak_kib() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    text.lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-        .unwrap_or(0)
+    neurath_node::memory::peak(std::process::id()).map_or(0, |bytes| bytes >> 10)
 }
 
 /// A thread that ends the process when a case never ends.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Node, NodeError, NodeHandle, NodeOptions, StartError, lock, planning};
 use crate::catalog::ReleaseId;
+use crate::memory;
 use crate::protocol::{
     ComponentStatus, Failure, Outcome, Progress, Request, Response, StepTime, Upgraded,
 };
@@ -180,8 +181,11 @@ pub fn rehearse(
     let before = copy.handle.status();
     let left_out = left_out(&node, release)?;
     let old: Vec<_> = copy.looks(&before.components, Copy::contents)?;
-    reset_peak();
-    let resident = memory("VmRSS:");
+    let pid = std::process::id();
+    if let Err(error) = memory::reset_peak(pid) {
+        tracing::warn!(%error, "the peak of memory counts from the start of the process");
+    }
+    let resident = memory::resident(pid).unwrap_or_default();
     let apply = Request::Apply {
         release: release.clone(),
         plan_id: None,
@@ -190,7 +194,7 @@ pub fn rehearse(
     let upgraded = copy.upgraded(apply, progress)?;
     let memory = Memory {
         before: resident,
-        peak: memory("VmHWM:"),
+        peak: memory::peak(pid).unwrap_or_default(),
     };
     let after = copy.handle.status();
     let leaked = copy.looks(&after.components, Copy::leaked)?;
@@ -442,19 +446,4 @@ fn states(
         state.leaked = found.map_or(0, |(_, leaked)| *leaked);
     }
     states
-}
-
-/// Lets the kernel forget how much memory the process has had at most.
-fn reset_peak() {
-    if let Err(error) = std::fs::write("/proc/self/clear_refs", "5") {
-        tracing::warn!(%error, "the peak of memory counts from the start of the process");
-    }
-}
-
-/// A figure of the process's memory, in bytes; 0 if it is not to be had.
-fn memory(figure: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix(figure));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
 }
