@@ -119,6 +119,43 @@ fn an_explicit_entry_for_a_longer_hop_wins() {
     );
 }
 
+/// As in OTP: of two entries that both match, it is the first.
+#[test]
+fn the_first_entry_that_matches_is_taken() {
+    let mut files = chain(2);
+    let entry = |way: &str, key: &str, range: &str, n: u64| {
+        format!(
+            "[[{way}]]\n{key} = \"{range}\"\ninstructions = [{}]\n\n",
+            advanced(n)
+        )
+    };
+    for (file, text) in &mut files {
+        if file == "manifests/store/1.2.0.appup.toml" {
+            *text = [
+                "name = \"store\"\nversion = \"1.2.0\"\n\n".into(),
+                entry("up", "from", "~1.1", 10),
+                entry("up", "from", ">=1.0.0, <1.2", 20),
+                entry("down", "to", "~1.1", 30),
+                entry("down", "to", ">=1.0.0, <1.2", 40),
+            ]
+            .concat();
+        }
+    }
+    let catalogue = catalogue(&files);
+    let of = |from: &str, to: &str| {
+        let plan = planned(&catalogue, from, to);
+        let extra = plan.steps.iter().find_map(|step| match step {
+            Step::CodeChange { extra, .. } => extra.as_ref(),
+            _ => None,
+        });
+        extra.and_then(|extra| extra["n"].as_integer()).expect("n")
+    };
+    assert_eq!(of("1.1.0", "1.2.0"), 10);
+    assert_eq!(of("1.2.0", "1.1.0"), 30);
+    assert_eq!(of("1.0.0", "1.2.0"), 20);
+    assert_eq!(of("1.2.0", "1.0.0"), 40);
+}
+
 #[test]
 fn the_shortest_way_is_taken_and_of_several_that_with_the_longest_first_hop() {
     let mut files = chain(5);
