@@ -59,6 +59,8 @@ impl InfoKey {
     pub const PORT: InfoKey = InfoKey(7);
     /// 64 random bits.
     pub const RANDOM: InfoKey = InfoKey(8);
+    /// The number of the instance among those of its component, from 0.
+    pub const INSTANCE: InfoKey = InfoKey(9);
 }
 
 /// The services of the node. Each takes the call's `host` pointer first, may be
@@ -73,7 +75,8 @@ pub struct HostOps {
     /// Answers a request. Each token is answered once: a second answer is an error.
     pub reply: unsafe extern "C" fn(host: *mut c_void, token: Token, bytes: Bytes) -> Status,
     /// Sends a message to another component of the release, with the token of who
-    /// is to get its answer.
+    /// is to get its answer. `component` is its name, or that of one of its instances:
+    /// `store.3`.
     pub send: unsafe extern "C" fn(
         host: *mut c_void,
         component: Bytes,
@@ -97,4 +100,7 @@ pub struct HostOps {
     pub log: unsafe extern "C" fn(host: *mut c_void, level: LogLevel, text: Bytes),
     /// A figure that the node knows; 0 for one it does not.
     pub info: unsafe extern "C" fn(host: *mut c_void, key: InfoKey) -> u64,
+    /// How many instances of a component run; 0 of one that the release does not have. A
+    /// node from before there could be several has a table without it: `size` tells.
+    pub instances: unsafe extern "C" fn(host: *mut c_void, component: Bytes) -> u32,
 }

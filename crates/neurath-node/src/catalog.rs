@@ -82,6 +82,13 @@ pub struct RegionEntry {
     pub version: String,
 }
 
+impl RegionEntry {
+    /// Whether it is the region of this instance of this component.
+    pub(crate) fn is_of(&self, component: &str, instance: u32) -> bool {
+        self.instance == instance && self.component == component
+    }
+}
+
 /// What the node goes back to while the current release is unconfirmed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -132,7 +139,7 @@ impl State {
     pub fn region(&self, component: &str, instance: u32) -> Option<&RegionEntry> {
         self.regions
             .iter()
-            .find(|region| region.component == component && region.instance == instance)
+            .find(|region| region.is_of(component, instance))
     }
 
     /// Whether a region file is named by the current release or by the way back; any other file is an orphan.

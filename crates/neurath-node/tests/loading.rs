@@ -152,6 +152,9 @@ impl Services for Recorder {
     fn info(&mut self, key: InfoKey) -> u64 {
         if key == InfoKey::PORT { self.port } else { 0 }
     }
+    fn instances(&mut self, _: &str) -> u32 {
+        0
+    }
 }
 
 fn handle(

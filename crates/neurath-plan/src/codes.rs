@@ -54,6 +54,7 @@ codes! {
         SYNC_TOO_LATE = "P032", "A sync_nodes that is not before the point of no return.";
         NO_SUCH_VIA = "P033", "A `via` that names no component of the newer release.";
         CONFIGURATION = "P034", "A configuration that does not fit the component's schema.";
+        OTHER_INSTANCES = "P035", "The number of a component's instances changes.";
     }
     lints {
         REMOVES_STATE = "D101", Deny, "A component is removed, and its regions with it.";

@@ -205,6 +205,7 @@ pub(crate) fn check_releases(
         rules::manifests(catalogue, sides.to, problems);
     }
     rules::configurations(catalogue, sides.to, problems);
+    rules::instances(catalogue, sides, problems);
     rules::dependencies(catalogue, sides, problems);
 }
 

@@ -52,6 +52,37 @@ pub(crate) fn configurations(
     }
 }
 
+/// A component that runs in both releases has as many instances in both: what one of them holds would
+/// otherwise be nobody's.
+pub(crate) fn instances(catalogue: &Catalogue, sides: &Sides<'_>, problems: &mut Vec<Diagnostic>) {
+    for part in &sides.to.components {
+        let name = part.name.as_str();
+        let (Some(before), true) = (sides.old(name), sides.ran(name) && sides.will_run(name))
+        else {
+            continue;
+        };
+        let manifests = [before, part].map(|one| catalogue.component(name, &one.version));
+        if let [Some(old), Some(new)] = manifests
+            && old.instances != new.instances
+        {
+            let message = format!(
+                "{name} {} has {} instances, and {name} {} has {}",
+                old.version, old.instances, new.version, new.instances
+            );
+            problems.push(
+                Diagnostic::error(codes::OTHER_INSTANCES, message)
+                    .in_file(&new.source)
+                    .related(&old.source, None, "as many as there are")
+                    .help(format!(
+                        "write `instances = {}`; for another number, add a component of another name, and \
+                         let this one go",
+                        old.instances
+                    )),
+            );
+        }
+    }
+}
+
 /// Dependencies are there, meet their requirements, and have no circle, in the release that is wanted.
 pub(crate) fn dependencies(
     catalogue: &Catalogue,

@@ -1,7 +1,7 @@
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use neurath_abi::{Bytes, Call, InfoKey, LogLevel, Status, Token};
+use neurath_abi::{Bytes, Call, HostOps, InfoKey, LogLevel, Status, Token};
 use neurath_pmem::Tx;
 
 use crate::{Component, Error, Result};
@@ -87,11 +87,12 @@ impl<'a, S: Component> Context<'a, S> {
         done(status, "answer")
     }
 
-    /// Sends a message to another component, whose answer goes to `token`.
+    /// Sends a message to another component, whose answer goes to `token`. One with several
+    /// instances is sent to by [`Context::send_to`].
     ///
     /// # Errors
     ///
-    /// If the release has no such component.
+    /// If the release has no such component, or the component has several instances.
     pub fn send(&mut self, component: &str, token: Token, bytes: &[u8]) -> Result<()> {
         let Call { host, host_ops, .. } = *self.call;
         // SAFETY: the node's function and its first argument, during its call.
@@ -100,6 +101,21 @@ impl<'a, S: Component> Context<'a, S> {
             ((*host_ops).send)(host, component, token, Bytes::new(bytes))
         };
         done(status, "send to the component")
+    }
+
+    /// Sends a message to one instance of a component, whose answer goes to `token`.
+    ///
+    /// # Errors
+    ///
+    /// If the release has no such component, or it has fewer instances.
+    pub fn send_to(
+        &mut self,
+        component: &str,
+        instance: u32,
+        token: Token,
+        bytes: &[u8],
+    ) -> Result<()> {
+        self.send(&format!("{component}.{instance}"), token, bytes)
     }
 
     /// The next place in a connection's line of answers: answers leave in the order in which
@@ -171,6 +187,26 @@ impl<'a, S: Component> Context<'a, S> {
         let Call { host, host_ops, .. } = *self.call;
         // SAFETY: the node's function and its first argument, during its call.
         unsafe { ((*host_ops).log)(host, level, Bytes::new(text.as_bytes())) }
+    }
+
+    /// The number of this instance among those of its component, from 0.
+    pub fn instance(&self) -> u32 {
+        // The node has no more instances than that.
+        self.info(InfoKey::INSTANCE) as u32
+    }
+
+    /// How many instances a component of the release has; 0 if the release has no such component.
+    /// [`crate::instance_of`] divides keys among them.
+    pub fn instances(&self, component: &str) -> u32 {
+        let Call { host, host_ops, .. } = *self.call;
+        // SAFETY: valid during the node's call; its size is in every version of the table.
+        let size = unsafe { (*host_ops).size } as usize;
+        if size < std::mem::offset_of!(HostOps, instances) + size_of::<usize>() {
+            // A node of before runs one of each.
+            return 1;
+        }
+        // SAFETY: the node's function and its first argument, during its call.
+        unsafe { ((*host_ops).instances)(host, Bytes::new(component.as_bytes())) }
     }
 
     /// A figure that the node knows.

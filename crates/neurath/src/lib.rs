@@ -10,6 +10,7 @@ mod context;
 #[doc(hidden)]
 pub mod entry;
 mod error;
+mod instances;
 mod migration;
 
 #[doc(hidden)]
@@ -20,6 +21,7 @@ pub use neurath_pmem as pmem;
 pub use component::{Component, ConfigChange, Message};
 pub use context::Context;
 pub use error::{Error, Result};
+pub use instances::instance_of;
 pub use migration::Extra;
 pub use neurath_abi::{InfoKey, LogLevel, Token};
 pub use neurath_macros::{CodeChange, code_change, component};

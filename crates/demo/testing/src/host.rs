@@ -75,6 +75,7 @@ pub(crate) static OPS: HostOps = HostOps {
     timer,
     log: write_log,
     info,
+    instances,
 };
 
 unsafe extern "C" fn reply(host: *mut c_void, token: Token, bytes: Bytes) -> Status {
@@ -131,12 +132,17 @@ unsafe extern "C" fn timer(host: *mut c_void, id: u64, after_ms: u64) -> Status 
 
 unsafe extern "C" fn write_log(_: *mut c_void, _: LogLevel, _: Bytes) {}
 
+unsafe extern "C" fn instances(_: *mut c_void, _: Bytes) -> u32 {
+    1
+}
+
 unsafe extern "C" fn info(_: *mut c_void, key: InfoKey) -> u64 {
     match key {
         InfoKey::UPTIME_US => 5_000_000,
         InfoKey::RANDOM => 0x9E37_79B9_7F4A_7C15,
         InfoKey::PORT => 7379,
         InfoKey::PROCESS_ID => 42,
+        InfoKey::INSTANCE => 0,
         _ => 1,
     }
 }

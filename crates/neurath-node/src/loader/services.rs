@@ -30,6 +30,8 @@ pub trait Services {
     fn log(&mut self, level: LogLevel, text: &str);
     /// A figure that the node knows; 0 for one it does not.
     fn info(&mut self, key: InfoKey) -> u64;
+    /// How many instances of a component run; 0 of one that is not there.
+    fn instances(&mut self, component: &str) -> u32;
 }
 
 /// The services of one call: a table and what its functions take first.
@@ -76,6 +78,7 @@ const fn table<S: Services>() -> HostOps {
         timer: timer::<S>,
         log: log::<S>,
         info: info::<S>,
+        instances: instances::<S>,
     }
 }
 
@@ -168,6 +171,15 @@ unsafe extern "C" fn log<S: Services>(host: *mut c_void, level: LogLevel, text: 
         with::<S, _>(host, (), |s| {
             s.log(level, &String::from_utf8_lossy(text.as_slice()))
         });
+    }
+}
+
+unsafe extern "C" fn instances<S: Services>(host: *mut c_void, component: Bytes) -> u32 {
+    // SAFETY: the ABI's contract for the host pointer and for bytes that are passed.
+    unsafe {
+        with::<S, _>(host, 0, |s| {
+            s.instances(&String::from_utf8_lossy(component.as_slice()))
+        })
     }
 }
 

@@ -168,8 +168,15 @@ impl Core {
     /// Closes libraries that nothing calls any more; names those that are gone. Those that
     /// are kept for the way back are left alone.
     pub(crate) fn close_libraries(&mut self, libraries: Vec<Arc<Library>>) -> Vec<String> {
-        let mut unloaded = Vec::new();
+        let mut distinct: Vec<Arc<Library>> = Vec::new();
         for library in libraries {
+            // Several instances share one.
+            if !distinct.iter().any(|known| Arc::ptr_eq(known, &library)) {
+                distinct.push(library);
+            }
+        }
+        let mut unloaded = Vec::new();
+        for library in distinct {
             if self.warm.iter().any(|warm| Arc::ptr_eq(warm, &library)) {
                 continue;
             }
@@ -223,6 +230,7 @@ impl Core {
         &self,
         package: &ReleasePackage,
         component: &str,
+        instance: u32,
     ) -> Result<RegionOptions, UpgradeError> {
         let manifest = package.component(component).ok_or_else(|| {
             UpgradeError::Script(format!(
@@ -230,7 +238,7 @@ impl Core {
                 release_id(package)
             ))
         })?;
-        Ok(region_options(manifest))
+        Ok(region_options(manifest, instance))
     }
 
     /// Opens a region of the catalog's.
@@ -241,10 +249,7 @@ impl Core {
         fingerprint: Fingerprint,
     ) -> Result<Region, UpgradeError> {
         let path = self.directory.region_file(&entry.file)?;
-        let options = RegionOptions {
-            instance: entry.instance,
-            ..self.region_options(package, &entry.component)?
-        };
+        let options = self.region_options(package, &entry.component, entry.instance)?;
         let region = Region::open(&path, &options, Some(fingerprint))?;
         tracing::info!(
             component = entry.component,
@@ -311,6 +316,13 @@ pub(crate) fn config_json(
         None => set,
     };
     serde_json::to_string(&config).map_err(|error| UpgradeError::Script(error.to_string()))
+}
+
+/// How many instances of a component a release has.
+pub(crate) fn instances_of(package: &ReleasePackage, component: &str) -> u32 {
+    package
+        .component(component)
+        .map_or(1, |manifest| manifest.instances)
 }
 
 /// How many messages may wait for an instance of a component in a release.

@@ -33,7 +33,7 @@ use crate::shard::figures::Figures;
 use crate::shard::{NotSent, Seat, now_ms};
 use crate::upgrade::{FIXED, Outside, UpgradeError};
 use crate::worker::Worker;
-pub(crate) use core::{Core, config_json, mailbox_of};
+pub(crate) use core::{Core, config_json, instances_of, mailbox_of};
 pub use rehearsal::{
     Memory, REHEARSALS, Rehearsal, RehearsalError, Rehearsed, RehearsedState, WayBack, rehearse,
     remove_old_rehearsals,
@@ -340,12 +340,13 @@ impl Node {
         let mut taken = running
             .take(STOP)
             .map_err(|not| NodeError::Stop(not.error.to_string()))?;
-        let peers = taken.shard.names().to_vec();
+        let peers = taken.shard.peers().clone();
         let mut trouble = Vec::new();
         let mut worker = Worker::default();
         for mut instance in taken.shard.instances.drain(..) {
             let outside = Outside {
                 component: instance.component.clone(),
+                number: instance.number,
                 library: instance.library.clone(),
                 config: instance.config.clone(),
                 peers: peers.clone(),

@@ -11,7 +11,7 @@ use super::requests::Refusal;
 use crate::facts;
 use crate::protocol::code;
 use crate::release::ReleasePackage;
-use crate::upgrade::{one_instance, steps};
+use crate::upgrade::steps;
 
 /// A plan, and the packages of releases between whose libraries it needs.
 pub(super) struct Found {
@@ -65,9 +65,6 @@ pub(super) fn plan(core: &Core, to: &ReleasePackage, lints: Lints) -> Result<Fou
             ));
         }
         plan.steps = script;
-    }
-    for component in to.components().values() {
-        one_instance(component).map_err(|error| Refusal::new(code::LINT, error.to_string()))?;
     }
     if let Some(text) = steps::refusal(&plan.steps) {
         return Err(Refusal::new(code::LINT, text));

@@ -8,7 +8,7 @@ use neurath_pmem::Handle;
 use neurath_pmem::region::Region;
 use neurath_pmem::schema::hex;
 
-use super::core::{Core, config_json, mailbox_of};
+use super::core::{Core, config_json, instances_of, mailbox_of};
 use super::{NodeOptions, StartError};
 use crate::catalog::{Catalog, RegionEntry, ReleaseId, State};
 use crate::directory::{NodeDirectory, region_file_name};
@@ -21,6 +21,7 @@ use crate::release::{self, ReleasePackage};
 use crate::release_handler::{HandlerError, ReleaseHandler, entry_of, open_for_use};
 use crate::shard::effects::Listening;
 use crate::shard::figures::Figures;
+use crate::shard::peers::Peers;
 use crate::shard::{Instance, Taken};
 use crate::upgrade::{FIXED, Outside, UpgradeError, undo_interrupted};
 use crate::worker::Worker;
@@ -199,14 +200,14 @@ fn first_release(
             tracing::warn!(%error, "a leftover region stays");
         }
     }
-    let mut regions = Vec::new();
+    let mut regions: Vec<RegionEntry> = Vec::new();
     let runs = package
         .release()
         .components
         .iter()
         .filter(|c| c.start.runs());
-    for (generation, component) in runs.enumerate() {
-        let (name, generation) = (component.name.clone(), generation as u64 + 1);
+    for component in runs {
+        let name = component.name.clone();
         let version = component.version.to_string();
         let bytes = package.library_bytes(&name).map_err(UpgradeError::from)?;
         let path = libraries.place(&name, &bytes, &blake3::hash(&bytes));
@@ -217,21 +218,25 @@ fn first_release(
             source,
         })?;
         let library = Arc::new(library);
-        let file = region_file_name(&name, 0, generation)?;
         let fingerprint = hex(library.description().fingerprint);
-        create_region(directory, &package, &name, &file, library.clone())?;
-        fault::point("start.region-made");
+        for instance in 0..instances_of(&package, &name) {
+            let generation = regions.len() as u64 + 1;
+            let file = region_file_name(&name, instance, generation)?;
+            let library = library.clone();
+            create_region(directory, &package, (&name, instance), &file, library)?;
+            fault::point("start.region-made");
+            regions.push(RegionEntry {
+                component: name.clone(),
+                instance,
+                generation,
+                file,
+                fingerprint: fingerprint.clone(),
+                version: version.clone(),
+            });
+        }
         if let Ok(library) = Arc::try_unwrap(library) {
             library.close();
         }
-        regions.push(RegionEntry {
-            component: name,
-            instance: 0,
-            generation,
-            file,
-            fingerprint,
-            version,
-        });
     }
     let next_generation = regions.len() as u64 + 1;
     let known = catalog.state().clone();
@@ -248,20 +253,19 @@ fn first_release(
     Ok(())
 }
 
-/// Makes one region, and lets the component make its state in it.
+/// Makes the region of one instance, and lets the component make its state in it.
 pub(crate) fn create_region(
     directory: &NodeDirectory,
     package: &ReleasePackage,
-    component: &str,
+    (component, number): (&str, u32),
     file: &str,
     library: Arc<Library>,
 ) -> Result<(), UpgradeError> {
     let manifest = package.component(component).ok_or_else(|| {
         UpgradeError::Script(format!("the release has no manifest of {component}"))
     })?;
-    crate::upgrade::one_instance(manifest)?;
     let config = config_json(package, component)?;
-    let options = crate::upgrade::region_options(manifest);
+    let options = crate::upgrade::region_options(manifest, number);
     let schema = library.description().schema.clone();
     let path = directory.region_file(file)?;
     let mut region = Region::create(&path, &options, &schema)?;
@@ -270,9 +274,10 @@ pub(crate) fn create_region(
     let gate = Gate::open(&handle, region.mapping());
     let outside = Outside {
         component: component.to_owned(),
+        number,
         library,
         config,
-        peers: package.components().keys().cloned().collect(),
+        peers: Peers::of_release(package),
         // What `create` asks for is dropped.
         listening: Listening::Nowhere,
         figures: Arc::new(Figures::new()),
@@ -302,23 +307,25 @@ fn bring_up(core: &mut Core) -> Result<(), StartError> {
         .filter(|c| c.start.runs());
     for component in runs {
         let name = &component.name;
-        let entry = core
-            .catalog
-            .state()
-            .region(name, 0)
-            .cloned()
-            .ok_or_else(|| {
-                UpgradeError::Script(format!("the catalog names no region of {name}"))
-            })?;
         let library = core.open_library(&package, name, &component.version.to_string())?;
-        let region = core.open_region(&package, &entry, library.description().fingerprint)?;
         let config = config_json(&package, name)?;
-        let generation = entry.generation;
-        let (name, number) = (name.clone(), entry.instance);
-        let mailbox = mailbox_of(&package, &name);
-        let mut instance = Instance::new(name, number, library, region, generation, config);
-        instance.mailbox = mailbox;
-        instances.push(instance);
+        for number in 0..instances_of(&package, name) {
+            let entry = core.catalog.state().region(name, number).cloned();
+            let entry = entry.ok_or_else(|| {
+                UpgradeError::Script(format!("the catalog names no region of {name}.{number}"))
+            })?;
+            let region = core.open_region(&package, &entry, library.description().fingerprint)?;
+            let mut instance = Instance::new(
+                name.clone(),
+                number,
+                library.clone(),
+                region,
+                entry.generation,
+                config.clone(),
+            );
+            instance.mailbox = mailbox_of(&package, name);
+            instances.push(instance);
+        }
     }
     for component in &package.release().components {
         if component.start == StartType::Load {
@@ -329,13 +336,14 @@ fn bring_up(core: &mut Core) -> Result<(), StartError> {
     }
     let mut taken = Taken::new(instances, core.figures.clone()).map_err(StartError::EventLoop)?;
     taken.shard.rehearsed = core.rehearsal;
-    let peers = taken.shard.names().to_vec();
+    let peers = taken.shard.peers().clone();
     let mut worker = Worker::default();
     for at in 0..taken.shard.instances.len() {
         let listening = taken.shard.listening(None);
         let instance = &mut taken.shard.instances[at];
         let outside = Outside {
             component: instance.component.clone(),
+            number: instance.number,
             library: instance.library.clone(),
             config: instance.config.clone(),
             peers: peers.clone(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use neurath_abi::{InfoKey, LogLevel, Status, Token};
 
 use super::figures::Figures;
+use super::peers::Peers;
 use crate::loader::Services;
 
 /// One thing asked for. Bytes are ranges of [`Effects::bytes`].
@@ -18,6 +19,7 @@ pub(crate) enum Effect {
     },
     Send {
         component: String,
+        number: u32,
         token: Token,
         bytes: std::ops::Range<usize>,
     },
@@ -94,8 +96,10 @@ pub(crate) enum Listening {
 pub(crate) struct Asked<'a, L> {
     /// The component that asks.
     pub(crate) component: &'a str,
-    /// The components that can be sent to.
-    pub(crate) peers: &'a [String],
+    /// The number of the instance.
+    pub(crate) number: u32,
+    /// Who can be sent to.
+    pub(crate) peers: &'a Peers,
     /// Where it listens already.
     pub(crate) listening: &'a Listening,
     pub(crate) line: &'a mut L,
@@ -120,12 +124,13 @@ impl<L: Line> Services for Asked<'_, L> {
     }
 
     fn send(&mut self, component: &str, token: Token, bytes: &[u8]) -> Status {
-        if !self.peers.iter().any(|peer| peer == component) {
+        let Ok((component, number)) = self.peers.find(component) else {
             return Status::NOT_FOUND;
-        }
+        };
         let bytes = self.effects.add(bytes);
         self.effects.list.push(Effect::Send {
             component: component.to_owned(),
+            number,
             token,
             bytes,
         });
@@ -192,8 +197,13 @@ impl<L: Line> Services for Asked<'_, L> {
         match key {
             InfoKey::REGION_BYTES => self.region.0,
             InfoKey::REGION_LIVE_BYTES => self.region.1,
+            InfoKey::INSTANCE => self.number.into(),
             other => self.figures.get(other),
         }
+    }
+
+    fn instances(&mut self, component: &str) -> u32 {
+        self.peers.instances(component)
     }
 }
 

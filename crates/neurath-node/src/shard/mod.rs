@@ -9,6 +9,7 @@ pub(crate) mod connection;
 pub(crate) mod effects;
 pub(crate) mod figures;
 mod instance;
+pub(crate) mod peers;
 mod placing;
 mod thread;
 mod timers;
@@ -31,6 +32,7 @@ use crate::loader::{CallError, Event, Function, Host, Invocation};
 use connection::{Connection, Progress};
 use effects::{Asked, Effect, Effects, Line, Listening};
 use figures::Figures;
+use peers::Peers;
 use timers::Timers;
 
 const WAKER: PollToken = PollToken(0);
@@ -131,8 +133,10 @@ pub(crate) struct Shard {
     listeners: Vec<Option<Listener>>,
     connections: Connections,
     pub(crate) instances: Vec<Instance>,
-    /// The instances' components, by place.
+    /// What the instances are called, by place.
     names: Vec<String>,
+    /// Who can be sent to.
+    peers: Peers,
     mailbox: VecDeque<Envelope>,
     pool: Vec<Vec<u8>>,
     timers: Timers,
@@ -174,17 +178,14 @@ impl Shard {
     ) -> io::Result<(Shard, Waker)> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let names = instances
-            .iter()
-            .map(|instance| instance.component.clone())
-            .collect();
-        let shard = Shard {
+        let mut shard = Shard {
             poll,
             commands,
             listeners: Vec::new(),
             connections: Connections::default(),
             instances,
-            names,
+            names: Vec::new(),
+            peers: Peers::default(),
             mailbox: VecDeque::new(),
             pool: Vec::new(),
             timers: Timers::default(),
@@ -201,12 +202,24 @@ impl Shard {
             rehearsed: false,
             failed: None,
         };
+        shard.name_instances();
         Ok((shard, waker))
     }
 
-    /// The components on it.
+    /// What its instances are called, by place.
     pub(crate) fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Who can be sent to.
+    pub(crate) fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// Where an instance is.
+    fn place(&self, component: &str, number: u32) -> Option<usize> {
+        let mut all = self.instances.iter();
+        all.position(|one| one.number == number && one.component == component)
     }
 
     /// Where an instance listens.
@@ -531,7 +544,8 @@ impl Shard {
         self.connections.taken.clear();
         let mut asked = Asked {
             component: &instance.component,
-            peers: &self.names,
+            number: instance.number,
+            peers: &self.peers,
             listening: &listening,
             line: &mut self.connections,
             effects: &mut self.effects,
@@ -594,10 +608,11 @@ impl Shard {
                 Effect::Reply { token, bytes } => self.reply(token, &effects.bytes[bytes]),
                 Effect::Send {
                     component,
+                    number,
                     token,
                     bytes,
                 } => {
-                    if let Some(to) = self.names.iter().position(|name| *name == component) {
+                    if let Some(to) = self.place(&component, number) {
                         let bound = self.instances[to].mailbox;
                         if self.mailbox.len() >= bound {
                             self.fail(token, &full(&component, bound));
@@ -722,24 +737,49 @@ impl Shard {
         }
     }
 
-    /// Asks an instance whether its state makes sense. What it changes or asks for is dropped.
+    /// Asks the instances of a component whether their state makes sense. What they change or ask
+    /// for is dropped.
     pub(crate) fn check(&mut self, component: &str) -> Result<(), String> {
-        let at = self.names.iter().position(|name| name == component);
-        let at = at.ok_or_else(|| format!("no instance of `{component}` runs"))?;
-        let called = self.invoke(at, Function::CheckState, None);
-        self.instances[at].region.abort();
-        self.effects.clear();
-        called.map(drop).map_err(|error| error.text)
+        let mut looked = false;
+        for at in 0..self.instances.len() {
+            if self.instances[at].component != component {
+                continue;
+            }
+            looked = true;
+            let called = self.invoke(at, Function::CheckState, None);
+            self.instances[at].region.abort();
+            self.effects.clear();
+            let several = self.names[at] != component;
+            called.map_err(|error| match several {
+                true => format!("{}: {}", self.names[at], error.text),
+                false => error.text,
+            })?;
+        }
+        match looked {
+            true => Ok(()),
+            false => Err(format!("no instance of `{component}` runs")),
+        }
     }
 
     /// Takes a request of this process.
     fn request(&mut self, component: &str, bytes: Vec<u8>, answer: Option<Sender<Answer>>) {
-        let Some(to) = self.names.iter().position(|name| name == component) else {
-            if let Some(answer) = answer {
-                // A caller that went away needs no answer.
-                let _ = answer.send(Err(format!("the release has no component `{component}`")));
+        let found = self
+            .peers
+            .find(component)
+            .map_err(|nobody| nobody.to_string());
+        let found = found.and_then(|(component, number)| {
+            let place = self.place(component, number);
+            place.ok_or_else(|| format!("{component}.{number} is gone"))
+        });
+        let to = match found {
+            Ok(to) => to,
+            Err(why) => {
+                if let Some(answer) = answer {
+                    // A caller that went away needs no answer.
+                    let _ = answer.send(Err(why));
+                }
+                return;
             }
-            return;
         };
         let token = match answer {
             Some(answer) => {

@@ -2,13 +2,21 @@
 
 use std::sync::atomic::Ordering;
 
+use super::peers::Peers;
 use super::{CALLER, Instance, Shard};
 
 impl Shard {
+    /// Learns who is there.
+    pub(super) fn name_instances(&mut self) {
+        self.peers = Peers::of(&self.instances);
+        let names = self.instances.iter().map(|one| self.peers.name(one));
+        self.names = names.collect();
+    }
+
     /// Gives an instance a place; tells which.
     pub(crate) fn add(&mut self, instance: Instance) -> usize {
-        self.names.push(instance.component.clone());
         self.instances.push(instance);
+        self.name_instances();
         self.instances.len() - 1
     }
 
@@ -16,7 +24,7 @@ impl Shard {
     /// forgotten, and whoever waits for an answer of it is told that it is gone.
     pub(crate) fn remove(&mut self, at: usize) -> Instance {
         let instance = self.instances.remove(at);
-        self.names.remove(at);
+        self.name_instances();
         let gone = format!("-ERR the component {} is gone\r\n", instance.component);
         let mut kept = std::mem::take(&mut self.mailbox);
         kept.retain(|envelope| {

@@ -297,10 +297,12 @@ impl Mailbox {
     /// Learns how much may wait for whom.
     fn know(&self, instances: &[Instance]) {
         let mut bounds = self.bounds.write().unwrap_or_else(PoisonError::into_inner);
-        let known = instances
-            .iter()
-            .map(|one| (one.component.clone(), one.mailbox));
-        *bounds = known.collect();
+        bounds.clear();
+        for one in instances {
+            // By both names that it may have.
+            bounds.insert(one.component.clone(), one.mailbox);
+            bounds.insert(format!("{}.{}", one.component, one.number), one.mailbox);
+        }
     }
 }
 

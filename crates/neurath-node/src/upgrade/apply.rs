@@ -19,7 +19,8 @@ use crate::fault;
 use crate::loader::{Function, Library};
 use crate::mapping::Gate;
 use crate::node::Core;
-use crate::shard::Taken;
+use crate::shard::effects::Effects;
+use crate::shard::{Shard, Taken};
 use crate::worker::Worker;
 
 impl Upgrade<'_> {
@@ -35,21 +36,9 @@ impl Upgrade<'_> {
             args,
         } = target
             && !self.flipped
-            && let Some(part) = self.parts.iter_mut().find(|p| p.component == *component)
+            && self.call_at_the_switch(component, hook, args)?
         {
-            match part.course {
-                // The old code is there yet, and is what is meant.
-                Course::Ready | Course::Stopped => {}
-                Course::Switched | Course::Started => {
-                    let function = hook_of(&part.library, hook)?;
-                    part.hooks.push((function, json(args)?));
-                    return Ok(());
-                }
-                Course::Removed => {
-                    let what = format!("a hook of `{component}`, which goes");
-                    return Err(UpgradeError::Script(what));
-                }
-            }
+            return Ok(());
         }
         if let Some(undo) = undo.filter(|_| !self.flipped) {
             owe(self.core, undo)?;
@@ -67,6 +56,35 @@ impl Upgrade<'_> {
         };
         fault::point("upgrade.applied");
         called
+    }
+
+    /// Whether a hook is one of new code, which is called when that has started.
+    fn call_at_the_switch(
+        &mut self,
+        component: &str,
+        hook: &str,
+        args: &impl serde::Serialize,
+    ) -> Result<bool, UpgradeError> {
+        let mut later = false;
+        for part in &mut self.parts {
+            if part.component != component {
+                continue;
+            }
+            match part.course {
+                // The old code is there yet, and is what is meant.
+                Course::Ready | Course::Stopped => {}
+                Course::Switched | Course::Started => {
+                    let function = hook_of(&part.library, hook)?;
+                    part.hooks.push((function, json(args)?));
+                    later = true;
+                }
+                Course::Removed => {
+                    let what = format!("a hook of `{component}`, which goes");
+                    return Err(UpgradeError::Script(what));
+                }
+            }
+        }
+        Ok(later)
     }
 
     /// Calls a hook while nothing else runs; lets the shard go on if it did before.
@@ -189,7 +207,8 @@ fn json(args: &impl serde::Serialize) -> Result<String, UpgradeError> {
     serde_json::to_string(args).map_err(|error| UpgradeError::Script(error.to_string()))
 }
 
-/// Calls a hook of an instance of a shard that stands still, in a transaction of its own.
+/// Calls a hook of every instance of a component on a shard that stands still, each in a transaction
+/// of its own; all are committed, or none.
 fn call(
     taken: &mut Taken,
     worker: &mut Worker,
@@ -205,33 +224,50 @@ fn call(
         unreachable!("a command is no hook")
     };
     let shard = &mut taken.shard;
-    let at = shard
-        .instances
-        .iter()
-        .position(|one| one.component == *component);
-    let at = at.ok_or_else(|| {
-        UpgradeError::Script(format!("a hook of `{component}`, which does not run"))
-    })?;
+    let mine = |at: &usize| shard.instances[*at].component == *component;
+    let mine: Vec<usize> = (0..shard.instances.len()).filter(mine).collect();
+    if mine.is_empty() {
+        let what = format!("a hook of `{component}`, which does not run");
+        return Err(UpgradeError::Script(what));
+    }
+    let mut all = Vec::new();
+    for &at in &mine {
+        match call_one(shard, at, worker, (hook, json(args)?), deadline) {
+            Ok(effects) => all.push((at, effects)),
+            Err(error) => {
+                // What the others wrote is not committed yet.
+                for &at in &mine {
+                    shard.instances[at].region.abort();
+                }
+                return Err(error);
+            }
+        }
+    }
+    for (at, mut effects) in all {
+        shard.instances[at].region.commit().map_err(|error| {
+            UpgradeError::Script(format!("hook {hook} of {component}: {error}"))
+        })?;
+        shard.carry_out(at, &mut effects);
+    }
+    Ok(())
+}
+
+/// Calls a hook of one instance; its transaction stays open.
+fn call_one(
+    shard: &mut Shard,
+    at: usize,
+    worker: &mut Worker,
+    (hook, arguments): (&str, String),
+    deadline: Duration,
+) -> Result<Effects, UpgradeError> {
     let outside = outside(shard, at);
-    let instance = &mut shard.instances[at];
+    let instance = &shard.instances[at];
     let function = hook_of(&instance.library, hook)?;
-    let message = Some((MessageKind::HOOK, json(args)?));
+    let message = Some((MessageKind::HOOK, arguments));
     let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
     let called = outside.call_with(worker, function, message, &gate, deadline);
     gate.close();
-    match called {
-        Ok((_, mut effects)) => {
-            instance.region.commit().map_err(|error| {
-                UpgradeError::Script(format!("hook {hook} of {component}: {error}"))
-            })?;
-            shard.carry_out(at, &mut effects);
-            Ok(())
-        }
-        Err(error) => {
-            instance.region.abort();
-            Err(error.into())
-        }
-    }
+    Ok(called?.1)
 }
 
 /// Runs a command; not in a rehearsal, whose directory it would reach out of.

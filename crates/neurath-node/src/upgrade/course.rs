@@ -12,15 +12,15 @@ use crate::node::{config_json, create_region};
 use std::sync::Arc;
 
 impl Upgrade<'_> {
-    /// Takes note of a component that does not run yet. If the script starts it, its region is
+    /// Takes note of an instance of a component that does not run yet. If the script starts it, its region is
     /// made now, while the others serve.
     pub(super) fn newcomer(
         &mut self,
-        component: &str,
+        (component, number): (&str, u32),
         library: Arc<Library>,
     ) -> Result<Part, UpgradeError> {
         let config = config_json(&self.goal.package, component)?;
-        let mut part = Part::new(component, None, library, config);
+        let mut part = Part::new((component, number), None, library, config);
         let starts = |step: &neurath_manifest::Step| match step {
             neurath_manifest::Step::Start { components } => {
                 components.iter().any(|name| name == component)
@@ -28,7 +28,7 @@ impl Upgrade<'_> {
             _ => false,
         };
         if self.goal.steps.iter().any(starts) {
-            let entry = match self.left_behind(component) {
+            let entry = match self.left_behind(component, number) {
                 Some(entry) => entry,
                 None => self.make_region(&part)?,
             };
@@ -42,32 +42,32 @@ impl Upgrade<'_> {
         Ok(part)
     }
 
-    /// On the way back: the state that a component had when the upgrade removed it.
-    fn left_behind(&self, component: &str) -> Option<RegionEntry> {
+    /// On the way back: the state that an instance had when the upgrade removed it.
+    fn left_behind(&self, component: &str, number: u32) -> Option<RegionEntry> {
         let regions = match &self.goal.way {
             Way::Forward => return None,
             Way::Back => &self.core.catalog.state().previous.as_ref()?.regions,
             Way::BackWithLoss(regions) => regions,
         };
-        let mine = |entry: &&RegionEntry| entry.component == component;
+        let mine = |entry: &&RegionEntry| entry.is_of(component, number);
         regions.iter().find(mine).cloned()
     }
 
-    /// Makes the region of a component that comes.
+    /// Makes the region of an instance that comes.
     fn make_region(&mut self, part: &Part) -> Result<RegionEntry, UpgradeError> {
         let generation = self.core.next_generation();
-        let file = region_file_name(&part.component, 0, generation)?;
+        let file = region_file_name(&part.component, part.number, generation)?;
         create_region(
             &self.core.directory,
             &self.goal.package,
-            &part.component,
+            (&part.component, part.number),
             &file,
             part.library.clone(),
         )?;
         fault::point("upgrade.region-made");
         Ok(RegionEntry {
             component: part.component.clone(),
-            instance: 0,
+            instance: part.number,
             generation,
             file,
             fingerprint: hex(part.library.description().fingerprint),
@@ -79,7 +79,8 @@ impl Upgrade<'_> {
     pub(super) fn stop(&mut self, components: &[String]) -> Result<(), UpgradeError> {
         self.suspend(components, None)?;
         for component in components {
-            self.part_of(component)?.course = Course::Stopped;
+            self.hold(component)?;
+            self.take_course(component, Course::Stopped)?;
         }
         Ok(())
     }
@@ -89,40 +90,40 @@ impl Upgrade<'_> {
         let mut loaded = self.core.loaded.iter();
         if let Some(library) = loaded.find(|one| one.description().name == component) {
             // It runs nothing: only its library is open.
-            let mut part = Part::new(component, None, library.clone(), "{}".into());
-            part.course = Course::Removed;
+            let part = Part::new((component, 0), None, library.clone(), "{}".into());
             self.parts.push(part);
-            return Ok(());
+        } else {
+            self.hold(component)?;
         }
-        self.part_of(component)?.course = Course::Removed;
-        Ok(())
+        self.take_course(component, Course::Removed)
     }
 
-    /// The part of a component that runs, made if the script has none for it yet: then its code
+    /// Makes parts of a component that runs, if the script has none for it yet: then its code
     /// stays the same.
-    fn part_of(&mut self, component: &str) -> Result<&mut Part, UpgradeError> {
-        if let Some(at) = self.parts.iter().position(|p| p.component == component) {
-            return Ok(&mut self.parts[at]);
+    fn hold(&mut self, component: &str) -> Result<(), UpgradeError> {
+        if self.parts.iter().any(|part| part.component == component) {
+            return Ok(());
         }
         let name = component.to_owned();
         let seen = self.look(move |instances| {
-            let at = instances.iter().position(|one| one.component == name)?;
-            let one = &instances[at];
-            Some((at, one.library.clone(), one.config.clone()))
+            let mine = instances.iter().enumerate();
+            let mine = mine.filter(|(_, one)| one.component == name);
+            let seen =
+                mine.map(|(at, one)| (at, one.number, one.library.clone(), one.config.clone()));
+            seen.collect::<Vec<_>>()
         })?;
-        let Some((at, library, config)) = seen else {
+        if seen.is_empty() {
             let what = format!("`{component}` does not run");
             return Err(UpgradeError::Script(what));
-        };
+        }
         let stays = self.goal.package.component(component).is_some();
-        let config = if stays {
-            config_json(&self.goal.package, component)?
-        } else {
-            config
-        };
-        self.parts
-            .push(Part::new(component, Some(at), library, config));
-        let last = self.parts.len() - 1;
-        Ok(&mut self.parts[last])
+        for (at, number, library, mut config) in seen {
+            if stays {
+                config = config_json(&self.goal.package, component)?;
+            }
+            let part = Part::new((component, number), Some(at), library, config);
+            self.parts.push(part);
+        }
+        Ok(())
     }
 }

@@ -63,19 +63,6 @@ pub enum UpgradeError {
         /// What does not fit, by keys.
         problems: String,
     },
-    /// The manifest asks for more than this node can run.
-    #[error(
-        "`instances = {instances}` of {component} {version}: this node runs one instance of each component; write \
-         `instances = 1`"
-    )]
-    Instances {
-        /// Which component.
-        component: String,
-        /// Which version of it.
-        version: String,
-        /// How many it wants.
-        instances: u32,
-    },
     /// Somebody asked for it to be given up.
     #[error("it was given up before its point of no return, as was asked for")]
     Aborted,

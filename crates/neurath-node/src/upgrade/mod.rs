@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use neurath_manifest::{PurgeKind, StartType, Step};
+use neurath_pmem::migrate::Source;
 use neurath_pmem::region::{Durability, Region, RegionOptions};
 use neurath_pmem::schema::hex;
 
@@ -35,10 +36,10 @@ use crate::fault;
 use crate::journal::{JournalError, Kind, Verdict};
 use crate::loader::{Function, Library};
 use crate::mapping::Gate;
-use crate::node::{Core, config_json};
+use crate::node::{Core, config_json, instances_of};
 use crate::protocol::{Progress, StepTime, Upgraded};
 use crate::release::ReleasePackage;
-use crate::shard::{Seat, Taken};
+use crate::shard::{Instance, Seat, Taken};
 use crate::worker::Worker;
 use chain::{Ends, Later};
 use part::{Course, NewState, Part};
@@ -84,6 +85,31 @@ pub(crate) enum Way {
     Back,
     /// Back to the release before as it was: the writes made since are lost.
     BackWithLoss(Vec<RegionEntry>),
+}
+
+/// An instance, as it is before an upgrade.
+struct Seen {
+    /// Its place on the shard.
+    at: usize,
+    number: u32,
+    library: Arc<Library>,
+    /// The encoded schema of its region.
+    schema: Vec<u8>,
+    source: Source,
+    durability: Durability,
+}
+
+impl Seen {
+    fn new(at: usize, instance: &Instance) -> Seen {
+        Seen {
+            at,
+            number: instance.number,
+            library: instance.library.clone(),
+            schema: instance.region.schema(),
+            source: instance.region.source(),
+            durability: instance.region.durability(),
+        }
+    }
 }
 
 /// The carrying out of one plan.
@@ -341,16 +367,11 @@ impl<'a> Upgrade<'a> {
                     .map_err(|e| UpgradeError::Script(e.to_string()))?;
                 self.code_change(component, extra.unwrap_or_else(|| "{}".into()))
             }
-            Step::Load { component, .. } => {
-                self.part(component)?.course = Course::Switched;
-                Ok(())
-            }
+            Step::Load { component, .. } => self.take_course(component, Course::Switched),
             Step::Stop { components } => self.stop(components),
             Step::Start { components } => {
-                for component in components {
-                    self.part(component)?.course = Course::Started;
-                }
-                Ok(())
+                let mut all = components.iter();
+                all.try_for_each(|component| self.take_course(component, Course::Started))
             }
             Step::Remove { component, .. } => self.remove(component),
             Step::Apply { target, undo } => self.apply(target, undo.as_ref()),
@@ -368,11 +389,15 @@ impl<'a> Upgrade<'a> {
         }
     }
 
-    fn part(&mut self, component: &str) -> Result<&mut Part, UpgradeError> {
-        self.parts
-            .iter_mut()
-            .find(|part| part.component == component)
-            .ok_or_else(|| UpgradeError::Script(format!("`{component}` has no code loaded yet")))
+    /// Decides on all instances of a component.
+    fn take_course(&mut self, component: &str, course: Course) -> Result<(), UpgradeError> {
+        let mut known = false;
+        for part in &mut self.parts {
+            if part.component == component {
+                (part.course, known) = (course, true);
+            }
+        }
+        known.then_some(()).ok_or_else(|| no_code_of(component))
     }
 
     /// What is left of the pause.
@@ -395,49 +420,57 @@ impl<'a> Upgrade<'a> {
         let library = self.core.open_library(&goal.package, component, version)?;
         fault::point("upgrade.library-open");
         let name = component.to_owned();
-        let seen = self.look(move |instances| {
-            let at = instances
-                .iter()
-                .position(|instance| instance.component == name)?;
-            let instance = &instances[at];
-            Some((
-                at,
-                instance.library.clone(),
-                instance.region.schema(),
-                instance.region.source(),
-                instance.region.durability(),
-            ))
+        let seen: Vec<Seen> = self.look(move |instances| {
+            let mine = instances.iter().enumerate();
+            let mine = mine.filter(|(_, instance)| instance.component == name);
+            mine.map(|(at, instance)| Seen::new(at, instance)).collect()
         })?;
-        let Some((at, old, schema, source, durability)) = seen else {
-            let part = self.newcomer(component, library)?;
+        if seen.is_empty() {
+            for number in 0..instances_of(&goal.package, component) {
+                let part = self.newcomer((component, number), library.clone())?;
+                self.parts.push(part);
+            }
+        }
+        for one in seen {
+            let part = self.successor(component, library.clone(), one)?;
             self.parts.push(part);
-            return Ok(());
-        };
-        let options = self.core.region_options(&goal.package, component)?;
+        }
+        Ok(())
+    }
+
+    /// What the new version of a component makes of one of its instances.
+    fn successor(
+        &mut self,
+        component: &str,
+        library: Arc<Library>,
+        seen: Seen,
+    ) -> Result<Part, UpgradeError> {
+        let goal = self.goal;
+        let number = seen.number;
+        let options = self.core.region_options(&goal.package, component, number)?;
         let ends = Ends {
             component,
-            old: &old,
+            old: &seen.library,
             new: &library,
             between: &self.between,
             // Another durability needs another log, and so another file.
-            again: options.durability != durability,
+            again: options.durability != seen.durability,
         };
         let hops = chain::hops(&goal.steps, component);
-        let mut links = ends.links(&schema, hops)?.into_iter();
+        let mut links = ends.links(&seen.schema, hops)?.into_iter();
         let first = links.next();
         let config = config_json(&goal.package, component)?;
-        let same_schema = old.description().fingerprint == library.description().fingerprint;
-        let mut part = Part::new(component, Some(at), library, config);
+        let fingerprint = library.description().fingerprint;
+        let same_schema = seen.library.description().fingerprint == fingerprint;
+        let mut part = Part::new((component, number), Some(seen.at), library, config);
         part.same_schema = same_schema;
         if let Way::BackWithLoss(regions) = &goal.way {
-            if let Some(before) = regions.iter().find(|entry| entry.component == component) {
-                let now = self.core.catalog.state().region(component, before.instance);
+            let mine = |entry: &&RegionEntry| entry.is_of(component, number);
+            if let Some(before) = regions.iter().find(mine) {
+                let now = self.core.catalog.state().region(component, number);
                 if now.is_none_or(|now| now.file != before.file) {
-                    part.state = NewState::Made(Box::new(self.core.open_region(
-                        &goal.package,
-                        before,
-                        part.library.description().fingerprint,
-                    )?));
+                    let region = self.core.open_region(&goal.package, before, fingerprint)?;
+                    part.state = NewState::Made(Box::new(region));
                     part.entry = Some(before.clone());
                 } else if first.is_some() {
                     let what = format!("the state of `{component}` before is not there any more");
@@ -445,14 +478,13 @@ impl<'a> Upgrade<'a> {
                 }
             }
         } else if let Some(first) = first {
-            let instance = 0;
             let mut generation = self.core.next_generation();
-            let mut file = region_file_name(component, instance, generation)?;
+            let mut file = region_file_name(component, number, generation)?;
             let mut path = self.core.directory.region_file(&file)?;
-            part.prepare(first, &source, &path, &options)?;
+            part.prepare(first, &seen.source, &path, &options)?;
             for link in links {
                 generation = self.core.next_generation();
-                file = region_file_name(component, instance, generation)?;
+                file = region_file_name(component, number, generation)?;
                 path = self.core.directory.region_file(&file)?;
                 part.later.push(Later {
                     link,
@@ -463,15 +495,14 @@ impl<'a> Upgrade<'a> {
             fault::point("upgrade.region-prepared");
             part.entry = Some(RegionEntry {
                 component: component.to_owned(),
-                instance,
+                instance: number,
                 generation,
                 file,
-                fingerprint: hex(part.library.description().fingerprint),
-                version: version.to_owned(),
+                fingerprint: hex(fingerprint),
+                version: part.version.clone(),
             });
         }
-        self.parts.push(part);
-        Ok(())
+        Ok(part)
     }
 
     /// Opens the library of a version between: of it only the conversions are called.
@@ -496,7 +527,7 @@ impl<'a> Upgrade<'a> {
     /// Looks at the instances, wherever they are.
     fn look<R: Send + 'static>(
         &mut self,
-        look: impl FnOnce(&[crate::shard::Instance]) -> R + Send + 'static,
+        look: impl FnOnce(&[Instance]) -> R + Send + 'static,
     ) -> Result<R, UpgradeError> {
         if let Some(taken) = &self.taken {
             return Ok(look(&taken.shard.instances));
@@ -508,26 +539,32 @@ impl<'a> Upgrade<'a> {
 
     /// Step 3: the old state becomes the new one's.
     fn code_change(&mut self, component: &str, extra: String) -> Result<(), UpgradeError> {
+        let mine = |at: &usize| self.parts[*at].component == component;
+        let mine: Vec<usize> = (0..self.parts.len()).filter(mine).collect();
+        if mine.is_empty() {
+            return Err(no_code_of(component));
+        }
+        for at in mine {
+            self.convert(at, extra.clone())?;
+        }
+        Ok(())
+    }
+
+    /// The same, of one instance.
+    fn convert(&mut self, at: usize, extra: String) -> Result<(), UpgradeError> {
         let deadline = self.left()?;
         let Some(taken) = &self.taken else {
             return Err(UpgradeError::Script(
                 "a code_change before any suspend".into(),
             ));
         };
-        let Some(part) = self
-            .parts
-            .iter_mut()
-            .find(|part| part.component == component)
-        else {
-            return Err(UpgradeError::Script(format!(
-                "`{component}` has no code loaded yet"
-            )));
-        };
-        let Some(at) = part.at else {
+        let part = &mut self.parts[at];
+        let Some(place) = part.at else {
+            let component = &part.component;
             let what = format!("a code_change of `{component}`, which does not run yet");
             return Err(UpgradeError::Script(what));
         };
-        let region = &taken.shard.instances[at].region;
+        let region = &taken.shard.instances[place].region;
         part.convert(&mut self.worker, region, extra, deadline)?;
         fault::point("upgrade.converted");
         Ok(())
@@ -561,8 +598,10 @@ impl<'a> Upgrade<'a> {
             .retain(|warm| !in_use.iter().any(|used| Arc::ptr_eq(used, warm)));
         for (library, region) in replaced {
             drop(region);
-            // A component that only started again has the same one.
-            if !in_use.iter().any(|used| Arc::ptr_eq(used, &library)) {
+            // A component that only started again has the same one, and several instances share
+            // one.
+            let mut known = in_use.iter().chain(&old);
+            if !known.any(|known| Arc::ptr_eq(known, &library)) {
                 old.push(library);
             }
         }
@@ -730,9 +769,10 @@ fn outside(shard: &crate::shard::Shard, at: usize) -> Outside {
     let instance = &shard.instances[at];
     Outside {
         component: instance.component.clone(),
+        number: instance.number,
         library: instance.library.clone(),
         config: instance.config.clone(),
-        peers: shard.names().to_vec(),
+        peers: shard.peers().clone(),
         listening: shard.listening(Some(at)),
         figures: shard.figures.clone(),
         region: instance.region_figures(),
@@ -749,52 +789,24 @@ pub(crate) fn release_id(package: &ReleasePackage) -> ReleaseId {
     ReleaseId::new(package.name(), package.version())
 }
 
-/// Refuses a component of which there should be several instances.
-///
-/// # Errors
-///
-/// [`UpgradeError::Instances`].
-pub(crate) fn one_instance(component: &neurath_manifest::Component) -> Result<(), UpgradeError> {
-    match component.instances {
-        0 | 1 => Ok(()),
-        instances => Err(UpgradeError::Instances {
-            component: component.name.clone(),
-            version: component.version.to_string(),
-            instances,
-        }),
-    }
+/// The error of a step on a component that the script has not made ready.
+fn no_code_of(component: &str) -> UpgradeError {
+    UpgradeError::Script(format!("`{component}` has no code loaded yet"))
 }
 
 /// The region's options from a component's manifest.
-pub(crate) fn region_options(component: &neurath_manifest::Component) -> RegionOptions {
+pub(crate) fn region_options(
+    component: &neurath_manifest::Component,
+    instance: u32,
+) -> RegionOptions {
     RegionOptions {
         component: component.name.clone(),
-        instance: 0,
+        instance,
         initial: component.region.initial_size,
         limit: component.region.limit,
         durability: match component.region.durability {
             neurath_manifest::Durability::Process => Durability::Process,
             neurath_manifest::Durability::Power => Durability::Power,
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn several_instances_are_refused_by_name() {
-        let manifest = |instances: u32| {
-            let text = format!(
-                "name = \"store\"\nversion = \"1.1.0\"\nlibrary = \"store\"\ninstances = {instances}\n\
-                 [region]\ninitial_size = \"1MiB\"\nlimit = \"1GiB\"\ndurability = \"process\"\n"
-            );
-            neurath_manifest::Component::parse("store.toml", &text).expect("a manifest")
-        };
-        assert!(one_instance(&manifest(1)).is_ok());
-        let refused = one_instance(&manifest(4)).expect_err("four");
-        let text = refused.to_string();
-        assert!(text.contains("`instances = 4` of store 1.1.0"), "{text}");
     }
 }

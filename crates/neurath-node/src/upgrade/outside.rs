@@ -10,6 +10,7 @@ use crate::mapping::Gate;
 use crate::shard::effects::{Asked, Effects, Listening, NoLine};
 use crate::shard::figures::Figures;
 use crate::shard::now_ms;
+use crate::shard::peers::Peers;
 use crate::worker::{Begun, WorkError, Worker};
 
 /// For a call within the pause of an upgrade.
@@ -22,10 +23,12 @@ pub(crate) const FIXED: &str = ", which is all that it has while the node starts
 #[derive(Clone, Debug)]
 pub(crate) struct Outside {
     pub(crate) component: String,
+    /// The number of the instance.
+    pub(crate) number: u32,
     pub(crate) library: Arc<Library>,
     pub(crate) config: String,
     /// The components of its release.
-    pub(crate) peers: Vec<String>,
+    pub(crate) peers: Peers,
     /// Where it listens already.
     pub(crate) listening: Listening,
     pub(crate) figures: Arc<Figures>,
@@ -120,6 +123,7 @@ impl Outside {
             let mut effects = Effects::default();
             let mut asked = Asked {
                 component: &self.component,
+                number: self.number,
                 peers: &self.peers,
                 listening: &self.listening,
                 line: &mut NoLine,

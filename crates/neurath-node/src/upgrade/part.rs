@@ -1,4 +1,4 @@
-//! What an upgrade holds of one component: the new library, and the new state in the making.
+//! What an upgrade holds of one instance of a component: the new library, and the new state in the making.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub(super) type Place = (Arc<Library>, usize);
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) component: String,
+    /// The number of the instance.
+    pub(super) number: u32,
     /// The version it leads to.
     pub(super) version: String,
     /// The place on the shard of the instance that runs; none if it is to come.
@@ -82,15 +84,16 @@ pub(super) enum NewState {
 }
 
 impl Part {
-    /// A component of which nothing is done yet.
+    /// An instance of which nothing is done yet.
     pub(super) fn new(
-        component: &str,
+        (component, number): (&str, u32),
         at: Option<usize>,
         library: Arc<Library>,
         config: String,
     ) -> Part {
         Part {
             component: component.to_owned(),
+            number,
             version: library.description().version.clone(),
             at,
             library,

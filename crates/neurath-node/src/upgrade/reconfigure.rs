@@ -68,11 +68,13 @@ impl Upgrade<'_> {
         if self.reconfigured.is_empty() {
             return Ok(());
         }
-        let names: Vec<&str> = self
+        let mut names: Vec<&str> = self
             .reconfigured
             .iter()
             .map(|one| &*one.component)
             .collect();
+        // Several instances have one configuration.
+        names.dedup();
         let (names, last) = (names.join(", "), self.goal.steps.len().saturating_sub(1));
         self.timed("config_change", names, last as u32, |this| {
             (0..this.reconfigured.len()).try_for_each(|number| this.tell_of_change(number))

@@ -7,6 +7,7 @@ use super::{PAUSE, SUSPEND, Upgrade, UpgradeError, outside};
 use crate::fault;
 use crate::loader::Function;
 use crate::mapping::Gate;
+use crate::node::instances_of;
 use crate::shard::Seat;
 use crate::worker::Worker;
 use neurath_manifest::Step;
@@ -19,8 +20,12 @@ impl Upgrade<'_> {
     pub(super) fn make_threads(&mut self) -> Result<(), UpgradeError> {
         let none = |error: String| UpgradeError::Suspend(format!("no thread for it: {error}"));
         self.worker.ready().map_err(|e| none(e.to_string()))?;
+        let package = &self.core.package;
         let most = self.goal.steps.iter().map(|step| match step {
-            Step::Suspend { components, .. } | Step::Stop { components } => components.len(),
+            Step::Suspend { components, .. } | Step::Stop { components } => {
+                let instances = components.iter().map(|name| instances_of(package, name));
+                instances.sum::<u32>() as usize
+            }
             _ => 0,
         });
         let most = most.max().unwrap_or(0).min(AT_ONCE);
@@ -81,31 +86,39 @@ impl Upgrade<'_> {
             all.map(|one| one.component.clone()).collect()
         };
         for round in rounds(components, &needs) {
-            for some in round.chunks(AT_ONCE) {
+            for some in self.places(&round).chunks(AT_ONCE) {
                 self.quiesce(some)?;
             }
         }
         Ok(())
     }
 
-    /// Lets these components stop their work, all at the same time. What each wrote is committed.
-    fn quiesce(&mut self, components: &[&str]) -> Result<(), UpgradeError> {
+    /// The places of the instances of these components, on the shard that stands still.
+    fn places(&self, components: &[&str]) -> Vec<usize> {
+        let instances = self.taken.iter().flat_map(|taken| &taken.shard.instances);
+        let instances: Vec<&str> = instances.map(|one| &*one.component).collect();
+        let of = |component: &&str| {
+            let mine = instances.iter().enumerate();
+            let mine = mine.filter(|(_, name)| *name == component);
+            mine.map(|(at, _)| at).collect::<Vec<_>>()
+        };
+        components.iter().flat_map(of).collect()
+    }
+
+    /// Lets these instances stop their work, all at the same time. What each wrote is committed.
+    fn quiesce(&mut self, places: &[usize]) -> Result<(), UpgradeError> {
         let until = Instant::now() + self.left()?;
         let Some(taken) = &mut self.taken else {
             unreachable!("just taken")
         };
         let shard = &mut taken.shard;
-        while self.crew.len() + 1 < components.len() {
+        while self.crew.len() + 1 < places.len() {
             self.crew.push(Worker::default());
         }
         let workers = std::iter::once(&mut self.worker).chain(&mut self.crew);
         let mut begun = Vec::new();
         let mut result = Ok(());
-        for (component, worker) in components.iter().zip(workers) {
-            let mut instances = shard.instances.iter();
-            let Some(at) = instances.position(|one| one.component == **component) else {
-                continue;
-            };
+        for (&at, worker) in places.iter().zip(workers) {
             let called = outside(shard, at);
             let instance = &shard.instances[at];
             let gate = Gate::open(instance.attached.handle(), instance.region.mapping());

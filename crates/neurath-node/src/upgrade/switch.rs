@@ -13,10 +13,11 @@ use crate::fault;
 use crate::loader::Function;
 use crate::mapping::{Attached, Gate};
 use crate::node::mailbox_of;
+use crate::shard::peers::Peers;
 use crate::shard::{Instance, Seat, now_ms};
 
 impl Upgrade<'_> {
-    /// Steps 4 to 6 of every component, the flip, and the first message to the new code.
+    /// Steps 4 to 6 of every instance, the flip, and the first message to the new code.
     pub(super) fn switch(&mut self) -> Result<(), UpgradeError> {
         // Nothing may have been suspended: components only come.
         self.stand_still(None)?;
@@ -43,8 +44,7 @@ impl Upgrade<'_> {
             };
             if prepared {
                 // A new file of the same schema: the script has no step for it.
-                let component = component.clone();
-                self.code_change(&component, "{}".into())?;
+                self.convert(at, "{}".into())?;
             }
             self.end_old(at)?;
             if goes_on {
@@ -116,9 +116,10 @@ impl Upgrade<'_> {
         let stats = region.stats();
         let new = Outside {
             component: part.component.clone(),
+            number: part.number,
             library: part.library.clone(),
             config: part.config.clone(),
-            peers: self.goal.package.components().keys().cloned().collect(),
+            peers: Peers::of_release(&self.goal.package),
             listening,
             figures: self.core.figures.clone(),
             region: (stats.file_bytes, stats.live_bytes),
@@ -183,7 +184,7 @@ impl Upgrade<'_> {
         let package = &self.goal.package;
         let mut regions = now.regions.clone();
         for part in &self.parts {
-            let mine = |entry: &RegionEntry| entry.component == part.component;
+            let mine = |entry: &RegionEntry| entry.is_of(&part.component, part.number);
             if part.course == Course::Removed {
                 regions.retain(|entry| !mine(entry));
             } else if part.at.is_none() {
@@ -252,7 +253,9 @@ impl Upgrade<'_> {
                     let (name, library) = (part.component.clone(), part.library.clone());
                     let generation = part.entry.as_ref().map_or(0, |entry| entry.generation);
                     let config = part.config.clone();
-                    shard.add(Instance::new(name, 0, library, *region, generation, config))
+                    let number = part.number;
+                    let new = Instance::new(name, number, library, *region, generation, config);
+                    shard.add(new)
                 }
                 (None, _) => unreachable!("`start_new` refuses to start without a state"),
             };

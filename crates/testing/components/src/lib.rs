@@ -11,6 +11,8 @@
 //! | `get NUMBER` | the note's text |
 //! | `panic TEXT` | none: adds a note, and panics |
 //! | `version` | the component's version |
+//! | `instance` | the number of the instance that answers, and how many there are |
+//! | `to NUMBER REQUEST` | what that instance of the notebook answers; only the first one listens |
 //!
 //! Anything else is answered by a line that begins with `error: `.
 #![forbid(unsafe_code)]
@@ -22,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use std::collections::BTreeMap;
 
-use neurath::Error;
+use neurath::{Error, Token};
 
 #[doc(hidden)]
 pub use neurath::{
@@ -149,14 +151,17 @@ pub trait Notebook: Component<Config = Config> {
 /// The longest line.
 const MAX_LINE: usize = 64 << 10;
 
-/// Listens.
+/// Listens, if it is the first instance.
 ///
 /// # Errors
 ///
 /// If the address cannot be had.
 pub fn init<S: Notebook>(cx: &mut Context<'_, S>) -> Result<()> {
     let config = cx.config()?;
-    cx.listen(&config.listen)
+    match cx.instance() {
+        0 => cx.listen(&config.listen),
+        _ => Ok(()),
+    }
 }
 
 /// The arguments of the hook `note`.
@@ -217,6 +222,9 @@ pub fn handle<S: Notebook>(cx: &mut Context<'_, S>, message: Message<'_>) -> Res
                 let line = bytes[at..at + end].trim_ascii();
                 at += end + 1;
                 let token = cx.next_token(connection);
+                if sent_on(cx, token, line) {
+                    continue;
+                }
                 let mut answer = answer(cx, line)?;
                 answer.push(b'\n');
                 cx.reply(token, &answer)?;
@@ -229,11 +237,29 @@ pub fn handle<S: Notebook>(cx: &mut Context<'_, S>, message: Message<'_>) -> Res
             }
         }
         Message::Request { token, bytes } => {
-            let answer = answer(cx, bytes.trim_ascii())?;
+            let mut answer = answer(cx, bytes.trim_ascii())?;
+            // One that was sent on by another instance is answered by a line.
+            if bytes.ends_with(b"\n") {
+                answer.push(b'\n');
+            }
             cx.reply(token, &answer)
         }
         _ => Ok(()),
     }
+}
+
+/// Whether the line is for another instance, which answers it.
+fn sent_on<S: Notebook>(cx: &mut Context<'_, S>, token: Token, line: &[u8]) -> bool {
+    let parts = std::str::from_utf8(line)
+        .ok()
+        .and_then(|line| line.strip_prefix("to "))
+        .and_then(|rest| rest.split_once(' '));
+    let Some((Ok(number), request)) = parts.map(|(number, rest)| (number.parse(), rest)) else {
+        return false;
+    };
+    let request = format!("{request}\n");
+    cx.send_to("notebook", number, token, request.as_bytes())
+        .is_ok()
 }
 
 fn answer<S: Notebook>(cx: &mut Context<'_, S>, line: &[u8]) -> Result<Vec<u8>> {
@@ -271,6 +297,7 @@ fn answer<S: Notebook>(cx: &mut Context<'_, S>, line: &[u8]) -> Result<Vec<u8>> 
             })?
         }
         b"version" => S::VERSION.as_bytes().to_vec(),
+        b"instance" => format!("{} of {}", cx.instance(), cx.instances("notebook")).into_bytes(),
         b"panic" => {
             // With a note half added, which must not be there afterwards.
             cx.with(|state, tx| state.add(tx, rest, now_ms))?;
