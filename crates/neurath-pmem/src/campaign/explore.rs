@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::images::{Effort, cuts, images, put, put_prefix};
+use super::killed::{KILLED, is_killed};
 use super::models::{Pending, Survives, carry_out};
 use super::oracle::{Check, Expected, Seen};
 use super::sim::{Event, Random, Sim, Trace, mix};
@@ -19,6 +20,15 @@ pub(crate) struct Violation {
 /// Makes a medium as it was before the first event.
 type Rebuild<'a> = &'a dyn Fn() -> Sim;
 
+/// Where a walk begins.
+#[derive(Default)]
+pub(crate) struct Start {
+    /// What the medium may or may not have.
+    pub(crate) pending: Pending,
+    pub(crate) acknowledged: usize,
+    pub(crate) applied: usize,
+}
+
 /// How a walk is made.
 pub(crate) struct Explorer<'a> {
     pub(crate) survives: Survives,
@@ -33,6 +43,7 @@ pub(crate) struct Explorer<'a> {
     pub(crate) images: u64,
     pub(crate) violations: Vec<Violation>,
     pub(crate) seen: Seen,
+    pub(crate) start: Start,
 }
 
 impl Explorer<'_> {
@@ -48,6 +59,7 @@ impl Explorer<'_> {
             images: 0,
             violations: Vec::new(),
             seen: Seen::default(),
+            start: Start::default(),
         }
     }
 
@@ -61,11 +73,15 @@ impl Explorer<'_> {
     ) -> Result<(), String> {
         let survives = self.survives;
         let events = &trace.events[..end];
-        let mut pending = Pending::default();
+        let Start {
+            mut pending,
+            acknowledged,
+            applied,
+        } = std::mem::take(&mut self.start);
         let mut expected = Expected {
             history,
-            acknowledged: 0,
-            applied: 0,
+            acknowledged,
+            applied,
             synced: 0,
             just_synced: false,
             closed: false,
@@ -101,7 +117,7 @@ impl Explorer<'_> {
                             }
                             put_prefix(event, trace, words, disk);
                         };
-                        self.one(sim, (number, image), &make, &expected, depth)?;
+                        self.one(sim, (number, image), &make, &expected, depth, None)?;
                         self.restore(sim, (trace, number));
                     }
                 }
@@ -109,6 +125,11 @@ impl Explorer<'_> {
                 continue;
             }
             pending.note(event, trace, survives, sim.as_ref().expect("a medium"));
+            if is_killed(survives, depth, &mut random) {
+                let place = (number, KILLED);
+                self.one(sim, place, &|_| (), &expected, depth, Some(&pending))?;
+                self.restore(sim, (trace, number));
+            }
             let settles = survives.settles(event);
             let marked = matches!(event, Event::Commit | Event::Synced | Event::Fence);
             if (settles || marked || last) && random.chance(self.effort.one_in.0) {
@@ -116,7 +137,7 @@ impl Explorer<'_> {
                 let list = images(&pending, survives, len, &self.effort, &mut random);
                 for (number_of, image) in list.into_iter().enumerate() {
                     let make = |disk: &mut Sim| put(&image, &pending, disk);
-                    self.one(sim, (number, number_of), &make, &expected, depth)?;
+                    self.one(sim, (number, number_of), &make, &expected, depth, None)?;
                     self.restore(sim, (trace, number));
                 }
             }
@@ -134,6 +155,7 @@ impl Explorer<'_> {
         make: &dyn Fn(&mut Sim),
         expected: &Expected<'_>,
         depth: u32,
+        killed: Option<&Pending>,
     ) -> Result<(), String> {
         if self.only.is_some_and(|only| only != place) {
             return Ok(());
@@ -152,7 +174,10 @@ impl Explorer<'_> {
             seed,
             seen: &mut self.seen,
         };
-        let checked = || check.run(sim);
+        let checked = || match killed {
+            Some(pending) => check.run_killed(sim, pending),
+            None => check.run(sim),
+        };
         // What a mutant corrupts may well make the region's code panic.
         let result = match self.rebuild {
             Some(_) => {

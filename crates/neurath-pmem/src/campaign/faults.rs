@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
+use super::newest::newest;
 use super::sim::{Event, Random, Sim, mix};
 use super::workloads::{Model, Op, acknowledge, contents, fresh, random_workload, run, tx};
-use crate::region::format::{
-    HEADER_AT, Header, LOG_AT, LOG_LEN, PAGE, SUPERBLOCK_AT, newest_records,
-};
-use crate::region::{Backend, Media, Region, journal};
+use crate::region::applied::APPLIED_AT;
+use crate::region::format::{HEADER_AT, LOG_AT, LOG_LEN, PAGE, SUPERBLOCK_AT};
+use crate::region::{Backend, Media, Region};
 
 /// All faults; says what went wrong.
 pub(crate) fn all(seed: u64) -> Vec<String> {
@@ -199,18 +199,25 @@ fn look(media: &mut Option<Sim>, spare: &[u8]) -> Option<Result<Model, String>> 
     result
 }
 
-/// Every bit of the header, of both superblocks and of the newest record.
-fn damage(seed: u64, backend: Backend) -> Result<(), String> {
+/// Every bit of the header, of both superblocks, of the newest record and of the word that names
+/// it.
+pub(super) fn damage(seed: u64, backend: Backend) -> Result<(), String> {
     let (mut media, models) = left_behind(seed, backend)?;
     let newest = newest(&media).ok_or("no record")?;
     // A journal's newest record that is damaged looks like one that was never whole: its
-    // transaction is lost. What a ring's holds is in its place already.
+    // transaction is lost. What a ring's holds is in its place already, and what the record
+    // before it holds must not be put there.
     let kept = models.len() - if backend == Backend::Page { 2 } else { 1 };
     let right = &models[kept..];
-    let places: [Range<u64>; 4] = [
+    let refused = match backend {
+        Backend::Page => 0..0,
+        _ => newest.clone(),
+    };
+    let places: [Range<u64>; 5] = [
         HEADER_AT..512,
         SUPERBLOCK_AT[0]..SUPERBLOCK_AT[0] + 256,
         SUPERBLOCK_AT[1]..SUPERBLOCK_AT[1] + 256,
+        APPLIED_AT..APPLIED_AT + 8,
         newest,
     ];
     let whole = media.len;
@@ -224,27 +231,14 @@ fn damage(seed: u64, backend: Backend) -> Result<(), String> {
             let found = look(&mut media, &original);
             media.as_mut().expect("media").raw(at, &[old]);
             if let Some(found) = found
-                && !found.as_ref().is_ok_and(|found| right.contains(found))
+                && (refused.contains(&at)
+                    || !found.as_ref().is_ok_and(|found| right.contains(found)))
             {
                 return Err(format!("byte {at} bit {bit}: {found:?}"));
             }
         }
     }
     Ok(())
-}
-
-/// Where the newest record stands.
-fn newest(media: &Sim) -> Option<Range<u64>> {
-    let seed = xxhash_rust::xxh3::xxh3_64(&[7; 16]);
-    if media.holds_back() {
-        let header = Header::parse(media.bytes(HEADER_AT, PAGE)).ok()?;
-        let log = media.bytes(LOG_AT, header.log.len());
-        return journal::newest(log, seed);
-    }
-    let found = newest_records(media.bytes(LOG_AT, LOG_LEN), seed, 1);
-    let record = found.first()?;
-    let at = LOG_AT + record.at;
-    Some(at..at + record.len)
 }
 
 /// Cut off at each page, and beside it.

@@ -47,6 +47,15 @@ impl Effort {
         deep: true,
         ..Effort::QUICK
     };
+    /// Of a machine that goes down after a process.
+    pub(crate) const KILLED: Effort = Effort {
+        again: usize::MAX,
+        samples: 3,
+        units: 6,
+        one_in: (1, 1),
+        lives: 64,
+        deep: false,
+    };
     /// Of a second life.
     pub(crate) const AGAIN: Effort = Effort {
         again: 100,

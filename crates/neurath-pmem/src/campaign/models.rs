@@ -77,7 +77,7 @@ pub(crate) struct Word {
 }
 
 /// The words that may or may not be on the medium, in order, by their unit.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Pending {
     pub(crate) units: BTreeMap<u64, Vec<Word>>,
     pub(crate) grown: Option<u64>,
@@ -86,6 +86,15 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    /// The same, after the death of who waited for any of it.
+    pub(crate) fn forgotten(&self) -> Pending {
+        let mut pending = self.clone();
+        for word in pending.units.values_mut().flatten() {
+            word.awaited = false;
+        }
+        pending
+    }
+
     /// Notes what an event does; nothing of it is sure yet. `disk` is what is sure.
     pub(crate) fn note(&mut self, event: &Event, trace: &Trace, survives: Survives, disk: &Sim) {
         let held_back = survives.backend() == Backend::Page;

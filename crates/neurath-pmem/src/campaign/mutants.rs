@@ -16,7 +16,7 @@ use crate::region::{Backend, Region};
 const ROUNDS: u64 = 8;
 
 /// All wrong variants of the protocol.
-pub(crate) const MUTANTS: [Without; 21] = [
+pub(crate) const MUTANTS: [Without; 24] = [
     Without::Quarantine,
     Without::SecondQuarantine,
     Without::SecondRecord,
@@ -38,6 +38,9 @@ pub(crate) const MUTANTS: [Without; 21] = [
     Without::PlaceFlush,
     Without::FlushRounding,
     Without::TornNumber,
+    Without::NamedAfterFence,
+    Without::NamedFirst,
+    Without::NamedRecord,
 ];
 
 /// A small workload under one model, and the sites that it comes by.
@@ -107,7 +110,11 @@ pub(crate) fn mutant(part: Without, seed: u64) -> Option<String> {
         ..Way::WHOLE
     };
     let journal = |visit: &Visit| visit.survives.backend() == Backend::Page;
-    let found = hunt(seed, &way, |visit| part.concerns(journal(visit)));
+    let found = match part {
+        // It shows where something is damaged, not where something crashes.
+        Without::NamedRecord => super::faults::damage(seed, Backend::Process).err(),
+        _ => hunt(seed, &way, |visit| part.concerns(journal(visit))),
+    };
     leave_out(None);
     found
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::explore::Explorer;
 use super::images::Effort;
 use super::models::Survives;
+use super::newest;
 use super::sim::{Event, Random, Sim, Trace, mix};
 use super::workloads::{
     History, Model, Op, acknowledge, altered, contents, random_transaction, run, tx,
@@ -35,7 +36,7 @@ pub(crate) struct Expected<'a> {
 #[derive(Default)]
 pub(crate) struct Seen(HashMap<u64, usize>);
 
-fn recover(media: Sim) -> Result<Region<Sim>, String> {
+pub(super) fn recover(media: Sim) -> Result<Region<Sim>, String> {
     Region::recover_media(media).map_err(|error| format!("no recovery: {error}"))
 }
 
@@ -59,7 +60,7 @@ pub(crate) struct Check<'a> {
 }
 
 /// What is to be done with an image.
-enum Allowed {
+pub(super) enum Allowed {
     /// It must hold one of these states.
     States(std::ops::Range<usize>),
     /// Nothing: it is refused, or is no region yet.
@@ -85,6 +86,7 @@ impl Check<'_> {
             && random.chance(self.effort.again);
         // Drawn whatever was seen: so that the image alone is looked at in the same way.
         let used = random.chance(self.effort.lives);
+        self.look_at_newest(&mut media, &allowed, &mut random)?;
         let mut region = recover(media)?;
         if allowed.contains(&0) && self.expected.history.nothing && region.root().is_null() {
             media = region.into_media();
@@ -114,8 +116,40 @@ impl Check<'_> {
         self.crash_again(sim, &trace, &lives, random.next())
     }
 
+    /// Looks at a ring's newest record in some of the images.
+    fn look_at_newest(
+        &self,
+        media: &mut Sim,
+        allowed: &std::ops::Range<usize>,
+        random: &mut Random,
+    ) -> Result<(), String> {
+        let ring = !matches!(self.survives, Survives::Pages | Survives::Closing);
+        if ring && random.chance(4) {
+            newest::keeps_up(media, self.survives)?;
+        }
+        // Of what a lost machine's memory held, the word that names a record may be a part.
+        if self.survives != Survives::Prefix || !random.chance(32) {
+            return Ok(());
+        }
+        let Some(damaged) = newest::damaged(media, random)? else {
+            return Ok(());
+        };
+        let Ok(mut region) = Region::recover_media(damaged) else {
+            return Ok(());
+        };
+        if region.root().is_null() && self.expected.history.nothing {
+            return Ok(());
+        }
+        let found = contents(&mut region).map_err(|error| format!("damaged: {error}"))?;
+        let models = &self.expected.history.models[allowed.clone()];
+        match models.contains(&found) {
+            true => Ok(()),
+            false => Err(format!("damaged: it holds something else: {found:?}")),
+        }
+    }
+
     /// The states that the image may hold.
-    fn allowed(&self, media: &Sim) -> Result<Allowed, String> {
+    pub(super) fn allowed(&self, media: &Sim) -> Result<Allowed, String> {
         let expected = self.expected;
         let models = expected.history.models.len();
         let made = expected.acknowledged > 0 || !expected.history.nothing;

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::explore::{Explorer, Violation, said};
+use super::explore::{Explorer, Start, Violation, said};
 use super::images::Effort;
 use super::models::Survives;
 use super::oracle::Seen;
@@ -110,6 +110,7 @@ pub(crate) fn carry_out(job: &Job, way: &Way) -> Done {
         images: 0,
         violations: Vec::new(),
         seen: Seen::default(),
+        start: Start::default(),
     };
     let whole = catch_unwind(AssertUnwindSafe(|| {
         let Recording {

@@ -30,6 +30,7 @@ macro_rules! sources {
 sources!(
     "ablation.rs",
     "access.rs",
+    "applied.rs",
     "commit.rs",
     "dirty.rs",
     "error.rs",
@@ -39,6 +40,7 @@ sources!(
     "mod.rs",
     "ops.rs",
     "recovery.rs",
+    "ring.rs",
     "snapshot.rs",
     "space.rs",
     "superblock.rs",

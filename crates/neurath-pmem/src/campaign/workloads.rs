@@ -470,6 +470,16 @@ impl History {
         }
     }
 
+    /// The same until a state, as if nothing had followed.
+    pub(crate) fn up_to(&self, at: usize) -> History {
+        History {
+            models: self.models[..=at].to_vec(),
+            first: self.first[..=at].to_vec(),
+            transactions: self.transactions[..at].to_vec(),
+            nothing: self.nothing,
+        }
+    }
+
     fn begins_with_nothing(&mut self, making: Transaction) {
         self.nothing = true;
         self.push(making);

@@ -15,6 +15,7 @@ use super::report::{Level, Report};
 use super::{
     CheckOptions, Contents, ContentsError, DataLimits, Inspection, checked, contents, sums,
 };
+use crate::region::applied::APPLIED_AT;
 use crate::region::format::{
     HEADER_AT, HEADER_COPY_AT, Header, LOG_AT, Log, PAGE, RegionState, SUPERBLOCK_AT, Superblock,
 };
@@ -453,7 +454,7 @@ fn free_name(path: &Path) -> PathBuf {
 /// One thing that a repair does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RepairAction {
-    /// Of which kind: `header`, `superblock`, `padding`, `leaks` or `recovery`.
+    /// Of which kind: `header`, `superblock`, `applied`, `padding`, `leaks` or `recovery`.
     pub kind: &'static str,
     /// For people: what is done, and what may be lost by it.
     pub message: String,
@@ -572,7 +573,6 @@ fn mend_pages(bytes: &mut Bytes, actions: &mut Vec<RepairAction>) {
         // Two headers that are whole and differ are not for a program to choose from.
         let broken = Header::parse(bytes.bytes(at, PAGE)).is_err();
         if broken && bytes.bytes(at, HEADER_USED) != whole {
-            bytes.zero(at, PAGE);
             bytes.store(at, &whole);
             act("header", message.into());
         }
@@ -604,20 +604,20 @@ fn mend_pages(bytes: &mut Bytes, actions: &mut Vec<RepairAction>) {
             ),
         );
     }
-    let ends = [
-        (HEADER_AT, HEADER_USED),
-        (HEADER_COPY_AT, HEADER_USED),
-        (SUPERBLOCK_AT[0], SUPERBLOCK_USED),
-        (SUPERBLOCK_AT[1], SUPERBLOCK_USED),
-    ];
-    for (at, used) in ends {
-        let rest = bytes.bytes(at + used, PAGE - used);
+    if levels::applied_word(bytes, &header, &superblock).is_err() {
+        bytes.store_word(APPLIED_AT, 0);
+        let message = "the word that says which record of the log was applied is forgotten: the \
+                       newest record that is whole counts as the last; if a newer one is damaged \
+                       as well, older values come back";
+        act("applied", message.into());
+    }
+    let after_superblocks = SUPERBLOCK_AT.map(|at| (at + SUPERBLOCK_USED, at + PAGE));
+    let after_headers = [HEADER_AT, HEADER_COPY_AT].map(levels::after_header);
+    for (from, to) in after_headers.into_iter().flatten().chain(after_superblocks) {
+        let rest = bytes.bytes(from, to - from);
         if rest.iter().any(|&byte| byte != 0) {
-            bytes.zero(at + used, PAGE - used);
-            act(
-                "padding",
-                format!("what follows byte {} is made zero", at + used),
-            );
+            bytes.zero(from, to - from);
+            act("padding", format!("what follows byte {from} is made zero"));
         }
     }
 }

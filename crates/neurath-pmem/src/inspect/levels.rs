@@ -10,6 +10,7 @@ use super::CheckOptions;
 use super::data::type_text;
 use super::image::{Bytes, Image, Segment, Tables};
 use super::report::{Code, Done, Level, Report};
+use crate::region::applied::{self, APPLIED_AT};
 use crate::region::format::{
     self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, ENTRY_LEN, ENTRY_WORDS, HEADER_AT,
     HEADER_COPY_AT, Header, LOG_AT, LOG_LEN, Log, PAGE, RECORD_ALIGN, RECORD_HEADER_LEN,
@@ -50,6 +51,16 @@ fn must_be_zero(
     }
 }
 
+/// What follows a header in its page and must be zero. After the copy there is a word of the log's.
+pub(super) fn after_header(at: u64) -> [(u64, u64); 2] {
+    let end = at + PAGE;
+    let word = match at {
+        HEADER_COPY_AT => APPLIED_AT,
+        _ => end,
+    };
+    [(at + HEADER_USED, word), ((word + 8).min(end), end)]
+}
+
 /// Reads both headers; gives the one that counts.
 pub(super) fn headers(bytes: &Bytes, report: &mut Report) -> Option<Header> {
     let places = [
@@ -62,9 +73,13 @@ pub(super) fn headers(bytes: &Bytes, report: &mut Report) -> Option<Header> {
             report.error(L0, code, at, format!("{what}: {error}"));
         }
         // Fields that nobody reads are zero also where the checksum fits.
-        for (from, to) in [(12, 16), (116, 128), (192, 504), (HEADER_USED, PAGE)] {
+        for (from, to) in [(12, 16), (116, 128), (192, 504)] {
             let name = format!("what {what} leaves free");
             must_be_zero(bytes, at + from, at + to, &name, L0, report);
+        }
+        for (from, to) in after_header(at) {
+            let name = format!("what follows {what}");
+            must_be_zero(bytes, from, to, &name, L0, report);
         }
         if parsed.is_ok() && bytes.word(at + 16) != 0 {
             let features = bytes.word(at + 16);
@@ -242,6 +257,10 @@ fn log(
         }
         Log::Journal(_) => [None; 2],
     };
+    let named = applied_word(bytes, header, superblock);
+    if let Err(error) = &named {
+        report.error(L0, Code::LogDamaged, APPLIED_AT, error.to_string());
+    }
     let replayed = replay(bytes, header, superblock, &mut |_, _| {});
     match replayed {
         Ok(replayed) => {
@@ -258,9 +277,29 @@ fn log(
             Some(replayed.sequence)
         }
         Err(error) => {
-            report.error(L0, Code::LogDamaged, LOG_AT, error.to_string());
+            if named.is_ok() {
+                report.error(L0, Code::LogDamaged, LOG_AT, error.to_string());
+            }
             None
         }
+    }
+}
+
+/// Refuses a word that does not say which record was applied, and any word where the log is a
+/// journal.
+pub(super) fn applied_word(
+    bytes: &Bytes,
+    header: &Header,
+    superblock: &Superblock,
+) -> Result<(), FormatError> {
+    let word = bytes.word(APPLIED_AT);
+    match header.log {
+        Log::Ring => applied::decode(word, superblock.checkpoint, header.seed()).map(drop),
+        Log::Journal(_) if word == 0 => Ok(()),
+        Log::Journal(_) => Err(FormatError::Field {
+            field: "the word that says which record was applied, which a journal does not have,",
+            value: word,
+        }),
     }
 }
 
@@ -278,11 +317,15 @@ fn look_for_torn(
     let log = bytes.bytes(LOG_AT, header.log.len());
     for at in behind.into_iter().flatten() {
         if let Some(place) = torn(log, at.next_multiple_of(RECORD_ALIGN), header) {
-            let message = "the log holds a record that is not whole: either its process died \
-                           while it wrote it, and nothing is lost that was acknowledged; or \
-                           the record was damaged, and its transaction is lost"
-                .into();
-            report.notice(L0, Code::TornRecord, LOG_AT + place, message);
+            let message = if bytes.word(APPLIED_AT) == 0 {
+                "the log holds a record that is not whole: either its process died while it \
+                 wrote it, and nothing is lost that was acknowledged; or the record was damaged, \
+                 and its transaction is lost"
+            } else {
+                "the log holds a record that is not whole: it was written when the process died \
+                 or the machine went down, and nothing is lost that was acknowledged"
+            };
+            report.notice(L0, Code::TornRecord, LOG_AT + place, message.into());
             break;
         }
     }

@@ -10,6 +10,7 @@ use super::{
     CheckOptions, Code, Data, DataLimits, Done, InspectError, Level, Report, Severity, check,
     check_file, checked, inspect_file, repair_file, restore_file, schema_text, snapshot_file, sums,
 };
+use crate::region::applied::APPLIED_AT;
 use crate::region::format::{
     BITMAP_LEN, CHUNK_LEN, DIRECTORY_AT, ENTRY_LEN, HEADER_AT, HEADER_COPY_AT, HEAP_AT, LOG_AT,
     LOG_LEN, PAGE, ROOT_AT, SCHEMA_AT, SUPERBLOCK_AT, newest_records,
@@ -235,12 +236,9 @@ fn metadata(bytes: &[u8]) -> Vec<(&'static str, u64, u64, bool)> {
         ("header", HEADER_AT, HEADER_AT + 512, true),
         ("after the header", HEADER_AT + 512, PAGE, false),
         ("copy", HEADER_COPY_AT, HEADER_COPY_AT + 512, true),
-        (
-            "after the copy",
-            HEADER_COPY_AT + 512,
-            HEADER_COPY_AT + PAGE,
-            false,
-        ),
+        ("after the copy", HEADER_COPY_AT + 512, APPLIED_AT, false),
+        ("applied", APPLIED_AT, APPLIED_AT + 8, true),
+        ("after that", APPLIED_AT + 8, HEADER_COPY_AT + PAGE, false),
         ("root", ROOT_AT, ROOT_AT + 8, true),
         ("directory", DIRECTORY_AT, directory_end + 8, true),
         ("rest of the directory", directory_end + 8, SCHEMA_AT, false),
@@ -400,12 +398,35 @@ fn every_flipped_bit_of_an_open_region_s_log_is_found() {
         let at = LOG_AT + found.at;
         ranges.push((what, at, at + found.len, true));
     }
+    ranges.push(("applied", APPLIED_AT, APPLIED_AT + 8, true));
     // Superblocks count here, too: an open region is told by one.
     for at in SUPERBLOCK_AT {
         ranges.push(("superblock", at, at + 256, true));
     }
     let unseen = unseen(&bytes, &ranges);
     assert!(unseen.is_empty(), "{}: {unseen:#?}", unseen.len());
+}
+
+#[test]
+fn the_damaged_newest_record_of_an_open_region_is_named() {
+    let (_dir, path, mut bytes) = small(12, false);
+    let image = checked(bytes.clone(), CheckOptions::here()).1.unwrap();
+    let log = &bytes[LOG_AT as usize..(LOG_AT + LOG_LEN) as usize];
+    let newest = newest_records(log, image.header.seed(), 1).remove(0);
+    bytes[(LOG_AT + newest.at + newest.len - 1) as usize] ^= 1;
+    let report = here(&bytes);
+    let finding = report.find(Code::LogDamaged).unwrap();
+    let named = format!("record {} was committed", newest.header.sequence);
+    assert!(finding.message.contains(&named), "{finding:?}");
+    std::fs::write(&path, &bytes).unwrap();
+    let refused = Region::open(&path, &RegionOptions::new("test", 7, LIMIT), None);
+    assert!(refused.unwrap_err().to_string().contains(&named));
+    assert_eq!(std::fs::read(&path).unwrap(), bytes, "nothing has changed");
+    // Of a program that did not know the word, nothing tells it from one that never was whole.
+    set(&mut bytes, APPLIED_AT as usize, 0);
+    let report = here(&bytes);
+    assert!(report.find(Code::LogDamaged).is_none());
+    assert!(report.find(Code::TornRecord).is_some());
 }
 
 #[test]
@@ -544,7 +565,8 @@ fn repair_mends_what_it_claims() {
     for close in [true, false] {
         let (_dir, _, good) = small(10, close);
         let newest = checked(good.clone(), CheckOptions::here()).1.unwrap().slot;
-        let damages: [(&str, u64, u64); 4] = [
+        let damages: [(&str, u64, u64); 5] = [
+            ("applied", APPLIED_AT, 8),
             ("header", HEADER_AT + 20, 300),
             ("header", HEADER_COPY_AT + 20, 300),
             ("superblock", SUPERBLOCK_AT[1 - newest] + 8, 100),

@@ -52,6 +52,12 @@ pub enum Without {
     FlushRounding,
     /// The number of a torn record is given out again.
     TornNumber,
+    /// The word that names the applied record is stored before that record is sure.
+    NamedAfterFence,
+    /// That word is stored after the record's words.
+    NamedFirst,
+    /// A recovery does not look at that word.
+    NamedRecord,
 }
 
 impl Without {

@@ -3,6 +3,7 @@
 
 use super::Inner;
 use super::ablation::{Without, without};
+use super::applied::{self, APPLIED_AT};
 use super::error::RegionError;
 use super::format::{self, LOG_AT, LOG_LEN, RECORD_ALIGN, RECORD_HEADER_LEN, RecordHeader};
 use super::media::Media;
@@ -100,12 +101,27 @@ impl<M: Media> Inner<M> {
         if without(&self.media, Without::ApplyBeforeFence) {
             self.apply(words as usize);
         }
+        if without(&self.media, Without::NamedAfterFence) {
+            self.name_applied(self.sequence + 1, seed);
+        }
         self.wait_for_record(true)?;
         // Committed. What follows, a recovery would do as well.
         self.log_at = (self.log_at + len).next_multiple_of(RECORD_ALIGN);
         self.sequence += 1;
+        if without(&self.media, Without::NamedFirst) {
+            self.apply(words as usize);
+        }
+        self.name_applied(self.sequence, seed);
         self.apply(words as usize);
         Ok(())
+    }
+
+    /// Names the record that is sure now, before any of its words is stored. The next commit's
+    /// fence waits for this as well.
+    fn name_applied(&mut self, number: u64, seed: u64) {
+        self.media
+            .store_word(APPLIED_AT, applied::encode(number, seed));
+        self.media.flush(APPLIED_AT, 8);
     }
 
     /// Waits for the record once it is stored. Wrong variants wait for it before the next one is

@@ -41,6 +41,15 @@ pub enum FormatError {
         /// Of what.
         what: String,
     },
+    /// A record that was committed and applied is not whole any more.
+    #[error(
+        "the log's record {record} was committed, and is damaged; replaying the one before would \
+         bring older values back: restore the region from a snapshot"
+    )]
+    Applied {
+        /// Its number.
+        record: u64,
+    },
     /// A field holds what it cannot hold.
     #[error("{field} is {value}, which cannot be; the file is damaged: restore it from a snapshot")]
     Field {

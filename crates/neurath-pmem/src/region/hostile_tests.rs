@@ -38,7 +38,7 @@ fn open_and_use(media: &mut Option<Sim>, random: &mut Random) -> bool {
     let loads = super::replay(&mut taken, &found.header, &found.superblock, &mut |_, _| {})
         .and_then(|_| {
             let length = found.superblock.length;
-            super::Space::load(&taken, &found.header, length)
+            Ok(super::Space::load(&taken, &found.header, length)?)
         });
     if loads.is_err() {
         taken.take_back(mark);

@@ -10,6 +10,7 @@
 
 pub(crate) mod ablation;
 mod access;
+pub(crate) mod applied;
 mod commit;
 mod dirty;
 mod error;
@@ -19,6 +20,7 @@ mod media;
 mod open;
 mod ops;
 mod recovery;
+mod ring;
 mod snapshot;
 mod space;
 mod superblock;

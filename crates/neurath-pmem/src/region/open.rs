@@ -319,7 +319,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    pub(super) fn read(media: &dyn Media) -> Result<Found, FormatError> {
+    pub(crate) fn read(media: &dyn Media) -> Result<Found, FormatError> {
         format::require(media.len(), LOG_AT, "a region")?;
         let header = match Header::parse(media.bytes(HEADER_AT, PAGE)) {
             Ok(header) => header,
@@ -354,6 +354,16 @@ impl Found {
 
 #[cfg(any(test, feature = "campaign"))]
 impl Found {
+    /// The header.
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The superblock that counts.
+    pub(crate) fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
     /// Whether a region's header and superblock are there.
     pub(crate) fn is_there(media: &dyn Media) -> bool {
         Found::read(media).is_ok()
