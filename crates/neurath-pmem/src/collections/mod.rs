@@ -6,7 +6,7 @@
 
 mod bytes;
 mod map;
-mod order;
+pub(crate) mod order;
 mod ordered_map;
 mod vector;
 

@@ -9,11 +9,11 @@
 use crate::tx::TxError;
 
 /// Slots of a node.
-pub(super) const SLOTS: usize = 15;
+pub(crate) const SLOTS: usize = 15;
 
 /// Slots in use, in order; then the free ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Order(u64);
+pub(crate) struct Order(u64);
 
 impl Order {
     /// The first `count` slots in use, in the order of their numbers.
@@ -26,7 +26,7 @@ impl Order {
     /// # Errors
     ///
     /// [`TxError::Invalid`] if some slot is missing.
-    pub(super) fn from_word(word: u64) -> Result<Order, TxError> {
+    pub(crate) fn from_word(word: u64) -> Result<Order, TxError> {
         let order = Order(word);
         let slots = (0..SLOTS).fold(0u32, |slots, at| slots | 1 << order.slot(at));
         if slots == (1 << SLOTS) - 1 {
@@ -40,12 +40,12 @@ impl Order {
         self.0
     }
 
-    pub(super) const fn count(self) -> usize {
+    pub(crate) const fn count(self) -> usize {
         (self.0 & 0xF) as usize
     }
 
     /// The slot at a place in the order, or a free one beyond the last.
-    pub(super) const fn slot(self, at: usize) -> usize {
+    pub(crate) const fn slot(self, at: usize) -> usize {
         (self.0 >> (4 + 4 * at) & 0xF) as usize
     }
 

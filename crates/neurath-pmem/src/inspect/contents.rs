@@ -1,7 +1,8 @@
 //! What a region holds, whatever the places of its objects are: so that two can be compared.
 //!
 //! A value's digest is made of its fields', and that of a reference of what it leads to. A map's
-//! is the sum of its entries', as their order says nothing. Equal contents have equal digests,
+//! is the sum of its entries', as their order says nothing; that of an ordered map and of a vector
+//! is made of theirs in their order. Equal contents have equal digests,
 //! wherever they lie and in whatever order they came there.
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use super::image::{Bytes, Image, Tables};
 use super::known::{FAN, Known, MapHeader, MapTypes, bytes_of, known, number, place};
 use super::report::Report;
+use super::trees;
 use super::{CheckOptions, levels};
 use crate::region::Media;
 use crate::region::format::ROOT_AT;
@@ -39,7 +41,7 @@ pub struct FieldContents {
     pub name: String,
     /// Equal for equal contents.
     pub digest: u128,
-    /// Entries of the maps in it.
+    /// Entries of the maps and elements of the vectors in it.
     pub entries: u64,
 }
 
@@ -110,6 +112,10 @@ pub(super) fn contents(bytes: Bytes) -> Result<Contents, ContentsError> {
         fingerprint: image.schema.fingerprint,
         fields,
     })
+}
+
+fn damaged(what: &'static str) -> ContentsError {
+    ContentsError::Damaged(what.into())
 }
 
 struct Reader<'a> {
@@ -187,6 +193,28 @@ impl<'a> Reader<'a> {
                     hasher.write_u64(entries);
                     self.entries += entries;
                 }
+                Some(Known::Ordered(types)) => {
+                    let entry = |of: &mut Self, (key, value), hasher: &mut SipHasher13| {
+                        of.value(types.keys.schema, key, depth, hasher)?;
+                        of.value(types.values.schema, value, depth, hasher)
+                    };
+                    let mut places = Vec::new();
+                    trees::entries((image, self.tables), &types, at, damaged, |key, value| {
+                        places.push((key, value));
+                        Ok(true)
+                    })?;
+                    self.in_order(places, hasher, entry)?;
+                }
+                Some(Known::Vector(types)) => {
+                    let mut places = Vec::new();
+                    trees::elements((image, self.tables), &types, at, damaged, |element| {
+                        places.push(element);
+                        Ok(true)
+                    })?;
+                    self.in_order(places, hasher, |of, element, hasher| {
+                        of.value(types.elements.schema, element, depth, hasher)
+                    })?;
+                }
                 None => return Err(ContentsError::Unknown(schema.name.clone())),
             },
         }
@@ -223,6 +251,21 @@ impl<'a> Reader<'a> {
         self.value(target, at, depth + 1, hasher)
     }
 
+    /// How many there are, and each of them by `one`.
+    fn in_order<T>(
+        &mut self,
+        places: Vec<T>,
+        hasher: &mut SipHasher13,
+        one: impl Fn(&mut Self, T, &mut SipHasher13) -> Result<(), ContentsError>,
+    ) -> Result<(), ContentsError> {
+        let count = places.len() as u64;
+        hasher.write_u64(count);
+        self.entries += count;
+        places
+            .into_iter()
+            .try_for_each(|place| one(self, place, hasher))
+    }
+
     /// The sum of the digests of a map's entries, and how many there are.
     fn map(
         &mut self,
@@ -231,7 +274,6 @@ impl<'a> Reader<'a> {
         depth: u32,
     ) -> Result<(u128, u64), ContentsError> {
         let header = MapHeader::read(&self.image.bytes, at);
-        let damaged = |what: &str| ContentsError::Damaged(what.into());
         if !header.is_sound() {
             return Err(damaged("a map's header"));
         }

@@ -10,6 +10,7 @@ use super::image::{Bytes, Image, Tables};
 use super::known::{FAN, Known, MapHeader, MapTypes, bytes_of, known, number, place};
 use super::levels;
 use super::report::Report;
+use super::trees::{self, OrderedTypes, TreeHeader, VectorTypes};
 use crate::region::format::{Header, ROOT_AT, SUPERBLOCK_AT, Superblock};
 use crate::region::{Durability, Medium};
 use crate::region::{FormatError, Media, RAW};
@@ -218,6 +219,12 @@ pub fn type_text(schema: &SchemaDesc) -> String {
                     type_text(types.value.0)
                 )
             }
+            Some(Known::Ordered(types)) => format!(
+                "OrderedMap<{}, {}>",
+                type_text(types.keys.schema),
+                type_text(types.values.schema)
+            ),
+            Some(Known::Vector(types)) => format!("Vector<{}>", type_text(types.elements.schema)),
             _ => schema.name.clone(),
         },
         KindDesc::Struct(fields) if schema.name == "MapNode" && fields.len() == 4 => format!(
@@ -289,6 +296,8 @@ fn declare<'a>(schema: &'a SchemaDesc, out: &mut String, inside: &mut Vec<&'a Sc
             objects,
         } => match known(schema) {
             Some(Known::Map(types)) => inside.extend([types.key.0, types.value.0]),
+            Some(Known::Ordered(types)) => inside.extend([types.keys.schema, types.values.schema]),
+            Some(Known::Vector(types)) => inside.push(types.elements.schema),
             Some(Known::Bytes) => {}
             None => {
                 let _ = writeln!(
@@ -377,6 +386,8 @@ impl Reader<'_> {
             KindDesc::Collection { fields, .. } => match known(schema) {
                 Some(Known::Bytes) => self.text(at),
                 Some(Known::Map(types)) => self.map(&types, at, depth, budget),
+                Some(Known::Ordered(types)) => self.ordered(&types, at, depth, budget),
+                Some(Known::Vector(types)) => self.vector(&types, at, depth, budget),
                 None => self.fields(fields, at, depth, budget),
             },
         }
@@ -445,6 +456,60 @@ impl Reader<'_> {
         }
         if wanted < header.len {
             list.push(more(header.len - wanted));
+        }
+        Data::List(list)
+    }
+
+    fn ordered(&self, types: &OrderedTypes<'_>, at: u64, depth: u32, budget: &mut u64) -> Data {
+        let len = TreeHeader::read(&self.image.bytes, at).len;
+        let mut list = Vec::new();
+        let place = (self.image, self.tables);
+        let walked = trees::entries(
+            place,
+            types,
+            at,
+            |why| why,
+            |key, value| {
+                if list.len() as u64 >= self.limits.entries || *budget == 0 {
+                    return Ok(false);
+                }
+                let key = self.value(types.keys.schema, key, depth, budget);
+                let value = self.value(types.values.schema, value, depth, budget);
+                let entry = vec![("key".into(), key), ("value".into(), value)];
+                list.push(Data::Fields(entry));
+                Ok(true)
+            },
+        );
+        Self::walked(list, len, walked)
+    }
+
+    fn vector(&self, types: &VectorTypes<'_>, at: u64, depth: u32, budget: &mut u64) -> Data {
+        let len = TreeHeader::read(&self.image.bytes, at).len;
+        let mut list = Vec::new();
+        let place = (self.image, self.tables);
+        let walked = trees::elements(
+            place,
+            types,
+            at,
+            |why| why,
+            |element| {
+                if list.len() as u64 >= self.limits.entries || *budget == 0 {
+                    return Ok(false);
+                }
+                list.push(self.value(types.elements.schema, element, depth, budget));
+                Ok(true)
+            },
+        );
+        Self::walked(list, len, walked)
+    }
+
+    /// What a walk has seen of `len`, and what it did not, or why it ended.
+    fn walked(mut list: Vec<Data>, len: u64, walked: Result<(), &'static str>) -> Data {
+        let shown = list.len() as u64;
+        match walked {
+            Err(why) => list.push(fault(why)),
+            Ok(()) if shown < len => list.push(more(len - shown)),
+            Ok(()) => {}
         }
         Data::List(list)
     }

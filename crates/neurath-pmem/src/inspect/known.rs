@@ -3,6 +3,7 @@
 use neurath_abi::Ref;
 
 use super::image::{Bytes, Image, Tables};
+use super::trees::{OrderedTypes, VectorTypes};
 use crate::region::RAW;
 use crate::schema::{KindDesc, SchemaDesc};
 
@@ -17,6 +18,8 @@ pub(super) const INLINE: u64 = 20;
 pub(super) enum Known<'a> {
     Bytes,
     Map(MapTypes<'a>),
+    Ordered(OrderedTypes<'a>),
+    Vector(VectorTypes<'a>),
 }
 
 /// The types of a map's objects, and where a node has its parts.
@@ -67,6 +70,16 @@ pub(super) fn known(schema: &SchemaDesc) -> Option<Known<'_>> {
                 key: (&key.schema, key.offset.into()),
                 value: (&value.schema, value.offset.into()),
             }))
+        }
+        ("OrderedMap", [("len", 0, 8), ("top", 8, 8), ("depth", 16, 8)], [leaf, inner])
+            if schema.size == 24 =>
+        {
+            OrderedTypes::of(leaf, inner).map(Known::Ordered)
+        }
+        ("Vector", [("len", 0, 8), ("top", 8, 8), ("depth", 16, 8)], [page, index])
+            if schema.size == 24 =>
+        {
+            VectorTypes::of(page, index).map(Known::Vector)
         }
         _ => None,
     }

@@ -15,9 +15,12 @@ mod program;
 mod report;
 mod sums;
 mod trace;
+mod trees;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trees_tests;
 
 pub use contents::{Contents, ContentsError, FieldContents};
 pub use data::{Data, DataLimits, Inspection, SlotView, TypeUse, schema_text, type_text};

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::known::{Known, MapTypes, known};
+use super::trees::{Comparison, OrderedTypes, VectorTypes};
 use crate::schema::{FieldDesc, KindDesc, SchemaDesc};
 
 /// What has to be looked at in a value.
@@ -45,6 +46,14 @@ pub(super) enum Op<'a> {
         at: u64,
         map: usize,
     },
+    Ordered {
+        at: u64,
+        map: usize,
+    },
+    Vector {
+        at: u64,
+        vector: usize,
+    },
     Unknown {
         at: u64,
         schema: &'a SchemaDesc,
@@ -69,6 +78,26 @@ pub(super) struct MapProgram<'a> {
     pub key: Key,
 }
 
+/// What has to be known of an ordered map to look into it.
+#[derive(Debug)]
+pub(super) struct OrderedProgram<'a> {
+    pub types: OrderedTypes<'a>,
+    pub leaf: u64,
+    pub inner: u64,
+    pub key: Program<'a>,
+    pub value: Program<'a>,
+    pub comparison: Comparison,
+}
+
+/// What has to be known of a vector to look into it.
+#[derive(Debug)]
+pub(super) struct VectorProgram<'a> {
+    pub types: VectorTypes<'a>,
+    pub page: u64,
+    pub index: u64,
+    pub element: Program<'a>,
+}
+
 /// How a map's key is hashed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Key {
@@ -85,6 +114,8 @@ pub(super) enum Key {
 pub(super) struct Programs<'a> {
     pub objects: Vec<Program<'a>>,
     pub maps: Vec<MapProgram<'a>>,
+    pub ordered: Vec<OrderedProgram<'a>>,
+    pub vectors: Vec<VectorProgram<'a>>,
     by_type: HashMap<u64, usize>,
     by_name: HashMap<&'a str, Vec<Target>>,
 }
@@ -96,6 +127,8 @@ impl<'a> Programs<'a> {
         let mut programs = Programs {
             objects: Vec::new(),
             maps: Vec::new(),
+            ordered: Vec::new(),
+            vectors: Vec::new(),
             by_type: HashMap::new(),
             by_name: HashMap::new(),
         };
@@ -180,6 +213,14 @@ impl<'a> Programs<'a> {
                     at,
                     map: self.map(types),
                 },
+                Some(Known::Ordered(types)) => Op::Ordered {
+                    at,
+                    map: self.ordered(types),
+                },
+                Some(Known::Vector(types)) => Op::Vector {
+                    at,
+                    vector: self.vector(types),
+                },
                 None => Op::Unknown { at, schema },
             },
         };
@@ -204,6 +245,37 @@ impl<'a> Programs<'a> {
             key,
         });
         self.maps.len() - 1
+    }
+
+    fn ordered(&mut self, types: OrderedTypes<'a>) -> usize {
+        let program = OrderedProgram {
+            types,
+            leaf: types.leaf.type_id(),
+            inner: types.inner.type_id(),
+            key: self.alone(types.keys.schema),
+            value: self.alone(types.values.schema),
+            comparison: Comparison::of(types.keys.schema),
+        };
+        self.ordered.push(program);
+        self.ordered.len() - 1
+    }
+
+    fn vector(&mut self, types: VectorTypes<'a>) -> usize {
+        let program = VectorProgram {
+            types,
+            page: types.page.type_id(),
+            index: types.index.type_id(),
+            element: self.alone(types.elements.schema),
+        };
+        self.vectors.push(program);
+        self.vectors.len() - 1
+    }
+
+    /// The program for a value by itself.
+    fn alone(&mut self, schema: &'a SchemaDesc) -> Program<'a> {
+        let mut program = Program::default();
+        self.add(schema, 0, &mut program);
+        program
     }
 }
 

@@ -125,6 +125,18 @@ codes! {
     MapHash = "map-hash",
     /// A map has not as many entries as it says.
     MapLength = "map-length",
+    /// An ordered map's header holds numbers that no such map has.
+    OrderedHeader = "ordered-header",
+    /// A node of an ordered map does not name its slots, or has too few keys.
+    OrderedNode = "ordered-node",
+    /// A key of an ordered map is not where its order puts it.
+    OrderedKeys = "ordered-keys",
+    /// An ordered map has not as many entries as it says.
+    OrderedLength = "ordered-length",
+    /// A vector's header holds numbers that no vector has.
+    VectorHeader = "vector-header",
+    /// A vector has a page beyond its last element.
+    VectorPages = "vector-pages",
     /// Objects that nothing refers to.
     Leak = "leak",
     /// Several values share one block of bytes.

@@ -3,6 +3,8 @@
 //! Objects wait in a list instead of on the stack. Each is looked into once, and a counter of
 //! steps bounds the whole whatever a damaged schema claims.
 
+mod trees;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hasher as _;
 
@@ -24,6 +26,8 @@ const L2: Level = Level::L2;
 enum Item {
     Object(usize, u64),
     Map(usize, u64),
+    Ordered(usize, u64),
+    Vector(usize, u64),
 }
 
 /// What has to be known of a segment to find an object in it, close together.
@@ -112,6 +116,11 @@ struct Trace<'a> {
     values: u64,
     maps: u64,
     entries: u64,
+    ordered_maps: u64,
+    ordered_entries: u64,
+    comparisons: u64,
+    vectors: u64,
+    elements: u64,
     hashes: u64,
     blocks: u64,
     shared: u64,
@@ -144,6 +153,11 @@ pub(super) fn level2(
         values: 0,
         maps: 0,
         entries: 0,
+        ordered_maps: 0,
+        ordered_entries: 0,
+        comparisons: 0,
+        vectors: 0,
+        elements: 0,
         hashes: 0,
         blocks: 0,
         shared: 0,
@@ -164,6 +178,8 @@ impl<'a> Trace<'a> {
             match item {
                 Item::Object(program, at) => self.look(&self.programs.objects[program], at),
                 Item::Map(map, at) => self.map(&self.programs.maps[map], at),
+                Item::Ordered(map, at) => self.ordered(&self.programs.ordered[map], at),
+                Item::Vector(vector, at) => self.vector(&self.programs.vectors[vector], at),
             }
             if self.given_up {
                 return;
@@ -263,6 +279,10 @@ impl<'a> Trace<'a> {
                 }
                 Op::Bytes { at } => self.raw(from + at),
                 Op::Map { at, map } => self.waiting.push(Item::Map(*map, from + at)),
+                Op::Ordered { at, map } => self.waiting.push(Item::Ordered(*map, from + at)),
+                Op::Vector { at, vector } => {
+                    self.waiting.push(Item::Vector(*vector, from + at));
+                }
                 Op::Bool { at } => {
                     let byte = self.bytes.get(from + at, 1).map_or(0, |byte| byte[0]);
                     if byte > 1 {
@@ -485,6 +505,11 @@ impl<'a> Trace<'a> {
             ("maps", self.maps),
             ("maps' entries", self.entries),
             ("keys' hashes", self.hashes),
+            ("ordered maps", self.ordered_maps),
+            ("ordered maps' entries", self.ordered_entries),
+            ("keys compared", self.comparisons),
+            ("vectors", self.vectors),
+            ("vectors' elements", self.elements),
             ("byte strings", self.blocks),
         ] {
             report.checked(L2, what, count);
