@@ -387,6 +387,12 @@ fn every_format_has_a_page_with_its_version() {
             "b\"neurath journal ",
         ),
         (
+            "handover-format.md",
+            "format ",
+            "neurath-node/src/handover/record.rs",
+            "pub const FORMAT: u32 = ",
+        ),
+        (
             "control-protocol.md",
             "version ",
             "neurath-node/src/protocol.rs",

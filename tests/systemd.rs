@@ -49,6 +49,50 @@ fn readiness_life_and_end_are_told() {
     wait_until("the node ends", || node.check().is_err());
 }
 
+#[test]
+fn a_program_that_is_replaced_is_told_by_its_process() {
+    let stage = neurath_suite::kv(&["1.0.0"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    // One whose program is replaced, and one where that fails: the keeper is the node from then on.
+    for (number, fails) in [false, true].into_iter().enumerate() {
+        let path = folder.path().join(format!("notify-{number}"));
+        let manager = Manager(UnixDatagram::bind(&path).expect("a socket"));
+        let patience = Some(PATIENCE);
+        manager.0.set_read_timeout(patience).expect("a timeout");
+        let mut command = stage.command("1.0.0");
+        let of = |name: &str, value: OsString| (OsString::from(name), value);
+        command.environment = vec![of("NOTIFY_SOCKET", path.into_os_string())];
+        if fails {
+            let point = of("NEURATH_FAULT_KILL_AT", "handover.up".into());
+            command.environment.push(point);
+        }
+        let node = NodeProcess::start(&command).expect("a node");
+        let serves = "READY=1\nSTATUS=kv-1.0.0 serves";
+        assert_eq!(manager.hears(), serves);
+        let asked = support::ask(node.directory(), &["node", "restart"]);
+        let code = asked.status.code();
+        let expected = if fails { 40 } else { 0 };
+        assert_eq!(code, Some(expected), "{}", support::stderr(&asked));
+        let told = manager.hears();
+        let keeper = told.strip_prefix("MAINPID=").expect("the keeper's number");
+        assert_ne!(keeper, node.pid().to_string());
+        let mut rest = [manager.hears(), String::new()];
+        if !fails {
+            rest[1] = manager.hears();
+            // The program and the keeper speak at the same time.
+            rest.sort();
+            assert_eq!(rest[0], format!("MAINPID={}", node.pid()));
+            assert_eq!(rest[1], serves);
+        } else {
+            assert_eq!(rest[0], serves);
+            let status = neurath_cli::control::status(node.directory());
+            assert_eq!(status.expect("a status").pid.to_string(), keeper);
+        }
+        support::ok(node.directory(), &["node", "stop"]);
+        assert_eq!(manager.hears(), "STOPPING=1");
+    }
+}
+
 /// Lines for the journal have their level in front.
 #[test]
 fn lines_for_the_journal_have_a_level() {

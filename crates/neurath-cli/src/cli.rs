@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use neurath_node::catalog::ReleaseId;
 use semver::Version;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Upgrade a running program without stopping it.
 ///
@@ -258,6 +259,9 @@ pub enum Node {
     Stop(OfNode),
     /// What runs, how it is, and what can be done next.
     Status(OfNode),
+    /// Replace the node's program by itself, anew, in the same process: no connection is closed or refused, and what
+    /// came in meanwhile is answered.
+    Restart(OfNode),
     /// Stop the node, and start it in a release that ran before: the state is taken there by the way
     /// down, and the release is permanent. If that fails, the node runs as before.
     RebootOld {
@@ -332,6 +336,18 @@ pub struct NodeStart {
     /// End when standard input does.
     #[arg(long, hide = true, requires = "foreground", conflicts_with = "detach")]
     pub tied: bool,
+    /// How long another program may take to serve in the place of this one; then this one serves again.
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = duration)]
+    pub take_over_within: Duration,
+    /// Keep what the node of this process has, while its program is replaced.
+    #[arg(long, hide = true, requires = "foreground", value_name = "PID")]
+    pub keep: Option<u32>,
+    /// Take over from the program before in this process.
+    #[arg(long, hide = true, requires = "foreground", conflicts_with = "keep")]
+    pub take_over: bool,
+    /// Why the program that should have taken over did not.
+    #[arg(long, hide = true, requires = "take_over", value_name = "TEXT")]
+    pub because: Option<String>,
 }
 
 /// `neurath relup …`
@@ -1026,6 +1042,10 @@ fn place(text: &str) -> Result<Place, String> {
         event: event.parse().map_err(|_| wrong())?,
         image: image.parse().map_err(|_| wrong())?,
     })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    neurath_manifest::scalar::parse_duration(text).map_err(|error| error.to_string())
 }
 
 /// Reads `NAME-VERSION`: the version begins after the first `-` that a version follows.

@@ -28,12 +28,14 @@ pub struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// The one that has started this process, if it wants messages.
+    /// The one that has started this process, if it wants messages. `stands_in`: it was started in the place of the
+    /// process that the service manager means.
     #[must_use]
-    pub fn from_environment() -> Option<ServiceManager> {
+    pub fn from_environment(stands_in: bool) -> Option<ServiceManager> {
         let of = |name: &str| std::env::var_os(name);
         let socket = of("NOTIFY_SOCKET")?;
-        let watchdog = watchdog(of("WATCHDOG_USEC"), of("WATCHDOG_PID"));
+        let meant = of("WATCHDOG_PID").filter(|_| !stands_in);
+        let watchdog = watchdog(of("WATCHDOG_USEC"), meant);
         match ServiceManager::at(&socket, watchdog) {
             Ok(manager) => Some(manager),
             Err(error) => {

@@ -46,6 +46,8 @@ pub struct NodeCommand {
     pub from: PathBuf,
     /// The release that ran before, and that the node is to be rebooted into.
     pub reboot_old: Option<String>,
+    /// Further arguments of `node start`.
+    pub more: Vec<OsString>,
     /// What the process finds in its environment, besides this one's.
     pub environment: Vec<(OsString, OsString)>,
 }
@@ -79,6 +81,7 @@ impl NodeCommand {
             release: release.map(str::to_owned),
             from: from.to_owned(),
             reboot_old: None,
+            more: Vec::new(),
             environment: Vec::new(),
         }
     }
@@ -99,6 +102,7 @@ impl NodeCommand {
         if let Some(release) = &self.reboot_old {
             command.args(["--reboot-old", release]);
         }
+        command.args(&self.more);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

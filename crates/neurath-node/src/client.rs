@@ -16,6 +16,8 @@ use crate::protocol::{
 pub const QUICK: Duration = Duration::from_secs(30);
 /// How long sending a request may take.
 const SEND: Duration = Duration::from_secs(10);
+/// How often a request that changes nothing is asked again.
+const AGAIN: u32 = 3;
 
 /// Why a node could not be asked.
 #[derive(Debug, Error)]
@@ -65,6 +67,21 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether the node closed the connection instead of an answer.
+    fn is_closed(&self) -> bool {
+        let (Self::Send { source, .. } | Self::NoAnswer { source, .. }) = self else {
+            return false;
+        };
+        match source {
+            FrameError::Closed | FrameError::Truncated => true,
+            FrameError::Io(error) => matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+            ),
+            _ => false,
+        }
+    }
+
     /// The exit code for the command line.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -134,10 +151,30 @@ impl Client {
     }
 
     /// Sends a request, passes on its progress, and gives its end.
+    ///
+    /// One that changes nothing is asked again where the node's program is replaced in the midst of it: the node is
+    /// there all the time, and only its connections to clients like this one end.
     pub fn request(
         &mut self,
         request: &Request,
         mut on_progress: impl FnMut(Progress),
+    ) -> Result<Response, ClientError> {
+        let mut tries = 0;
+        loop {
+            match self.ask(request, &mut on_progress) {
+                Err(error) if tries < AGAIN && request.is_read_only() && error.is_closed() => {
+                    tries += 1;
+                    self.stream = Self::connect(&self.directory)?.stream;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    fn ask(
+        &mut self,
+        request: &Request,
+        on_progress: &mut dyn FnMut(Progress),
     ) -> Result<Response, ClientError> {
         let sent = write_frame(&mut self.stream, request);
         // A node that refuses (busy, not allowed) answers without reading: its answer tells more than the failed write.

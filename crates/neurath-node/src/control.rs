@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::fs::{File, Permissions};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -146,6 +146,45 @@ impl std::fmt::Display for Peer {
     }
 }
 
+/// Whoever waits for an answer.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    peer: Peer,
+    stream: Arc<UnixStream>,
+    /// Held while a frame is written.
+    writing: Arc<Mutex<()>>,
+}
+
+impl Asker {
+    fn new(peer: Peer, stream: UnixStream) -> Asker {
+        Asker {
+            peer,
+            stream: Arc::new(stream),
+            writing: Arc::default(),
+        }
+    }
+
+    /// The process that asks.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Its connection.
+    pub(crate) fn stream(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    /// Nothing is written to it while this lives, and no frame is half written.
+    pub(crate) fn quiet(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, answer: &Answer) -> Result<(), FrameError> {
+        let _quiet = self.quiet();
+        write_frame(&mut &*self.stream, answer)
+    }
+}
+
 /// The bound control socket, not yet served.
 #[derive(Debug)]
 pub struct ControlServer {
@@ -188,6 +227,36 @@ impl ControlServer {
         })
     }
 
+    /// Goes on with a socket that the node before in this process has bound.
+    pub(crate) fn adopt(directory: &NodeDirectory, socket: OwnedFd) -> Result<Self, ControlError> {
+        let path = directory.control_socket();
+        let listener = UnixListener::from(socket);
+        match listener.set_nonblocking(true) {
+            Ok(()) => Ok(Self {
+                listener,
+                path,
+                limits: Limits::default(),
+            }),
+            Err(source) => Err(ControlError::Io {
+                path,
+                step: "set it up",
+                source,
+            }),
+        }
+    }
+
+    /// The socket, for a node that takes over.
+    pub(crate) fn socket(&self) -> Result<OwnedFd, ControlError> {
+        self.listener
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|source| ControlError::Io {
+                path: self.path.clone(),
+                step: "copy its descriptor",
+                source,
+            })
+    }
+
     /// Sets how long the server waits for a client.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
@@ -209,7 +278,7 @@ impl ControlServer {
     /// As [`ControlServer::serve`], and tells the handler who asks.
     pub fn serve_peers<H>(self, handler: H) -> Result<ControlHandle, ControlError>
     where
-        H: Fn(Peer, Request, &mut dyn FnMut(Progress)) -> Response + Send + Sync + 'static,
+        H: Fn(&Asker, Request, &mut dyn FnMut(Progress)) -> Response + Send + Sync + 'static,
     {
         let path = self.path.clone();
         let failed = |step| {
@@ -249,7 +318,7 @@ impl ControlServer {
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
 
-type Handler = dyn Fn(Peer, Request, &mut dyn FnMut(Progress)) -> Response + Send + Sync;
+type Handler = dyn Fn(&Asker, Request, &mut dyn FnMut(Progress)) -> Response + Send + Sync;
 
 struct Shared {
     handler: Box<Handler>,
@@ -289,6 +358,26 @@ impl ControlHandle {
     /// How many clients are connected.
     pub fn clients(&self) -> usize {
         self.shared.clients().len()
+    }
+
+    /// Serves a client whose request the node before in this process has read: `work` gives the answer to it, if
+    /// there is one.
+    pub(crate) fn go_on(
+        &self,
+        stream: UnixStream,
+        work: impl FnOnce(&Asker, &mut dyn FnMut(Progress)) -> Option<Response> + Send + 'static,
+    ) -> Result<(), FrameError> {
+        let peer = set_up(&stream, &self.shared)?;
+        // Never the number of one that is accepted.
+        let number = u64::MAX - self.shared.clients().len() as u64;
+        let begun = move |asker: &Asker, shared: &Shared| {
+            if let Some(response) = carry_out(asker, work) {
+                answer(asker, response)?;
+            }
+            serve_client(asker, shared);
+            Ok(())
+        };
+        spawn_client(number, stream, peer, &self.shared, begun)
     }
 
     /// Takes no further client, closes the idle ones, waits for the requests that are being carried out, and removes
@@ -373,15 +462,20 @@ fn accept_loop(mut poll: Poll, listener: &UnixListener, shared: &Arc<Shared>) {
     }
 }
 
-fn admit(number: u64, mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), FrameError> {
+/// Sets the limits of a client's connection; who it is.
+fn set_up(stream: &UnixStream, shared: &Shared) -> io::Result<Peer> {
     stream.set_nonblocking(false)?;
     let frame = shared.limits.frame.max(Duration::from_millis(1));
     stream.set_write_timeout(Some(frame))?;
-    let credentials = rustix::net::sockopt::socket_peercred(&stream).map_err(io::Error::from)?;
-    let peer = Peer {
+    let credentials = rustix::net::sockopt::socket_peercred(stream)?;
+    Ok(Peer {
         uid: credentials.uid.as_raw(),
         pid: credentials.pid.as_raw_nonzero().get(),
-    };
+    })
+}
+
+fn admit(number: u64, mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), FrameError> {
+    let peer = set_up(&stream, shared)?;
     if !may_control(peer.uid, rustix::process::geteuid().as_raw()) {
         tracing::warn!(%peer, "a control client of another user was refused");
         let message = format!(
@@ -393,9 +487,7 @@ fn admit(number: u64, mut stream: UnixStream, shared: &Arc<Shared>) -> Result<()
             &Answer::from(Response::failed(code::OPERATOR, message)),
         );
     }
-    let mut clients = shared.clients();
-    if clients.len() >= CONNECTION_LIMIT {
-        drop(clients);
+    if shared.clients().len() >= CONNECTION_LIMIT {
         let message = format!(
             "{CONNECTION_LIMIT} clients are connected to the control socket; try again in a moment"
         );
@@ -404,8 +496,23 @@ fn admit(number: u64, mut stream: UnixStream, shared: &Arc<Shared>) -> Result<()
             &Answer::from(Response::failed(code::BUSY, message)),
         );
     }
+    spawn_client(number, stream, peer, shared, |asker, shared| {
+        serve_client(asker, shared);
+        Ok(())
+    })
+}
+
+/// Serves a client on a thread of its own.
+fn spawn_client(
+    number: u64,
+    stream: UnixStream,
+    peer: Peer,
+    shared: &Arc<Shared>,
+    serve: impl FnOnce(&Asker, &Shared) -> Result<(), FrameError> + Send + 'static,
+) -> Result<(), FrameError> {
+    let mut clients = shared.clients();
     let for_thread = Arc::clone(shared);
-    let served = stream.try_clone()?;
+    let asker = Asker::new(peer, stream.try_clone()?);
     // The thread takes itself off the list at its end, which waits for the lock held here.
     let thread = thread::Builder::new()
         .name("neurath-client".to_owned())
@@ -414,7 +521,9 @@ fn admit(number: u64, mut stream: UnixStream, shared: &Arc<Shared>) -> Result<()
                 shared: &for_thread,
                 number,
             };
-            serve_client(served, peer, &for_thread);
+            if let Err(error) = serve(&asker, &for_thread) {
+                tracing::info!(%peer, %error, "a control client did not take its answer");
+            }
         })?;
     clients.insert(
         number,
@@ -468,14 +577,14 @@ impl Read for Deadline<'_> {
     }
 }
 
-fn serve_client(stream: UnixStream, peer: Peer, shared: &Shared) {
+fn serve_client(asker: &Asker, shared: &Shared) {
+    let peer = asker.peer;
     loop {
         let request = read_frame(&mut Deadline {
-            stream: &stream,
+            stream: &asker.stream,
             limits: shared.limits,
             until: None,
         });
-        let mut writer = &stream;
         let request: Request = match request {
             Ok(request) => request,
             Err(FrameError::Closed) => return,
@@ -483,7 +592,7 @@ fn serve_client(stream: UnixStream, peer: Peer, shared: &Shared) {
                 // Where the next frame begins is not known any more: say why, and close.
                 tracing::debug!(%peer, %error, "a control client was turned away");
                 let answer = Answer::from(Response::failed(code::USAGE, error.to_string()));
-                let _ = write_frame(&mut writer, &answer);
+                let _ = asker.write(&answer);
                 return;
             }
         };
@@ -492,41 +601,44 @@ fn serve_client(stream: UnixStream, peer: Peer, shared: &Shared) {
                 code::BUSY,
                 "the node is stopping; start it again, then ask again",
             ));
-            let _ = write_frame(&mut writer, &answer);
+            let _ = asker.write(&answer);
             return;
         }
-        let response = carry_out(&stream, peer, request, shared);
-        let answer = Answer::from(response);
-        let sent = match write_frame(&mut writer, &answer) {
-            Err(error @ FrameError::TooLong { .. }) => {
-                let message =
-                    format!("the request was carried out and its answer cannot be sent: {error}");
-                write_frame(
-                    &mut writer,
-                    &Answer::from(Response::failed(code::INCONCLUSIVE, message)),
-                )
-            }
-            other => other,
-        };
-        if let Err(error) = sent {
+        let response = carry_out(asker, |asker, progress| {
+            (shared.handler)(asker, request, progress)
+        });
+        if let Err(error) = answer(asker, response) {
             tracing::info!(%peer, %error, "a control client did not take its answer");
             return;
         }
     }
 }
 
-/// Runs the handler; its progress goes out on a thread of its own, so that a slow client never holds it up.
-fn carry_out(stream: &UnixStream, peer: Peer, request: Request, shared: &Shared) -> Response {
+fn answer(asker: &Asker, response: Response) -> Result<(), FrameError> {
+    match asker.write(&Answer::from(response)) {
+        Err(error @ FrameError::TooLong { .. }) => {
+            let message =
+                format!("the request was carried out and its answer cannot be sent: {error}");
+            asker.write(&Answer::from(Response::failed(code::INCONCLUSIVE, message)))
+        }
+        other => other,
+    }
+}
+
+/// Does some work; its progress goes out on a thread of its own, so that a slow client never holds it up.
+fn carry_out<R: From<Response>>(
+    asker: &Asker,
+    work: impl FnOnce(&Asker, &mut dyn FnMut(Progress)) -> R,
+) -> R {
     let (send, receive) = mpsc::sync_channel::<Progress>(PROGRESS_QUEUE);
     thread::scope(|scope| {
         let sender = thread::Builder::new()
             .name("neurath-progress".to_owned())
             .spawn_scoped(scope, move || {
-                let mut stream = stream;
                 for progress in receive {
-                    if write_frame(&mut stream, &Answer::Progress(progress)).is_err() {
+                    if asker.write(&Answer::Progress(progress)).is_err() {
                         // Half a frame may be out: nothing that follows could be understood.
-                        let _ = stream.shutdown(std::net::Shutdown::Both);
+                        let _ = asker.stream.shutdown(std::net::Shutdown::Both);
                         return;
                     }
                 }
@@ -537,9 +649,7 @@ fn carry_out(stream: &UnixStream, peer: Peer, request: Request, shared: &Shared)
         let mut progress = |progress: Progress| {
             let _ = send.try_send(progress);
         };
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            (shared.handler)(peer, request, &mut progress)
-        }));
+        let result = catch_unwind(AssertUnwindSafe(|| work(asker, &mut progress)));
         drop(send);
         result.unwrap_or_else(|panic| {
             let text = panic
@@ -547,11 +657,11 @@ fn carry_out(stream: &UnixStream, peer: Peer, request: Request, shared: &Shared)
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("no text");
-            tracing::error!(%peer, text, "a control request panicked");
+            tracing::error!(peer = %asker.peer, text, "a control request panicked");
             let message = format!(
                 "the node panicked in this request ({text}); look at its journal before going on"
             );
-            Response::failed(code::OPERATOR, message)
+            Response::failed(code::OPERATOR, message).into()
         })
     })
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -25,13 +26,14 @@ pub const CONTROL_SOCKET: &str = "control.sock";
 pub const TRUSTED_KEYS: &str = "trusted-keys";
 
 /// Files beside the folders that belong to a node.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     LOCK,
     TRUSTED_KEYS,
     crate::catalog::FILE_NAME,
     "catalog.new",
     CONTROL_SOCKET,
     "control.sock.new",
+    crate::handover::keeper::SOCKET,
     LOG,
 ];
 
@@ -177,6 +179,38 @@ impl NodeDirectory {
         } else {
             Self::create(path)
         }
+    }
+
+    /// Opens the node directory at `path` whose lock the node before in this process has taken.
+    pub(crate) fn adopt(path: &Path, lock: OwnedFd) -> Result<Self, DirectoryError> {
+        let path = absolute(path)?;
+        let lock = File::from(lock);
+        // Of the same open file it is the same lock; of another one it is somebody else's.
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(_) => return Err(DirectoryError::Busy { path, pid: None }),
+        }
+        let named = std::fs::symlink_metadata(path.join(LOCK));
+        let held = lock.metadata();
+        match (named, held) {
+            (Ok(named), Ok(held)) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {
+                write_holder(&lock).map_err(|source| DirectoryError::Io {
+                    path: path.join(LOCK),
+                    step: "write the process number into the lock",
+                    source,
+                })?;
+                Ok(Self { path, lock })
+            }
+            _ => Err(DirectoryError::NotANode {
+                path,
+                missing: LOCK,
+            }),
+        }
+    }
+
+    /// The lock's descriptor, which a node that takes over goes on with.
+    pub(crate) fn lock_descriptor(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
     }
 
     /// Gives the lock up before this is dropped. Nothing may be written in the directory after that.
@@ -373,12 +407,16 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
             Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => {}
             _ => continue,
         }
-        let pid = format!("{}\n", std::process::id());
-        file.set_len(0)
-            .and_then(|()| file.write_all_at(pid.as_bytes(), 0))
-            .map_err(failed("write the process number into the lock"))?;
+        write_holder(&file).map_err(failed("write the process number into the lock"))?;
         return Ok(file);
     }
+}
+
+/// Writes into the lock which process holds it; for information only.
+fn write_holder(lock: &File) -> io::Result<()> {
+    let pid = format!("{}\n", std::process::id());
+    lock.set_len(0)?;
+    lock.write_all_at(pid.as_bytes(), 0)
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! Named durable steps, so that a test can kill the node at each of them.
 //!
 //! Every place that makes something durable (a write, a sync, a rename) calls [`point`] before and after.
-//! Without the feature `fault-points` that is nothing at all. With it, two variables of the environment act:
+//! Without the feature `fault-points` that is nothing at all. With it, variables of the environment act:
 //!
 //! - `NEURATH_FAULT_LOG=path`: each point appends a line `NUMBER NAME` to that file;
 //! - `NEURATH_FAULT_KILL=n`: the process is killed with `SIGKILL` at the n-th point, counted from 1 over all
-//!   points and threads of the process.
+//!   points and threads of the process;
+//! - `NEURATH_FAULT_KILL_AT=name`, `NEURATH_FAULT_HANG_AT=name`: it is killed at the point of that name, or the
+//!   thread that comes there never goes on.
 //!
 //! A test runs the operation once with the log to learn how many points there are, then once for each of them.
 
@@ -34,6 +36,8 @@ mod enabled {
     struct Settings {
         log: Option<PathBuf>,
         kill: Option<u64>,
+        kill_at: Option<String>,
+        hang_at: Option<String>,
     }
 
     static SETTINGS: OnceLock<Settings> = OnceLock::new();
@@ -47,12 +51,20 @@ mod enabled {
                     panic!("NEURATH_FAULT_KILL={text}: not a number; set it to the running number of a point")
                 })
             }),
+            kill_at: std::env::var("NEURATH_FAULT_KILL_AT").ok(),
+            hang_at: std::env::var("NEURATH_FAULT_HANG_AT").ok(),
         })
     }
 
     pub(super) fn point(name: &'static str) {
         let settings = settings();
-        if settings.log.is_none() && settings.kill.is_none() {
+        if settings.hang_at.as_deref() == Some(name) {
+            loop {
+                std::thread::park();
+            }
+        }
+        let kills_here = settings.kill_at.as_deref() == Some(name);
+        if settings.log.is_none() && settings.kill.is_none() && !kills_here {
             return;
         }
         // The lock is held over the log line and the kill, so that number, order and effect agree.
@@ -69,7 +81,7 @@ mod enabled {
                 panic!("NEURATH_FAULT_LOG={}: {error}", path.display());
             }
         }
-        if settings.kill == Some(*passed) {
+        if kills_here || settings.kill == Some(*passed) {
             let killed = rustix::process::kill_process(
                 rustix::process::getpid(),
                 rustix::process::Signal::KILL,

@@ -7,6 +7,7 @@ pub mod control;
 pub mod directory;
 pub mod facts;
 pub mod fault;
+pub mod handover;
 mod health;
 pub mod journal;
 pub mod libraries;

@@ -50,6 +50,8 @@ pub enum Command {
     Start,
     /// `neurath node stop`
     Stop,
+    /// `neurath node restart`: another program, or the same anew, in the same process.
+    Restart,
     /// `neurath node reboot-old`: stop, and come up in a release that ran before.
     RebootOld,
     /// `neurath relup apply`
@@ -174,7 +176,7 @@ impl Phase {
             (Phase::HistoryEditedUnconfirmed, Command::SetAside) => Phase::StoppedUnconfirmed,
             (Phase::Idle, Command::Apply | Command::Resume) => Phase::Applying,
             (Phase::Idle, Command::Stop) => Phase::Stopped,
-            (Phase::Idle, Command::RebootOld) => Phase::Starting,
+            (Phase::Idle, Command::RebootOld | Command::Restart) => Phase::Starting,
             (Phase::Idle, Command::Handle) => Phase::Handling,
             (Phase::Applying, Command::Abort) => Phase::Idle,
             (Phase::Unconfirmed | Phase::Stuck, Command::Confirm) => Phase::Confirming,
@@ -242,9 +244,10 @@ impl Phase {
             (Phase::Unconfirmed, Command::Resume) => {
                 "nothing was interrupted: the current release waits for its confirmation"
             }
-            (Phase::Unconfirmed | Phase::Stuck, Command::Apply | Command::RebootOld) => {
-                "the current release is not confirmed yet; confirm it or go back first"
-            }
+            (
+                Phase::Unconfirmed | Phase::Stuck,
+                Command::Apply | Command::RebootOld | Command::Restart,
+            ) => "the current release is not confirmed yet; confirm it or go back first",
             _ => self.name(),
         };
         let legal: Vec<String> = self
@@ -258,7 +261,7 @@ impl Phase {
 
 impl Command {
     /// All of them.
-    pub const ALL: [Command; 11] = [
+    pub const ALL: [Command; 12] = [
         Command::Confirm,
         Command::Rollback,
         Command::RollbackLosingWrites,
@@ -268,6 +271,7 @@ impl Command {
         Command::Handle,
         Command::Start,
         Command::Stop,
+        Command::Restart,
         Command::RebootOld,
         Command::SetAside,
     ];
@@ -278,6 +282,7 @@ impl Command {
             Command::Start => "neurath node start",
             Command::Stop => "neurath node stop",
             Command::RebootOld => "neurath node reboot-old",
+            Command::Restart => "neurath node restart",
             Command::Apply => "neurath relup apply",
             Command::Confirm => "neurath relup confirm",
             Command::Rollback => "neurath relup rollback",
@@ -295,6 +300,7 @@ impl Command {
             Command::Start => "start",
             Command::Stop => "stop",
             Command::RebootOld => "reboot-old",
+            Command::Restart => "restart",
             Command::Apply => "apply",
             Command::Confirm => "confirm",
             Command::Rollback => "rollback",

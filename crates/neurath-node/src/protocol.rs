@@ -86,6 +86,8 @@ pub enum Request {
     },
     /// End the node.
     Stop,
+    /// Replace the node's program by itself, anew: connections and state are kept.
+    Restart,
     /// Go on with what was interrupted, or has failed.
     Resume,
     /// Give up what is in flight: an upgrade before its commit point, or an unconfirmed release.
@@ -231,6 +233,11 @@ pub enum Outcome {
     Snapshot(SnapshotMade),
     /// Of [`Request::Stop`]: the node ends after this answer.
     Stopping,
+    /// Of [`Request::Restart`]: told by the program that took over.
+    Restarted {
+        /// How long clients waited, in microseconds.
+        stop_us: u64,
+    },
     /// Of [`Request::Abort`], where an upgrade was given up before its commit point.
     Aborted {
         /// The release that serves.

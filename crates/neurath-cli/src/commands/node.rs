@@ -11,12 +11,15 @@ use crate::service_manager::{JournalFormat, logs_to_journal};
 use crate::table::Table;
 use crate::testing::{END, LOG, NodeCommand};
 use anyhow::{anyhow, bail};
+use neurath_manifest::scalar::format_duration;
 use neurath_node::catalog::{ReleaseId, ReleaseStatus};
 use neurath_node::client::Client;
+use neurath_node::handover::Launch;
 use neurath_node::node::NodeOptions;
 use neurath_node::protocol::{Failure, Outcome, Request, Status, code};
 use neurath_node::trust::read_key;
 use serde_json::json;
+use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -27,6 +30,7 @@ pub fn run(command: Node, output: &Output) -> anyhow::Result<()> {
         Node::Start(start) => background(&start, output),
         Node::Stop(OfNode { dir }) => stop(&dir, output),
         Node::Status(OfNode { dir }) => status(&dir, output),
+        Node::Restart(OfNode { dir }) => restart(&dir, output),
         Node::RebootOld {
             release,
             node,
@@ -48,7 +52,7 @@ pub fn run(command: Node, output: &Output) -> anyhow::Result<()> {
 }
 
 fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
-    if start.detach {
+    if start.detach && start.keep.is_none() && !start.take_over {
         rustix::process::setsid()?;
     }
     if start.tied {
@@ -70,13 +74,35 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
         true => log.event_format(JournalFormat::default()).try_init(),
         false => log.try_init(),
     };
-    let from = start.from.is_dir().then_some(start.from);
+    let place = node_process::Place::of(&start);
+    let launch = launch(&start);
     let options = NodeOptions {
         directory: start.node.dir,
         release: start.release,
-        release_source: from,
+        release_source: start.from.is_dir().then_some(start.from),
+        launch: Some(launch),
     };
-    node_process::run(options, start.reboot_old.as_ref())
+    node_process::run(options, place)
+}
+
+/// How whoever takes this node's place is started.
+fn launch(start: &NodeStart) -> Launch {
+    let mut arguments: Vec<OsString> = ["node", "start", "--foreground", "--dir"]
+        .map(OsString::from)
+        .into();
+    arguments.push(start.node.dir.clone().into());
+    arguments.push("--from".into());
+    arguments.push(start.from.clone().into());
+    arguments.push("--take-over-within".into());
+    arguments.push(format_duration(start.take_over_within).into());
+    if start.tied {
+        arguments.push("--tied".into());
+    }
+    Launch {
+        arguments,
+        version: env!("CARGO_PKG_VERSION").into(),
+        within: start.take_over_within,
+    }
 }
 
 fn background(start: &NodeStart, output: &Output) -> anyhow::Result<()> {
@@ -134,6 +160,20 @@ fn stop_and_wait(dir: &Path) -> anyhow::Result<()> {
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
+}
+
+fn restart(dir: &Path, output: &Output) -> anyhow::Result<()> {
+    match control::ask_aloud(dir, &Request::Restart, output)? {
+        Outcome::Restarted { stop_us } => {
+            output.text(&format!(
+                "restarted; clients waited {}",
+                numbers::micros(stop_us)
+            ));
+            output.json(&json!({ "kind": "restarted", "stop_us": stop_us }));
+            Ok(())
+        }
+        other => control::unexpected(&other),
+    }
 }
 
 fn reboot_old(

@@ -1,6 +1,7 @@
 //! What a node holds, and the small things that starting, upgrading and stopping share.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,7 +10,9 @@ use neurath_pmem::region::{Region, RegionOptions};
 use neurath_pmem::schema::Fingerprint;
 
 use crate::catalog::{Catalog, RegionEntry, ReleaseId};
+use crate::control::Asker;
 use crate::directory::NodeDirectory;
+use crate::handover::Launch;
 use crate::health::Window;
 use crate::journal::{Journal, Kind, Verdict};
 use crate::libraries::Libraries;
@@ -51,6 +54,12 @@ pub(crate) struct Core {
     pub(crate) stuck: Vec<Arc<Library>>,
     pub(crate) next_generation: u64,
     pub(crate) figures: Arc<Figures>,
+    /// How the node's program was started; none where the node runs in another's.
+    pub(crate) launch: Option<Launch>,
+    /// The control socket, for a node that takes over.
+    pub(crate) control: Option<OwnedFd>,
+    /// Whoever waits for the end of what is under way.
+    pub(crate) asker: Option<Asker>,
     /// Set by whoever wants the upgrade that runs to be given up.
     pub(crate) abort: Arc<AtomicBool>,
 }

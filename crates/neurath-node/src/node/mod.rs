@@ -2,6 +2,7 @@
 
 mod copy;
 mod core;
+mod errand;
 mod metrics;
 mod planning;
 mod rehearsal;
@@ -20,6 +21,8 @@ use std::time::Duration;
 use crate::catalog::{CatalogError, RegionEntry, ReleaseId, State};
 use crate::control::{ControlError, ControlHandle, ControlServer};
 use crate::directory::DirectoryError;
+use crate::fault;
+use crate::handover::{Arrival, Launch};
 use crate::health::{NOBODY, Verdict as Health, Window};
 use crate::journal::{JournalError, Verdict};
 use crate::lifecycle::{Command as LegalCommand, Phase};
@@ -56,6 +59,9 @@ pub struct NodeOptions {
     pub release: Option<ReleaseId>,
     /// A folder of built releases, where `release` is installed from.
     pub release_source: Option<PathBuf>,
+    /// How the node's program was started, so that another can take its place in this process. None for a node that
+    /// runs inside another program.
+    pub launch: Option<Launch>,
 }
 
 /// Why a node did not start.
@@ -95,6 +101,9 @@ pub enum StartError {
     /// A component or its state cannot be brought up.
     #[error(transparent)]
     Component(Box<UpgradeError>),
+    /// What the node before in this process has handed over cannot be gone on with.
+    #[error("what was handed over cannot be used: {0}")]
+    HandOver(String),
     /// There is no event loop to be had.
     #[error("the event loop cannot be made: {0}")]
     EventLoop(std::io::Error),
@@ -172,6 +181,8 @@ struct Shared {
     flight: Mutex<Option<InFlight>>,
     /// Set by whoever wants the upgrade that runs to be given up.
     abort: Arc<AtomicBool>,
+    /// What the node before in this process was in the midst of is gone on with first.
+    errand_first: AtomicBool,
     stopping: Mutex<bool>,
     /// Who has asked the node to stop.
     stopper: Mutex<Option<String>>,
@@ -236,6 +247,56 @@ impl Node {
             false => Some(ControlServer::bind(&core.directory)?),
         };
         started(&mut core, &operation)?;
+        let (mut node, control) = Self::run(core, control)?;
+        if let Some(control) = control {
+            node.look_after(control)?;
+        }
+        Ok(node)
+    }
+
+    /// Goes on in the place of the node before in this process, or of the one that this process has kept for. It serves
+    /// when this returns, and does the errand it was left with.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; whoever keeps what was handed over can give it to another.
+    pub fn take_over(options: NodeOptions, mut arrival: Arrival) -> Result<Node, StartError> {
+        let mut core = start::arrive(&options, &mut arrival)?;
+        let place = arrival.record.control;
+        let socket = arrival.descriptors.take(place);
+        let socket = socket.map_err(|error| StartError::HandOver(error.to_string()))?;
+        let control = ControlServer::adopt(&core.directory, socket)?;
+        let asker = arrival.record.asker.take();
+        let asker = asker.and_then(|place| arrival.descriptors.take(place).ok());
+        core.hold = false;
+        let (mut node, control) = Self::run(core, Some(control))?;
+        if arrival.because().is_none() {
+            fault::point("handover.runs");
+        }
+        arrival.served();
+        if arrival.because().is_none() {
+            fault::point("handover.served");
+        }
+        node.shared.errand_first.store(true, Ordering::SeqCst);
+        let Some(control) = control else {
+            unreachable!("it was given")
+        };
+        node.look_after(control)?;
+        let Arrival {
+            record, because, ..
+        } = arrival;
+        node.begin_errand(asker, record.errand, because)?;
+        Ok(node)
+    }
+
+    /// Lets the shard run.
+    fn run(
+        mut core: Core,
+        control: Option<ControlServer>,
+    ) -> Result<(Node, Option<ControlServer>), StartError> {
+        if let Some(control) = &control {
+            core.control = Some(control.socket()?);
+        }
         let Some(standing) = core.standing.take() else {
             unreachable!("start made it")
         };
@@ -254,27 +315,32 @@ impl Node {
             figures,
             flight: Mutex::new(None),
             abort,
+            errand_first: AtomicBool::new(false),
             stopping: Mutex::new(false),
             stopper: Mutex::new(None),
             stop: Condvar::new(),
             gave_up: Mutex::new(None),
         });
-        let mut node = Node {
-            shared: shared.clone(),
+        let node = Node {
+            shared,
             control: None,
             watch: None,
         };
-        let Some(control) = control else {
-            return Ok(node);
-        };
-        let serving = shared.clone();
-        node.control = Some(control.serve_peers(move |peer, request, progress| {
-            serving.serve(&peer.to_string(), request, progress)
+        Ok((node, control))
+    }
+
+    /// Serves the control socket, and watches over the node.
+    fn look_after(&mut self, control: ControlServer) -> Result<(), StartError> {
+        let serving = self.shared.clone();
+        self.control = Some(control.serve_peers(move |asker, request, progress| {
+            let who = asker.peer().to_string();
+            serving.serve(&who, Some(asker), request, progress)
         })?);
+        let shared = self.shared.clone();
         let watch = std::thread::Builder::new().name("neurath-watch".into());
         let watch = watch.spawn(move || shared.watch());
-        node.watch = Some(watch.map_err(StartError::EventLoop)?);
-        Ok(node)
+        self.watch = Some(watch.map_err(StartError::EventLoop)?);
+        Ok(())
     }
 
     /// A handle for use in this process.
@@ -462,7 +528,7 @@ impl NodeHandle {
         request: Request,
         progress: &mut dyn FnMut(Progress),
     ) -> Response {
-        self.shared.serve("this process", request, progress)
+        self.shared.serve("this process", None, request, progress)
     }
 
     /// What runs, and how it is.
@@ -540,6 +606,9 @@ impl Shared {
 
     /// The right to change something, if nobody else has it.
     fn begin(&self) -> Option<MutexGuard<'_, ()>> {
+        if self.errand_first.load(Ordering::SeqCst) {
+            return None;
+        }
         match self.operation.try_lock() {
             Ok(operation) => Some(operation),
             Err(TryLockError::Poisoned(operation)) => Some(operation.into_inner()),

@@ -171,6 +171,7 @@ pub fn rehearse(
         directory: directory.to_owned(),
         release: None,
         release_source: None,
+        launch: None,
     })?;
     let mut copy = Copy {
         handle: node.handle(),

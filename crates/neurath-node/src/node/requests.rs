@@ -11,6 +11,8 @@ use super::core::Core;
 use super::planning::{Found, plan};
 use crate::catalog::{ReleaseId, ReleaseStatus, State};
 use crate::fault;
+use crate::handover::errand::Errand;
+use crate::handover::{self, Program};
 use crate::health::{Prober, Window};
 use crate::journal::{Interrupted, Kind, Verdict};
 use crate::lifecycle::{Command, Phase};
@@ -295,7 +297,7 @@ pub(super) fn stop_window(core: &mut Core) {
 /// Refuses a command that is not legal in a phase.
 pub(super) fn illegal(phase: Phase, command: Command) -> Refusal {
     let code = match command {
-        Command::Apply | Command::RebootOld | Command::Handle => code::BUSY,
+        Command::Apply | Command::RebootOld | Command::Restart | Command::Handle => code::BUSY,
         _ => code::USAGE,
     };
     let text = phase.refusal(command).unwrap_or_default();
@@ -333,6 +335,20 @@ pub(super) fn reboot_old(core: &mut Core, release: &ReleaseId, who: &str) -> Res
     apply(core, release, None, who, &mut |_| {})?;
     confirm(core, who)?;
     Ok(())
+}
+
+/// Replaces the program of this process by itself, anew: whoever takes over answers. Returns only if that failed.
+pub(super) fn restart(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
+    let operation = core.begin("restart", who).map_err(UpgradeError::from)?;
+    let errand = |since_us| Errand::Restart {
+        operation: operation.clone(),
+        who: who.to_owned(),
+        since_us,
+    };
+    let error = handover::leave(core, &Program::Same, errand);
+    let text = error.to_string();
+    core.end(&operation, who, Verdict::Failed, text.clone());
+    Err(Refusal::new(code::UPGRADE_FAILED, text))
 }
 
 /// A script that only exchanges code, for a way back to the old regions.

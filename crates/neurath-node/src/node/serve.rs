@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::requests::{self, Refusal};
 use super::{Shared, copy, lock, snapshot, status};
 use crate::catalog::Catalog;
+use crate::control::Asker;
 use crate::directory::NodeDirectory;
 use crate::journal::{Journal, Kind, Verdict};
 use crate::lifecycle::{Command, Phase};
@@ -29,6 +30,7 @@ fn command(request: &Request) -> Option<(Command, Phase)> {
         }
         Request::Resume => (Command::Resume, Phase::Applying),
         Request::Abort => (Command::Abort, Phase::GoingBack),
+        Request::Restart => (Command::Restart, Phase::Starting),
         Request::Unpack { .. }
         | Request::Install { .. }
         | Request::SetUnpacked { .. }
@@ -43,6 +45,7 @@ impl Shared {
     pub(super) fn serve(
         &self,
         who: &str,
+        asker: Option<&Asker>,
         request: Request,
         progress: &mut dyn FnMut(Progress),
     ) -> Response {
@@ -113,7 +116,9 @@ impl Shared {
             }
             progress(step);
         };
+        core.asker = asker.cloned();
         let result = carry_out(&mut core, request, who, &mut told);
+        core.asker = None;
         *lock(&self.flight) = None;
         let status = status(&core, &self.figures);
         *lock(&self.board) = status;
@@ -168,6 +173,7 @@ fn carry_out(
         } => requests::apply(core, &release, plan_id.as_deref(), who, progress)
             .map(Outcome::Upgraded),
         Request::Confirm => requests::confirm(core, who),
+        Request::Restart => requests::restart(core, who),
         Request::Rollback { lose_writes } => {
             requests::rollback(core, lose_writes, who, progress).map(Outcome::Upgraded)
         }

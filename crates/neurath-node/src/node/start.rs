@@ -13,6 +13,7 @@ use super::{NodeOptions, StartError};
 use crate::catalog::{Catalog, RegionEntry, ReleaseId, State};
 use crate::directory::{NodeDirectory, region_file_name};
 use crate::fault;
+use crate::handover::Arrival;
 use crate::journal::{Journal, JournalError, Kind, START as START_OPERATION};
 use crate::libraries::Libraries;
 use crate::loader::{Function, Library};
@@ -82,10 +83,13 @@ pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, Str
         stuck: Vec::new(),
         next_generation,
         figures: Arc::new(Figures::new()),
+        launch: options.launch.clone(),
+        control: None,
+        asker: None,
         abort: Arc::default(),
     };
     core.remove_orphans();
-    bring_up(&mut core)?;
+    bring_up(&mut core, None)?;
     undo_interrupted(&mut core, &this_process())?;
     Ok((core, operation))
 }
@@ -296,8 +300,63 @@ pub(crate) fn create_region(
     Ok(())
 }
 
+/// Brings up the release of a node that this one takes over from, with all that it had. The shard stands still yet.
+pub(super) fn arrive(options: &NodeOptions, arrival: &mut Arrival) -> Result<Core, StartError> {
+    let handed = |error: &dyn std::fmt::Display| StartError::HandOver(error.to_string());
+    let lock = arrival.descriptors.take(arrival.record.lock);
+    let lock = lock.map_err(|error| handed(&error))?;
+    let directory = NodeDirectory::adopt(&options.directory, lock)?;
+    let catalog = Catalog::open(directory.path())?;
+    let mark = catalog.state().journal.clone();
+    let journal = Journal::open_marked(directory.journal(), mark.as_ref())?;
+    let current = catalog.state().current.clone();
+    let current = current.filter(|current| *current == arrival.record.release);
+    let current = current.ok_or_else(|| {
+        let release = &arrival.record.release;
+        handed(&format_args!(
+            "it is of {release}, which is not the current release"
+        ))
+    })?;
+    fault::point(match arrival.because() {
+        None => "handover.taken",
+        Some(_) => "handover.taken-again",
+    });
+    let libraries = Libraries::new(directory.libraries()).map_err(UpgradeError::from)?;
+    let package = open_for_use(&directory, catalog.state(), &current);
+    let package = package.map_err(UpgradeError::from)?;
+    let next_generation = catalog.state().next_generation;
+    let record = &arrival.record;
+    let mut core = Core {
+        directory,
+        catalog,
+        journal,
+        libraries,
+        package,
+        running: None,
+        standing: None,
+        hold: false,
+        rehearsal: false,
+        window: None,
+        loaded: Vec::new(),
+        warm: Vec::new(),
+        stuck: Vec::new(),
+        next_generation,
+        figures: Arc::new(Figures::going_on(&record.figures)),
+        launch: options.launch.clone(),
+        control: None,
+        asker: None,
+        abort: Arc::default(),
+    };
+    core.remove_orphans();
+    bring_up(&mut core, Some(&mut *arrival))?;
+    if arrival.because().is_none() {
+        fault::point("handover.up");
+    }
+    Ok(core)
+}
+
 /// Loads the current release's libraries, opens its regions, and starts its instances.
-fn bring_up(core: &mut Core) -> Result<(), StartError> {
+fn bring_up(core: &mut Core, arrival: Option<&mut Arrival>) -> Result<(), StartError> {
     let package = core.package.clone();
     let mut instances = Vec::new();
     let runs = package
@@ -336,10 +395,15 @@ fn bring_up(core: &mut Core) -> Result<(), StartError> {
     }
     let mut taken = Taken::new(instances, core.figures.clone()).map_err(StartError::EventLoop)?;
     taken.shard.rehearsed = core.rehearsal;
+    if let Some(arrival) = arrival {
+        let shard = std::mem::take(&mut arrival.record.shard);
+        let adopted = taken.shard.adopt(shard, &mut arrival.descriptors);
+        adopted.map_err(|error| StartError::HandOver(error.to_string()))?;
+    }
     let peers = taken.shard.peers().clone();
     let mut worker = Worker::default();
     for at in 0..taken.shard.instances.len() {
-        let listening = taken.shard.listening(None);
+        let listening = taken.shard.listening(Some(at));
         let instance = &mut taken.shard.instances[at];
         let outside = Outside {
             component: instance.component.clone(),

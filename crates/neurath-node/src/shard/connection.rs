@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 
+use std::os::fd::{AsFd as _, BorrowedFd};
+
 use mio::net::TcpStream;
+
+use crate::handover::record::ConnectionRecord;
 
 /// Bytes read at once.
 const READ: usize = 64 << 10;
@@ -90,6 +94,46 @@ impl Connection {
             given_up: false,
             readable: true,
             flushing: false,
+        }
+    }
+
+    /// Writes it down for a node that takes over; `place` gives its descriptor a place. Nothing if it is about to
+    /// be dropped.
+    pub(super) fn carry<'a>(
+        &'a self,
+        place: &mut impl FnMut(BorrowedFd<'a>) -> u32,
+    ) -> Option<ConnectionRecord> {
+        if self.given_up {
+            return None;
+        }
+        let parked = self.parked.iter();
+        Some(ConnectionRecord {
+            id: self.id,
+            owner: self.owner as u32,
+            user: self.user,
+            descriptor: place(self.stream.as_fd()),
+            input: self.input().to_vec(),
+            output: self.output[self.output_done..].to_vec(),
+            next_token: self.next_token,
+            next_reply: self.next_reply,
+            parked: parked.map(|(at, bytes)| (*at, bytes.clone())).collect(),
+            close_at: self.close_at,
+            ended: self.ended,
+        })
+    }
+
+    /// Goes on with a connection that was written down.
+    pub(super) fn adopted(record: ConnectionRecord, stream: TcpStream, owner: usize) -> Connection {
+        Connection {
+            user: record.user,
+            input: record.input,
+            output: record.output,
+            next_token: record.next_token,
+            next_reply: record.next_reply,
+            parked: record.parked.into_iter().collect(),
+            close_at: record.close_at,
+            ended: record.ended,
+            ..Connection::new(record.id, stream, owner)
         }
     }
 

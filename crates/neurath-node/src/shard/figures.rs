@@ -1,9 +1,11 @@
 //! Figures that the node counts, readable from every thread.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use neurath_abi::InfoKey;
+
+use crate::handover::record::FiguresRecord;
 
 /// What is counted.
 #[derive(Debug)]
@@ -23,6 +25,18 @@ impl Figures {
             connections_total: AtomicU64::new(0),
             messages: AtomicU64::new(0),
             port: AtomicU64::new(0),
+        }
+    }
+
+    /// Goes on counting where the node before in this process has left off.
+    pub(crate) fn going_on(record: &FiguresRecord) -> Figures {
+        let before = Duration::from_micros(record.uptime_us);
+        let now = Instant::now();
+        Figures {
+            started: now.checked_sub(before).unwrap_or(now),
+            connections_total: AtomicU64::new(record.connections_total),
+            messages: AtomicU64::new(record.messages),
+            ..Figures::new()
         }
     }
 

@@ -5,6 +5,7 @@
 //! Between two messages no frame of a library is on any stack; there a shard can be handed
 //! over, whole, to another thread.
 
+mod carry;
 pub(crate) mod connection;
 pub(crate) mod effects;
 pub(crate) mod figures;

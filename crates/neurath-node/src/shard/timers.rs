@@ -29,6 +29,11 @@ impl Timers {
         self.by_id = by_id.collect();
     }
 
+    /// All of them: when, whose, and which.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Instant, usize, u64)> + '_ {
+        self.due.iter().copied()
+    }
+
     /// When the next one goes off.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.due.first().map(|(at, ..)| *at)

@@ -1,0 +1,103 @@
+//! What a node goes on with that has taken over from another in the midst of an operation.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Node, Shared, StartError, lock, status};
+use crate::control::Asker;
+use crate::handover::errand::Errand;
+use crate::handover::now_us;
+use crate::journal::Verdict;
+use crate::lifecycle::Phase;
+use crate::protocol::{InFlight, Outcome, Progress, Response, code};
+use crate::shard::now_ms;
+
+impl Node {
+    /// Does the errand, on a thread of its own, and answers whoever waits for it.
+    pub(super) fn begin_errand(
+        &self,
+        asker: Option<OwnedFd>,
+        errand: Errand,
+        because: Option<String>,
+    ) -> Result<(), StartError> {
+        let shared: Arc<Shared> = self.shared.clone();
+        let work = move |asker: Option<&Asker>, progress: &mut dyn FnMut(Progress)| {
+            shared.errand(asker, errand, because, progress)
+        };
+        if let (Some(stream), Some(control)) = (asker, &self.control) {
+            let stream = UnixStream::from(stream);
+            let begun = control.go_on(stream, |asker, progress| work(Some(asker), progress));
+            return begun.map_err(|error| StartError::HandOver(error.to_string()));
+        }
+        let thread = std::thread::Builder::new().name("neurath-errand".into());
+        let begun = thread.spawn(move || work(None, &mut |_| {}));
+        begun.map(drop).map_err(StartError::EventLoop)
+    }
+}
+
+impl Shared {
+    fn errand(
+        &self,
+        asker: Option<&Asker>,
+        errand: Errand,
+        because: Option<String>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Option<Response> {
+        let _operation = lock(&self.operation);
+        self.errand_first.store(false, Ordering::SeqCst);
+        let mut core = lock(&self.core);
+        core.asker = asker.cloned();
+        *lock(&self.flight) = Some(InFlight {
+            phase: Phase::Applying,
+            release: core.catalog.state().current.clone(),
+            who: asker.map_or_else(|| "nobody".into(), |asker| asker.peer().to_string()),
+            since_ms: now_ms(),
+            step: None,
+        });
+        let mut told = |step: Progress| {
+            if let Some(flight) = &mut *lock(&self.flight) {
+                flight.step = Some(step.clone());
+            }
+            progress(step);
+        };
+        let response = go_on(&mut core, errand, because.as_deref(), &mut told);
+        core.asker = None;
+        *lock(&self.flight) = None;
+        let status = status(&core, &self.figures);
+        *lock(&self.board) = status;
+        response
+    }
+}
+
+fn go_on(
+    core: &mut super::Core,
+    errand: Errand,
+    because: Option<&str>,
+    _progress: &mut dyn FnMut(Progress),
+) -> Option<Response> {
+    match errand {
+        Errand::Restart {
+            operation,
+            who,
+            since_us,
+        } => {
+            let stop_us = now_us().saturating_sub(since_us);
+            let (verdict, text, response) = match because {
+                None => {
+                    let text = format!("clients waited for {} ms", stop_us / 1000);
+                    let outcome = Outcome::Restarted { stop_us };
+                    (Verdict::Done, text, Response::done(outcome))
+                }
+                Some(why) => {
+                    let text = format!("{why}; the node before serves on, with everything it had");
+                    let response = Response::failed(code::UPGRADE_FAILED, text.clone());
+                    (Verdict::Failed, text, response)
+                }
+            };
+            core.end(&operation, &who, verdict, text);
+            Some(response)
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! A node whose program is replaced in its process keeps every connection, and refuses none: clients only wait.
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use neurath_cli::control;
+use neurath_cli::stage::Stage;
+use neurath_cli::testing::{NodeCommand, NodeProcess};
+use neurath_node::journal::{Kind, Verdict};
+use neurath_node::protocol::Status;
+use neurath_verify::{Options, Running, Verifier};
+use support::{PATIENCE, assert_all_ended, assert_no_orphans, catalog, journal, ok, wait_until};
+
+/// A load that takes no lost connection for granted.
+fn load(address: &str, pipeline: usize, seed: u64) -> Running {
+    let options = Options {
+        address: address.to_owned(),
+        connections: 3,
+        pipeline,
+        keys: 1_000,
+        seed,
+        reconnect: false,
+        timeout: PATIENCE,
+        ..Options::default()
+    };
+    Verifier::new(options).start()
+}
+
+/// Waits until it was served so many more requests.
+fn served(load: &Running, more: u64) {
+    let goal = load.live().totals().requests + more;
+    wait_until("the load goes on", || load.live().totals().requests >= goal);
+}
+
+fn assert_clean(load: Running) {
+    let report = load.finish();
+    assert!(report.is_clean(), "{report}");
+}
+
+/// Connects again and again; each has to be taken and answered.
+struct Newcomers {
+    stop: Arc<AtomicBool>,
+    came: Arc<AtomicU64>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Newcomers {
+    fn start(address: &str) -> Self {
+        let (stop, came) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let (until, count, address) = (stop.clone(), came.clone(), address.to_owned());
+        let thread = std::thread::spawn(move || {
+            while !until.load(Ordering::Relaxed) {
+                assert_eq!(Client::open(&address).ask("PING"), "+PONG");
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Self { stop, came, thread }
+    }
+
+    fn finish(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("a connection was refused");
+        self.came.load(Ordering::Relaxed)
+    }
+}
+
+/// A client that sends lines and reads lines.
+struct Client(TcpStream);
+
+impl Client {
+    fn open(address: &str) -> Self {
+        let stream = TcpStream::connect(address).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        Self(stream)
+    }
+
+    fn send(&mut self, bytes: &str) {
+        self.0.write_all(bytes.as_bytes()).expect("sent");
+    }
+
+    fn line(&mut self) -> String {
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        while !line.ends_with(b"\r\n") {
+            self.0.read_exact(&mut byte).expect("an answer");
+            line.push(byte[0]);
+        }
+        String::from_utf8_lossy(&line).trim_end().to_owned()
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        self.send(&format!("{line}\r\n"));
+        self.line()
+    }
+}
+
+fn descriptors(pid: u32) -> usize {
+    let all = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
+    all.count()
+}
+
+fn status(directory: &Path) -> Status {
+    control::status(directory).expect("a status")
+}
+
+/// How every restart has ended, by the journal.
+fn ends(directory: &Path) -> Vec<Verdict> {
+    let records = journal(directory);
+    let restarts = records
+        .iter()
+        .filter(|one| one.operation_id.starts_with("restart"));
+    let ends = restarts.filter_map(|one| match &one.kind {
+        Kind::Ended { verdict, .. } => Some(*verdict),
+        _ => None,
+    });
+    ends.collect()
+}
+
+#[test]
+fn nothing_is_lost_closed_or_refused_over_restarts() {
+    let stage = neurath_suite::kv(&["1.1.0"]);
+    let node = stage.start("1.1.0").expect("a node");
+    let (directory, address) = (node.directory(), node.address());
+    let loads = [load(address, 1, 1), load(address, 16, 2)];
+    let newcomers = Newcomers::start(address);
+    let mut client = Client::open(address);
+    assert_eq!(client.ask("HELLO 3").chars().next(), Some('%'));
+    let before = status(directory);
+    let mut counts = Vec::new();
+    for _ in 0..6 {
+        loads.iter().for_each(|load| served(load, 300));
+        // Half a request, and the other half to the next program.
+        client.send("*3\r\n$3\r\nSET\r\n$4\r\nhalf\r\n$5\r\nwh");
+        ok(directory, &["node", "restart"]);
+        client.send("ole\r\n");
+        while client.line() != "+OK" {}
+        counts.push(descriptors(node.pid()));
+    }
+    loads.iter().for_each(|load| served(load, 300));
+    assert_eq!(client.ask("GET half"), "$5");
+    assert_eq!(client.line(), "whole");
+    // The connection is still one that has said `HELLO 3`.
+    assert_eq!(client.ask("GET nothing"), "_");
+    let after = status(directory);
+    assert_eq!(after.pid, node.pid(), "the process is the same");
+    assert_eq!(after.listen, before.listen);
+    assert!(after.uptime_ms > before.uptime_ms);
+    assert!(newcomers.finish() > 20);
+    loads.into_iter().for_each(assert_clean);
+    assert_eq!(ends(directory), [Verdict::Done; 6]);
+    assert_all_ended(&journal(directory));
+    assert!(
+        counts.iter().max() <= counts.iter().min().map(|least| least + 8).as_ref(),
+        "{counts:?}"
+    );
+    node.check().expect("the node lives");
+    // The keepers are gone, and so are their sockets.
+    assert!(!directory.join("handover.sock").exists());
+    node.stop().expect("an orderly stop");
+}
+
+/// A node whose next program meets with something.
+fn stricken(
+    stage: &Stage,
+    variable: &str,
+    point: &str,
+    within: &str,
+) -> (NodeCommand, NodeProcess) {
+    let mut command = stage.command("1.1.0");
+    command.environment = vec![(variable.into(), point.into())];
+    command.more = vec!["--take-over-within".into(), within.into()];
+    let node = NodeProcess::start(&command).expect("a node");
+    (command, node)
+}
+
+/// The old node serves on with everything, in whichever process.
+fn assert_goes_on(directory: &Path, load: Running, client: &mut Client) {
+    served(&load, 300);
+    assert_clean(load);
+    assert_eq!(client.ask("GET key"), "$5");
+    assert_eq!(client.line(), "value");
+    assert_eq!(ends(directory), [Verdict::Failed]);
+    assert_all_ended(&journal(directory));
+    assert_no_orphans(directory);
+}
+
+#[test]
+fn a_program_that_dies_or_hangs_is_replaced_by_the_one_before() {
+    let stage = neurath_suite::kv(&["1.1.0"]);
+    let cases = [
+        ("NEURATH_FAULT_KILL_AT", "handover.kept", "10s"),
+        ("NEURATH_FAULT_KILL_AT", "handover.left", "10s"),
+        ("NEURATH_FAULT_KILL_AT", "handover.closed", "10s"),
+        ("NEURATH_FAULT_KILL_AT", "handover.taken", "10s"),
+        ("NEURATH_FAULT_KILL_AT", "handover.up", "10s"),
+        ("NEURATH_FAULT_KILL_AT", "handover.runs", "10s"),
+        ("NEURATH_FAULT_HANG_AT", "handover.taken", "1s"),
+        ("NEURATH_FAULT_HANG_AT", "handover.up", "1s"),
+    ];
+    for (variable, point, within) in cases {
+        println!("{variable}={point}");
+        let (command, node) = stricken(&stage, variable, point, within);
+        let directory = &command.directory;
+        let mut client = Client::open(node.address());
+        assert_eq!(client.ask("SET key value"), "+OK");
+        let load = load(node.address(), 4, 7);
+        served(&load, 300);
+        let asked = support::ask(directory, &["node", "restart"]);
+        assert_ne!(asked.status.code(), Some(0), "{point}");
+        assert_goes_on(directory, load, &mut client);
+        let pid = status(directory).pid;
+        assert_ne!(pid, node.pid(), "{point}: the process was killed");
+        ok(directory, &["node", "stop"]);
+        wait_until("its end", || !Path::new(&format!("/proc/{pid}")).exists());
+        assert_eq!(catalog(directory).previous, None);
+    }
+}
+
+#[test]
+fn whoever_asked_is_answered_by_the_node_that_serves() {
+    let stage = neurath_suite::kv(&["1.1.0"]);
+    let (command, node) = stricken(&stage, "NEURATH_FAULT_KILL_AT", "handover.up", "10s");
+    let asked = support::ask(&command.directory, &["node", "restart"]);
+    let told = support::stderr(&asked);
+    assert_eq!(asked.status.code(), Some(40), "{told}");
+    assert!(told.contains("ended before it served"), "{told}");
+    assert!(told.contains("serves on, with everything"), "{told}");
+    drop(node);
+}
+
+#[test]
+fn a_node_that_dies_with_its_keeper_starts_again() {
+    let stage = neurath_suite::kv(&["1.1.0"]);
+    for point in ["handover.keeper", "handover.served"] {
+        let (mut command, node) = stricken(&stage, "NEURATH_FAULT_KILL_AT", point, "10s");
+        let mut client = Client::open(node.address());
+        assert_eq!(client.ask("SET key value"), "+OK");
+        let asked = support::ask(&command.directory, &["node", "restart"]);
+        assert_ne!(asked.status.code(), Some(0), "{point}");
+        wait_until("its end", || node.check().is_err());
+        drop(node);
+        command.environment.clear();
+        let again = NodeProcess::start(&command).expect("it starts again");
+        let mut client = Client::open(again.address());
+        assert_eq!(client.ask("GET key"), "$5");
+        assert_eq!(ends(&command.directory), [Verdict::Interrupted]);
+        again.stop().expect("an orderly stop");
+    }
+}
+
+#[test]
+fn a_node_that_is_not_confirmed_is_not_restarted() {
+    let stage = neurath_suite::kv(&["1.0.0", "1.1.0"]);
+    let node = stage.start("1.0.0").expect("a node");
+    ok(
+        node.directory(),
+        &["relup", "apply", "kv-1.1.0", "--execute"],
+    );
+    let asked = support::ask(node.directory(), &["node", "restart"]);
+    assert_eq!(asked.status.code(), Some(30));
+    assert!(support::stderr(&asked).contains("confirm it or go back first"));
+    node.stop().expect("an orderly stop");
+}
