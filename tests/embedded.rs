@@ -29,7 +29,7 @@ fn a_node_in_this_process() {
         directory: directory.clone(),
         release: Some(release("1.0.0")),
         release_source: Some(stage.built().to_owned()),
-        launch: None,
+        ..NodeOptions::default()
     };
     let node = Node::start(options.clone()).expect("a node");
     let handle = node.handle();

@@ -324,6 +324,9 @@ pub struct NodeStart {
     /// The folder with built releases.
     #[arg(long, default_value = BUILT, value_name = "DIR")]
     pub from: PathBuf,
+    /// What is done about states that were lost with the machine.
+    #[command(flatten)]
+    pub lost: LostStates,
     /// Stay in the foreground, and log to stderr.
     #[arg(long)]
     pub foreground: bool,
@@ -348,6 +351,32 @@ pub struct NodeStart {
     /// Why the program that should have taken over did not.
     #[arg(long, hide = true, requires = "take_over", value_name = "TEXT")]
     pub because: Option<String>,
+}
+
+/// What is done, at the start of a node, about states that do not open.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct LostStates {
+    /// Serve the state of this component, of durability `process`, although it was open when the machine went
+    /// down, if a check of all levels finds no error. Its last changes may be there in any mixture.
+    #[arg(long, value_name = "COMPONENT")]
+    pub accept_power_loss: Vec<String>,
+    /// Let this component begin with an empty state, if its state does not open: damaged, gone, or open when the
+    /// machine went down. The file is kept beside it. A state that opens is not touched.
+    #[arg(long, value_name = "COMPONENT")]
+    pub reset_state: Vec<String>,
+}
+
+impl LostStates {
+    /// The arguments that say the same.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let accepted = self.accept_power_loss.iter();
+        let reset = self.reset_state.iter();
+        accepted
+            .flat_map(|name| ["--accept-power-loss", name])
+            .chain(reset.flat_map(|name| ["--reset-state", name]))
+            .map(OsString::from)
+            .collect()
+    }
 }
 
 /// `neurath relup …`

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         directory: directory.into(),
         release: Some(id(release)?),
         release_source: Some(releases.into()),
-        launch: None,
+        ..NodeOptions::default()
     })?;
     let handle = node.handle();
     ask(&handle, component)?;

@@ -298,6 +298,15 @@ pub fn region_file_name(
     Ok(format!("{component}.{instance}.{generation}"))
 }
 
+/// Whether a file in `regions/` is one that a node makes by itself, or one that a tool had begun. Any other is
+/// somebody's: what `state restore` or `--reset-state` has kept, a snapshot, a mended copy.
+pub(crate) fn is_made_by_a_node(file: &str) -> bool {
+    let mut parts = file.rsplitn(3, '.');
+    let numbers = [parts.next(), parts.next()];
+    let is_number = |part: &Option<&str>| part.is_some_and(|part| part.parse::<u64>().is_ok());
+    file.ends_with(".tmp") || numbers.iter().all(is_number) && parts.next().is_some()
+}
+
 /// Refuses a name that would lead elsewhere when made part of a path.
 pub fn check_name(what: &'static str, name: &str) -> Result<(), DirectoryError> {
     let reason = if name.is_empty() {

@@ -81,6 +81,8 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
         release: start.release,
         release_source: start.from.is_dir().then_some(start.from),
         launch: Some(launch),
+        accept_power_loss: start.lost.accept_power_loss,
+        reset_state: start.lost.reset_state,
     };
     node_process::run(options, place)
 }
@@ -116,7 +118,8 @@ fn background(start: &NodeStart, output: &Output) -> anyhow::Result<()> {
         return Err(CommandError::Operator(message).into());
     }
     let release = start.release.as_ref().map(ToString::to_string);
-    let command = NodeCommand::of_this_program(dir, release.as_deref(), &start.from)?;
+    let mut command = NodeCommand::of_this_program(dir, release.as_deref(), &start.from)?;
+    command.more = start.lost.arguments();
     output.progress(&format!(
         "starting a node in {}; its log is {LOG} there",
         dir.display()

@@ -11,7 +11,7 @@ use neurath_pmem::schema::Fingerprint;
 
 use crate::catalog::{Catalog, RegionEntry, ReleaseId};
 use crate::control::Asker;
-use crate::directory::NodeDirectory;
+use crate::directory::{NodeDirectory, is_made_by_a_node};
 use crate::handover::Launch;
 use crate::health::Window;
 use crate::journal::{Journal, Kind, Verdict};
@@ -270,7 +270,8 @@ impl Core {
     }
 
     /// Deletes region files that neither the current release nor the way back names: what an
-    /// upgrade was making when it failed, or what a confirmed one has left behind.
+    /// upgrade was making when it failed, or what a confirmed one has left behind. Files that no node
+    /// makes stay.
     pub(crate) fn remove_orphans(&self) {
         let state = self.catalog.state();
         let files = match std::fs::read_dir(self.directory.regions()) {
@@ -279,7 +280,11 @@ impl Core {
         };
         let orphans: BTreeSet<PathBuf> = files
             .flatten()
-            .filter(|file| !state.names_region_file(&file.file_name().to_string_lossy()))
+            .filter(|file| {
+                let name = file.file_name();
+                let name = name.to_string_lossy();
+                is_made_by_a_node(&name) && !state.names_region_file(&name)
+            })
             .map(|file| file.path())
             .collect();
         for path in orphans {

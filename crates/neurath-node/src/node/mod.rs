@@ -3,6 +3,7 @@
 mod copy;
 mod core;
 mod errand;
+mod lost_state;
 mod metrics;
 mod planning;
 mod rehearsal;
@@ -11,7 +12,7 @@ mod serve;
 mod snapshot;
 mod start;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -50,7 +51,7 @@ const WATCH: Duration = Duration::from_millis(100);
 const STOP: Duration = Duration::from_secs(10);
 
 /// What a node is started with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NodeOptions {
     /// The node's directory; made if it is not there.
     pub directory: PathBuf,
@@ -62,6 +63,13 @@ pub struct NodeOptions {
     /// How the node's program was started, so that another can take its place in this process. None for a node that
     /// runs inside another program.
     pub launch: Option<Launch>,
+    /// Components whose state is served although the machine went down while it was open for the death
+    /// of a process only. All levels of it are checked first. It says nothing of other components, nor
+    /// of states that open anyway.
+    pub accept_power_loss: Vec<String>,
+    /// Components that begin with an empty state if theirs does not open any more: damaged, gone, or open
+    /// when the machine went down. What is there is kept beside it. A state that opens is not touched.
+    pub reset_state: Vec<String>,
 }
 
 /// Why a node did not start.
@@ -104,9 +112,68 @@ pub enum StartError {
     /// What the node before in this process has handed over cannot be gone on with.
     #[error("what was handed over cannot be used: {0}")]
     HandOver(String),
+    /// States of durability `process` that were open when the machine went down.
+    #[error("{}", power_lost(components, files, directory))]
+    PowerLost {
+        /// Whose, all of them.
+        components: Vec<String>,
+        /// Their files.
+        files: Vec<PathBuf>,
+        /// The node's directory.
+        directory: PathBuf,
+    },
+    /// A state that does not open any more.
+    #[error(
+        "the state of {component} is lost: {text}; put a snapshot in its place (neurath state restore \
+         SNAPSHOT {} --execute), or begin with an empty one, which keeps what is there beside it (neurath node start \
+         --dir {} --reset-state {component})", file.display(), directory.display()
+    )]
+    Damaged {
+        /// Whose.
+        component: String,
+        /// What is wrong with it.
+        text: String,
+        /// Its file.
+        file: PathBuf,
+        /// The node's directory.
+        directory: PathBuf,
+    },
+    /// A component was named whose state is to be accepted or reset, and that has none.
+    #[error(
+        "{component} has no state here that could be accepted or reset; there is the state of: {known}"
+    )]
+    NoState {
+        /// Which.
+        component: String,
+        /// Those that have one.
+        known: String,
+    },
     /// There is no event loop to be had.
     #[error("the event loop cannot be made: {0}")]
     EventLoop(std::io::Error),
+}
+
+/// Says what was lost, and each command that leads on.
+fn power_lost(components: &[String], files: &[PathBuf], directory: &Path) -> String {
+    let dir = directory.display();
+    let flags = |flag: &str| -> String {
+        let flags = components.iter().map(|name| format!(" {flag} {name}"));
+        flags.collect()
+    };
+    let files: Vec<String> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    format!(
+        "the state of {} was open with durability `process` when the machine went down: its last changes may be there \
+         in any mixture. To serve it if a check of all levels finds no error: neurath node start --dir {dir}{}. To put a \
+         snapshot in its place: neurath state restore SNAPSHOT {} --execute. To begin with an empty state, which keeps \
+         what is there beside it: neurath node start --dir {dir}{}",
+        components.join(", "),
+        flags("--accept-power-loss"),
+        files.join(" or "),
+        flags("--reset-state"),
+    )
 }
 
 impl From<UpgradeError> for StartError {

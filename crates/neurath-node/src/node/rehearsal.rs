@@ -169,9 +169,7 @@ pub fn rehearse(
 ) -> Result<Rehearsal, RehearsalError> {
     let node = Node::start_rehearsal(NodeOptions {
         directory: directory.to_owned(),
-        release: None,
-        release_source: None,
-        launch: None,
+        ..NodeOptions::default()
     })?;
     let mut copy = Copy {
         handle: node.handle(),

@@ -9,9 +9,9 @@ use neurath_pmem::region::Region;
 use neurath_pmem::schema::hex;
 
 use super::core::{Core, config_json, instances_of, mailbox_of};
-use super::{NodeOptions, StartError};
+use super::{NodeOptions, StartError, lost_state};
 use crate::catalog::{Catalog, RegionEntry, ReleaseId, State};
-use crate::directory::{NodeDirectory, region_file_name};
+use crate::directory::{NodeDirectory, is_made_by_a_node, region_file_name};
 use crate::fault;
 use crate::handover::Arrival;
 use crate::journal::{Journal, JournalError, Kind, START as START_OPERATION};
@@ -89,7 +89,7 @@ pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, Str
         abort: Arc::default(),
     };
     core.remove_orphans();
-    bring_up(&mut core, None)?;
+    bring_up(&mut core, options, None)?;
     undo_interrupted(&mut core, &this_process())?;
     Ok((core, operation))
 }
@@ -199,7 +199,8 @@ fn first_release(
     let package = package.map_err(UpgradeError::from)?;
     // What an earlier attempt has left is nobody's: the catalog names no region yet.
     let leftovers = std::fs::read_dir(directory.regions());
-    for file in leftovers.into_iter().flatten().flatten() {
+    let made = |file: &std::fs::DirEntry| is_made_by_a_node(&file.file_name().to_string_lossy());
+    for file in leftovers.into_iter().flatten().flatten().filter(made) {
         if let Err(error) = std::fs::remove_file(file.path()) {
             tracing::warn!(%error, "a leftover region stays");
         }
@@ -348,7 +349,7 @@ pub(super) fn arrive(options: &NodeOptions, arrival: &mut Arrival) -> Result<Cor
         abort: Arc::default(),
     };
     core.remove_orphans();
-    bring_up(&mut core, Some(&mut *arrival))?;
+    bring_up(&mut core, &NodeOptions::default(), Some(&mut *arrival))?;
     if arrival.because().is_none() {
         fault::point("handover.up");
     }
@@ -356,8 +357,13 @@ pub(super) fn arrive(options: &NodeOptions, arrival: &mut Arrival) -> Result<Cor
 }
 
 /// Loads the current release's libraries, opens its regions, and starts its instances.
-fn bring_up(core: &mut Core, arrival: Option<&mut Arrival>) -> Result<(), StartError> {
+fn bring_up(
+    core: &mut Core,
+    options: &NodeOptions,
+    arrival: Option<&mut Arrival>,
+) -> Result<(), StartError> {
     let package = core.package.clone();
+    lost_state::names_are_known(options, core.catalog.state())?;
     let mut instances = Vec::new();
     let runs = package
         .release()
@@ -373,7 +379,7 @@ fn bring_up(core: &mut Core, arrival: Option<&mut Arrival>) -> Result<(), StartE
             let entry = entry.ok_or_else(|| {
                 UpgradeError::Script(format!("the catalog names no region of {name}.{number}"))
             })?;
-            let region = core.open_region(&package, &entry, library.description().fingerprint)?;
+            let (region, entry) = lost_state::open(core, &package, entry, &library, options)?;
             let mut instance = Instance::new(
                 name.clone(),
                 number,

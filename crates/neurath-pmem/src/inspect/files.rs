@@ -134,11 +134,16 @@ fn read(path: &Path) -> Result<(Bytes, Lock), InspectError> {
 ///
 /// If it cannot be read.
 pub fn check_file(path: &Path, level: Level) -> Result<Report, InspectError> {
-    let (bytes, _lock) = read(path)?;
     let options = CheckOptions {
         level,
         ..CheckOptions::here()
     };
+    check_file_as(path, options)
+}
+
+/// The same with what is known beside the file.
+pub(super) fn check_file_as(path: &Path, options: CheckOptions) -> Result<Report, InspectError> {
+    let (bytes, _lock) = read(path)?;
     Ok(checked(bytes, options).0)
 }
 

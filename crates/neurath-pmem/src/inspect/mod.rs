@@ -11,6 +11,7 @@ mod files;
 mod image;
 mod known;
 mod levels;
+mod power_loss;
 mod program;
 mod report;
 mod sums;
@@ -28,6 +29,7 @@ pub use files::{
     InspectError, Lock, Repair, RepairAction, Restore, Snapshot, check_file, contents_file,
     inspect_file, repair_file, restore_file, snapshot_file, snapshot_live,
 };
+pub use power_loss::{PowerLossError, has_lost_power, open_after_power_loss};
 pub use report::{Code, Done, Finding, Leak, Level, LevelReport, Report, Severity};
 
 use image::{Bytes, Image, Tables};

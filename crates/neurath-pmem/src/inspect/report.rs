@@ -265,6 +265,19 @@ impl Report {
         self.findings.iter().find(|finding| finding.code == code)
     }
 
+    /// The first error, with how many others there are.
+    pub(super) fn first_error(&self) -> String {
+        let first = self
+            .findings
+            .iter()
+            .find(|finding| finding.severity == Severity::Error);
+        match (first, self.errors) {
+            (Some(first), 0 | 1) => first.message.clone(),
+            (Some(first), errors) => format!("{}, and {} more", first.message, errors - 1),
+            (None, _) => "not all of it could be checked".into(),
+        }
+    }
+
     pub(super) fn error(&mut self, level: Level, code: Code, place: u64, message: String) {
         self.add(level, Severity::Error, code, place, message);
     }

@@ -7,15 +7,16 @@ use proptest::prelude::*;
 
 use super::files::repair;
 use super::{
-    CheckOptions, Code, Data, DataLimits, Done, InspectError, Level, Report, Severity, check,
-    check_file, checked, inspect_file, repair_file, restore_file, schema_text, snapshot_file, sums,
+    CheckOptions, Code, Data, DataLimits, Done, InspectError, Level, PowerLossError, Report,
+    Severity, check, check_file, checked, has_lost_power, inspect_file, open_after_power_loss,
+    repair_file, restore_file, schema_text, snapshot_file, sums,
 };
 use crate::region::applied::APPLIED_AT;
 use crate::region::format::{
-    BITMAP_LEN, CHUNK_LEN, DIRECTORY_AT, ENTRY_LEN, HEADER_AT, HEADER_COPY_AT, HEAP_AT, LOG_AT,
-    LOG_LEN, PAGE, ROOT_AT, SCHEMA_AT, SUPERBLOCK_AT, newest_records,
+    BITMAP_LEN, CHUNK_LEN, DIRECTORY_AT, ENTRY_LEN, HEADER_AT, HEADER_COPY_AT, HEAP_AT, Header,
+    LOG_AT, LOG_LEN, PAGE, ROOT_AT, SCHEMA_AT, SUPERBLOCK_AT, Superblock, newest_records,
 };
-use crate::region::{Media, Region, RegionError, RegionOptions};
+use crate::region::{Media, OpenError, Region, RegionError, RegionOptions};
 use crate::schema::{encode, encoded_len};
 use crate::{Bytes, Handle, Map, P, Pmem, Tx, TxError};
 
@@ -605,6 +606,66 @@ fn other_machines_and_unfinished_regions_are_told() {
     assert_clean(&check(bytes, CheckOptions::default()));
     let (_dir, _, bytes) = small(3, true);
     assert_clean(&check(bytes, elsewhere));
+}
+
+/// Makes a region's file look as if the machine had been started again since it was opened.
+fn on_another_boot(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let header = Header::parse(&bytes).unwrap();
+    for at in SUPERBLOCK_AT {
+        let slot = &mut bytes[at as usize..(at + PAGE) as usize];
+        if let Ok(mut superblock) = Superblock::parse(slot, &header) {
+            superblock.boot_id = [7; 16];
+            let encoded = superblock.encode(&header);
+            slot[..encoded.len()].copy_from_slice(&encoded);
+        }
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_loss_of_power_is_accepted_once_and_only_for_what_is_sound() {
+    let options = RegionOptions::new("test", 7, LIMIT);
+    let (_dir, path, _) = small(20, false);
+    assert!(!has_lost_power(&path).unwrap());
+    on_another_boot(&path);
+    assert!(has_lost_power(&path).unwrap());
+    let lost = std::fs::read(&path).unwrap();
+    let refused = Region::open(&path, &options, None);
+    assert!(matches!(refused, Err(OpenError::PowerLost { .. })));
+
+    // A damaged entry of the segment table, and one of the last transactions: nothing is changed.
+    let mut damaged = lost.clone();
+    damaged[(HEAP_AT + ENTRY_LEN + 8) as usize] ^= 1;
+    std::fs::write(&path, &damaged).unwrap();
+    let error = open_after_power_loss(&path, &options, None).unwrap_err();
+    assert!(matches!(error, PowerLossError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("when the machine went down"));
+    assert_eq!(std::fs::read(&path).unwrap(), damaged);
+    assert!(has_lost_power(&path).unwrap());
+
+    std::fs::write(&path, &lost).unwrap();
+    let another = RegionOptions::new("another", 7, LIMIT);
+    let error = open_after_power_loss(&path, &another, None).unwrap_err();
+    let owner = matches!(error, PowerLossError::Open(OpenError::Owner { .. }));
+    assert!(owner, "{error}");
+    assert!(has_lost_power(&path).unwrap());
+    let (mut region, report) = open_after_power_loss(&path, &options, None).unwrap();
+    assert!(report.is_clean() && report.replayed > 0);
+    region.attach(&Handle::new());
+    put(&mut region, b"key", b"value");
+    // As by SIGKILL: from here on it is a region of this boot.
+    drop(region);
+    assert!(!has_lost_power(&path).unwrap());
+    Region::open(&path, &options, None)
+        .unwrap()
+        .close()
+        .unwrap();
+    assert_clean(&check_file(&path, Level::L3).unwrap());
+
+    std::fs::write(&path, b"no region").unwrap();
+    assert!(!has_lost_power(&path).unwrap());
+    assert!(has_lost_power(&path.with_extension("none")).is_err());
 }
 
 #[test]

@@ -121,7 +121,7 @@ pub enum OpenError {
     /// The machine died while the region was open for the death of a process only.
     #[error(
         "{} was open when the machine went down, with durability `process`: its last changes \
-         may be lost in any mixture; restore a snapshot, or open it with its loss accepted",
+         may be there in any mixture; restore a snapshot, or accept the loss by its name",
         path.display()
     )]
     PowerLost {

@@ -192,6 +192,17 @@ impl Region<MappedFile> {
         options: &RegionOptions,
         schema: Option<Fingerprint>,
     ) -> Result<Region, OpenError> {
+        Self::open_if(path, options, schema, false)
+    }
+
+    /// The same; with `accept` also if the machine went down while the region was open for the
+    /// death of a process only. Whoever asks for that has checked what is there.
+    pub(crate) fn open_if(
+        path: &Path,
+        options: &RegionOptions,
+        schema: Option<Fingerprint>,
+        accept: bool,
+    ) -> Result<Region, OpenError> {
         let file = open_locked(path, false)?;
         let media = Self::map(file, path, options)?;
         let format = |source| OpenError::Format {
@@ -220,7 +231,7 @@ impl Region<MappedFile> {
             let field = "a superblock's state (the region was never finished)";
             return Err(format(FormatError::Field { field, value: 0 }));
         }
-        if superblock.lost_power(header, boot_id()) {
+        if !accept && superblock.lost_power(header, boot_id()) {
             return Err(OpenError::PowerLost { path: path.into() });
         }
         Self::recover(media, found).map_err(|error| error.into_open(path))
