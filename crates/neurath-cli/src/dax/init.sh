@@ -40,10 +40,10 @@ make() { # nvdimm|virtio WHICH ext4|xfs
 }
 
 # Mounts the one of them that has this file system, unless it is mounted.
-attach() { # nvdimm|virtio ext4|xfs PATH
+attach() { # nvdimm|virtio ext4|xfs PATH always|never
     if grep -q " $3 " /proc/mounts; then return 0; fi
     for device in $(devices "$1"); do
-        if mount -t "$2" -o dax=always "/dev/$device" "$3"; then return 0; fi
+        if mount -t "$2" -o "dax=$4" "/dev/$device" "$3"; then return 0; fi
     done
     return 1
 }

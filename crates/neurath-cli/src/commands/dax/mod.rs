@@ -1,6 +1,7 @@
 //! `neurath dax`: regions and an upgrade on emulated persistent memory, in a machine that is
 //! killed. `docs/dax.md` says what that shows and what it cannot.
 
+mod lost;
 mod place;
 mod report;
 mod story;
@@ -83,7 +84,7 @@ fn files(
     let tests = cargo::build_tests(Path::new("."), "neurath-pmem", &names)?;
     let versions = [("1.0.0", "power"), ("1.1.0", "power")];
     let address = format!("0.0.0.0:{PORT}");
-    // All of them: a region that survives the process only is refused after the machine went down.
+    // All of them: what a region that survives the process only has kept is tried by itself.
     let components = ["gateway", "store"];
     let folders = &options.folders;
     let stage = Stage::surviving(folders, &components, &versions, Some(&address), output)?;
@@ -102,6 +103,9 @@ fn files(
         archive.program(&format!("tests/{name}"), program)?;
     }
     archive.tree("releases", stage.built())?;
+    let versions = [("1.0.0", "process")];
+    let stage = Stage::surviving(folders, &components, &versions, Some(&address), output)?;
+    archive.tree("releases-process", stage.built())?;
     let modules = kernel.modules()?;
     let order: Vec<&str> = modules.iter().map(|(name, _)| name.as_str()).collect();
     archive.bytes("modules/order", order.join("\n").as_bytes(), false)?;
@@ -209,6 +213,9 @@ impl Lane<'_> {
         {
             let last = reports.last_mut().context("a report of each place")?;
             last.refusal = Some(place::refusal(&mut machine, dax, ordinary)?);
+            let (booted, lost) = lost::play(self, &hardware, ordinary, machine)?;
+            machine = booted;
+            last.lost = Some(lost);
         }
         machine.power_off()?;
         Ok(MachineReport {

@@ -53,10 +53,19 @@ impl Place {
         format!("make {kind} {which} {}", self.file_system)
     }
 
-    /// Shell that mounts it, unless it is mounted.
+    /// Shell that mounts it with DAX, unless it is mounted.
     pub fn mount(&self) -> String {
+        self.attach("always")
+    }
+
+    /// Shell that mounts it without DAX, unless it is mounted: what is written is in the page cache first.
+    pub fn mount_cached(&self) -> String {
+        self.attach("never")
+    }
+
+    fn attach(&self, dax: &str) -> String {
         let (kind, _) = self.device;
-        format!("attach {kind} {} {}", self.file_system, self.path())
+        format!("attach {kind} {} {} {dax}", self.file_system, self.path())
     }
 
     /// Where it is mounted.
@@ -97,7 +106,11 @@ pub struct Medium {
 impl Medium {
     /// Looks at a region's file.
     pub fn of(machine: &mut Machine<'_>, file: &str) -> anyhow::Result<Self> {
-        let command = format!("neurath state inspect {file} --json 2>/dev/null");
+        // What it says to people is of use only where it fails.
+        let said = "/tmp/inspect";
+        let command = format!(
+            "neurath state inspect {file} --json 2>{said} || {{ code=$?; cat {said}; (exit $code); }}"
+        );
         let said = machine.run(&command, SOON)?.good("state inspect")?;
         let said: Value = serde_json::from_str(said.trim()).context("what `state inspect` says")?;
         let durability = &said["durability"];
@@ -127,7 +140,8 @@ pub fn refusal(
     let moved = format!("{}/moved", to.path());
     let command = format!("cp -a {} {moved}", from.node());
     machine.run(&command, SOON)?.good("copying a node")?;
-    let files = machine.run(&format!("ls -d {moved}/regions/*"), SOON)?;
+    // The line is a terminal, where `ls` would write colours.
+    let files = machine.run(&format!("printf '%s\\n' {moved}/regions/*"), SOON)?;
     let files = files.good("looking for regions")?;
     let file = files.lines().next().context("a node without regions")?;
     let medium = Medium::of(machine, file)?;

@@ -1,5 +1,6 @@
 //! What the lane found: for people, and as JSON.
 
+use super::lost::Lost;
 use super::place::{Medium, Place};
 use crate::dax::machine::Answer;
 use crate::numbers::count;
@@ -69,6 +70,8 @@ pub struct PlaceReport {
     pub medium: Option<Medium>,
     /// What a node said whose durability is not to be had here; or what is wrong with that.
     pub refusal: Option<Result<String, String>>,
+    /// What became of a node of durability `process`.
+    pub lost: Option<Lost>,
 }
 
 impl PlaceReport {
@@ -85,6 +88,7 @@ impl PlaceReport {
             clean_at_last: false,
             medium: None,
             refusal: None,
+            lost: None,
         }
     }
 
@@ -136,6 +140,9 @@ impl PlaceReport {
         if let Some(Err(error)) = &self.refusal {
             must(false, error.clone());
         }
+        for problem in self.lost.iter().flat_map(|lost| &lost.problems) {
+            must(false, problem.clone());
+        }
         found
     }
 
@@ -171,6 +178,7 @@ impl PlaceReport {
             "checked_keys": clients.map(|clients| clients.checked_keys),
             "clean_at_last": self.clean_at_last,
             "refusal": self.refusal.as_ref().and_then(|refusal| refusal.as_ref().ok()),
+            "lost_with_the_machine": self.lost.as_ref().map(Lost::json),
             "problems": self.problems(),
         })
     }
@@ -230,6 +238,9 @@ impl Report {
                     "\n{}: a node from DAX is refused: {said}",
                     place.name
                 ));
+            }
+            if let Some(lost) = &place.lost {
+                text.push_str(&format!("\n{}: {}", place.name, lost.text()));
             }
         }
         for place in self.places() {
@@ -332,9 +343,14 @@ mod tests {
             damaged: vec![String::from("a segment")],
             replayed: 0,
         });
+        let mut unsaid = good();
+        unsaid.lost = Some(Lost {
+            problems: vec![String::from("it served")],
+            ..Lost::default()
+        });
         let mut granted = good();
         granted.refusal = Some(Err(String::from("it started")));
-        for bad in [silent, lost, other, damaged, granted] {
+        for bad in [silent, lost, other, damaged, unsaid, granted] {
             assert_eq!(bad.problems().len(), 1, "{:?}", bad.problems());
         }
     }

@@ -12,9 +12,9 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// How long an upgrade, or the start of a node, may take in an emulated machine.
-const UPGRADE: Duration = Duration::from_secs(180);
+pub const UPGRADE: Duration = Duration::from_secs(180);
 /// Requests between two kills, at least.
-const BETWEEN: u64 = 2000;
+pub const BETWEEN: u64 = 2000;
 
 pub struct Story<'a> {
     pub lane: &'a Lane<'a>,
@@ -23,11 +23,13 @@ pub struct Story<'a> {
 }
 
 /// Clients on the host, of the server in the machine.
-struct Load(Running);
+pub struct Load(Running);
 
 impl Load {
-    fn start(port: u16) -> Self {
+    /// Begins to write and to check, with the keys that belong to this number.
+    pub fn start(port: u16, seed: u64) -> Self {
         let options = Options {
+            seed,
             address: format!("127.0.0.1:{port}"),
             connections: 4,
             pipeline: 8,
@@ -40,7 +42,7 @@ impl Load {
     }
 
     /// Waits until so many more requests were served.
-    fn served(&self, more: u64) -> anyhow::Result<()> {
+    pub fn served(&self, more: u64) -> anyhow::Result<()> {
         let live = self.0.live();
         let goal = live.totals().requests + more;
         let until = Instant::now() + UPGRADE;
@@ -51,6 +53,11 @@ impl Load {
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
+    }
+
+    /// Reads back every key, and ends.
+    pub fn finish(self) -> neurath_verify::Report {
+        self.0.finish()
     }
 }
 
@@ -65,7 +72,7 @@ impl<'a> Story<'a> {
         say(&format!("{}: a server, and clients", self.place.name));
         self.mount(&mut machine)?;
         self.start_node(&mut machine)?;
-        let load = Load::start(self.hardware.port);
+        let load = Load::start(self.hardware.port, 1);
         for round in 0..self.lane.options.kills {
             load.served(BETWEEN)?;
             let upgrading = round % 4 >= 2;
@@ -98,7 +105,7 @@ impl<'a> Story<'a> {
             .run(&format!("neurath relup confirm --dir {node}"), UPGRADE)?
             .good("confirming the upgrade")?;
         report.upgraded = true;
-        report.clients = Some(load.0.finish());
+        report.clients = Some(load.finish());
         machine
             .run(&format!("neurath node stop --dir {node}"), UPGRADE)?
             .good("stopping the node")?;
