@@ -3,10 +3,8 @@
 
 mod support;
 
-use neurath_cli::cli::Folders;
 use neurath_cli::control;
 use neurath_cli::exit::code_of;
-use neurath_cli::processes::TemporaryFolder;
 use neurath_cli::stage::Stage;
 use neurath_cli::testing::NodeProcess;
 use neurath_node::catalog::ReleaseId;
@@ -16,40 +14,8 @@ fn release(version: &str) -> ReleaseId {
     ReleaseId::new("book", version)
 }
 
-/// The notebook in three versions; 1.2 leads only to 1.1, and 1.1 to 1.0.
 fn stage() -> Stage {
-    let folder = TemporaryFolder::new().expect("a folder");
-    let port = neurath_cli::testing::free_port().expect("a port");
-    let address = format!("127.0.0.1:{port}");
-    neurath_test_components::project(folder.path(), "notebook_1", "notebook_2", &address)
-        .expect("manifests");
-    for (old, new) in [
-        (
-            "manifests/notebook/1.1.0.toml",
-            "manifests/notebook/1.2.0.toml",
-        ),
-        (
-            "manifests/notebook/1.1.0.appup.toml",
-            "manifests/notebook/1.2.0.appup.toml",
-        ),
-        ("releases/book/1.1.0.toml", "releases/book/1.2.0.toml"),
-    ] {
-        let text = std::fs::read_to_string(folder.path().join(old)).expect(old);
-        let text = text
-            .replace("1.1.0", "1.2.0")
-            .replace("~1.0", "~1.1")
-            .replace("notebook_2", "notebook_3");
-        std::fs::write(folder.path().join(new), text).expect(new);
-    }
-    let folders = Folders {
-        manifests: folder.path().join("manifests"),
-        releases: folder.path().join("releases"),
-    };
-    let versions = ["1.0.0", "1.1.0", "1.2.0"];
-    let stage = Stage::of(folder, &folders, "book", &versions, &quiet());
-    stage
-        .expect("the notebook is built")
-        .run_by(neurath_suite::program())
+    support::book_of_three("notebook_2")
 }
 
 fn text(number: usize) -> String {

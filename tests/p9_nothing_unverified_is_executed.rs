@@ -28,7 +28,10 @@ struct Play {
 impl Play {
     /// The new version leaves a mark when it is mapped.
     fn new() -> Self {
-        let stage = neurath_suite::book("notebook_1", "leaves_a_mark");
+        Self::on(neurath_suite::book("notebook_1", "leaves_a_mark"))
+    }
+
+    fn on(stage: Stage) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let mut command = stage.command("1.0.0");
         let mark = folder.path().join("mark");
@@ -301,6 +304,55 @@ fn only_what_a_trusted_key_signed_and_nobody_changed_is_mapped() {
     let state = catalog(&play.command.directory);
     let permanent = state.permanent.clone().expect("a release");
     assert_eq!(state.status(&permanent), Some(ReleaseStatus::Permanent));
+}
+
+/// A way that leads through a release between maps that release's code as well: it has to be as good as the
+/// one that is asked for.
+#[test]
+fn a_release_that_a_way_leads_through_is_verified_before_anything_is_mapped() {
+    let play = Play::on(support::book_of_three("leaves_a_mark"));
+    let built = play.stage.built().to_owned();
+    let node = NodeProcess::start(&play.command).expect("a node");
+    // The middle one is of an epoch that is over once that of 1.0.0 has begun.
+    let unpack = |version: &str, numbers| {
+        let package = play.pack(&built, version, numbers, "ours");
+        ok(&play.ask(&["release", "unpack", &package]));
+    };
+    unpack("1.1.0", [2, 2]);
+    unpack("1.2.0", [3, 3]);
+    unpack("1.0.0", [4, 3]);
+    ok(&play.ask(&["node", "trust", &play.path("ours.pub")]));
+    let apply = ["relup", "apply", "book-1.2.0"];
+    play.refused(
+        &apply,
+        DAMAGED,
+        "book-1.1.0 is of epoch 2, and this node is in epoch 3",
+    );
+
+    // A package of a later epoch in its place, whose signature is then gone, and whose library is another.
+    unpack("1.1.0", [5, 3]);
+    let middle = play.releases().join("book-1.1.0");
+    let kept = play.folder.path().join("kept");
+    support::copy(&middle, &kept);
+    std::fs::remove_file(middle.join("SEAL.json")).expect("removed");
+    play.refused(&apply, DAMAGED, "book-1.1.0 is not signed");
+    let restore = || {
+        std::fs::remove_dir_all(&middle).expect("removed");
+        support::copy(&kept, &middle);
+    };
+    restore();
+    overwrite(&middle.join("lib/notebook-1.1.0.so"), |bytes| {
+        bytes[1000] ^= 1
+    });
+    play.refused(&apply, DAMAGED, "no way leads through book-1.1.0");
+    assert_eq!(Lines::open(node.address()).ask("version"), "1.0.0");
+
+    // As it was, the way leads through it, and its code is mapped.
+    restore();
+    ok(&play.ask(&apply));
+    assert!(play.is_marked());
+    assert_eq!(Lines::open(node.address()).ask("version"), "1.2.0");
+    node.stop().expect("stopped");
 }
 
 /// What is loaded is a private copy, which only the node's user can read, and whose bytes are those that

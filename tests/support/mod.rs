@@ -224,6 +224,44 @@ pub fn try_book_edited(
     Ok(stage.run_by(neurath_suite::program()))
 }
 
+/// The notebook in three versions; 1.2 leads only to 1.1, whose library is `middle`, and 1.1 to 1.0.
+pub fn book_of_three(middle: &str) -> neurath_cli::stage::Stage {
+    use neurath_cli::cli::Folders;
+    use neurath_cli::stage::Stage;
+    let folder = neurath_cli::processes::TemporaryFolder::new().expect("a folder");
+    let port = neurath_cli::testing::free_port().expect("a port");
+    let address = format!("127.0.0.1:{port}");
+    neurath_test_components::project(folder.path(), "notebook_1", middle, &address)
+        .expect("manifests");
+    for (old, new) in [
+        (
+            "manifests/notebook/1.1.0.toml",
+            "manifests/notebook/1.2.0.toml",
+        ),
+        (
+            "manifests/notebook/1.1.0.appup.toml",
+            "manifests/notebook/1.2.0.appup.toml",
+        ),
+        ("releases/book/1.1.0.toml", "releases/book/1.2.0.toml"),
+    ] {
+        let text = std::fs::read_to_string(folder.path().join(old)).expect(old);
+        let text = text
+            .replace("1.1.0", "1.2.0")
+            .replace("~1.0", "~1.1")
+            .replace(middle, "notebook_3");
+        std::fs::write(folder.path().join(new), text).expect(new);
+    }
+    let folders = Folders {
+        manifests: folder.path().join("manifests"),
+        releases: folder.path().join("releases"),
+    };
+    let versions = ["1.0.0", "1.1.0", "1.2.0"];
+    let stage = Stage::of(folder, &folders, "book", &versions, &quiet());
+    stage
+        .expect("the notebook is built")
+        .run_by(neurath_suite::program())
+}
+
 /// The notebook's release 1.1.0 with another library.
 pub fn book_with_library(built: &Path, to: &Path, library: PathBuf) {
     let good = ReleasePackage::open(&built.join("book-1.1.0")).expect("the good release");

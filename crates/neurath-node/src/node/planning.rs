@@ -27,19 +27,22 @@ pub(super) fn plan(core: &Core, to: &ReleasePackage, lints: Lints) -> Result<Fou
     let packages = [&*core.package, to];
     let (mut catalogue, mut planned) = attempt(core, to, &packages, lints)?;
     let mut between = Vec::new();
+    let mut left_out = String::new();
     // The way may lead through versions that other releases of the node have.
     if let Err(problems) = &planned
         && problems
             .iter()
             .any(|one| [codes::NO_APPUP, codes::NOT_COVERED].contains(&one.code))
     {
-        between = others(core, to);
+        (between, left_out) = others(core, to);
         let all = packages.into_iter().chain(between.iter().map(|one| &**one));
         let all: Vec<&ReleasePackage> = all.collect();
         (catalogue, planned) = attempt(core, to, &all, lints)?;
     }
-    let planned =
-        planned.map_err(|found| Refusal::with_brief(code::LINT, found.render(), found.brief()))?;
+    let planned = planned.map_err(|found| {
+        let (text, brief) = (found.render(), found.brief());
+        Refusal::with_brief(code::LINT, text + &left_out, brief + &left_out)
+    })?;
     for finding in &planned.findings {
         // Without the lines of the files: they may hold configuration that no log may.
         tracing::warn!("{}", finding.brief());
@@ -103,9 +106,10 @@ fn attempt(
     Ok((catalogue, planned))
 }
 
-/// The other releases of the same name that the node has, sorted. One that may not be loaded is left out: it is
-/// not what is asked for.
-fn others(core: &Core, to: &ReleasePackage) -> Vec<Arc<ReleasePackage>> {
+/// The other releases of the same name that the node has, sorted: whole, trusted, and of an epoch that is not
+/// over, as the one that is asked for. Those that may not be loaded are left out; the text names them, for the case that
+/// there is no way without them.
+fn others(core: &Core, to: &ReleasePackage) -> (Vec<Arc<ReleasePackage>>, String) {
     let ends = [core.current(), to.id()];
     let known = core.catalog.state().releases.iter();
     let mut names: Vec<_> = known
@@ -113,16 +117,19 @@ fn others(core: &Core, to: &ReleasePackage) -> Vec<Arc<ReleasePackage>> {
         .filter(|one| one.name == to.name() && !ends.contains(one))
         .collect();
     names.sort();
-    let opened = names
-        .into_iter()
-        .filter_map(|release| match core.open_package(&release) {
-            Ok(package) => Some(package),
+    let mut left_out = String::new();
+    let mut opened = Vec::new();
+    for release in names {
+        match core.open_package(&release) {
+            Ok(package) => opened.push(package),
             Err(error) => {
-                tracing::warn!(why = error.brief(), %release, "left out of the plan");
-                None
+                let why = error.brief();
+                tracing::warn!(why, %release, "left out of the plan");
+                left_out.push_str(&format!("\nno way leads through {release}: {why}"));
             }
-        });
-    opened.collect()
+        }
+    }
+    (opened, left_out)
 }
 
 /// Adds what the library of a package says of its state.
