@@ -2,8 +2,7 @@
 //! missing, a slot of the catalog that was half written. Each is an error that says where and what, nothing is
 //! lost, and when it is mended the node goes on.
 //!
-//! A cut journal: `tests/p8_edited_history_is_found.rs`. Regions that cannot grow: `tests/full_disk.rs`. A journal that
-//! finds no room is not tried here.
+//! A cut journal: `tests/p8_edited_history_is_found.rs`. Regions that cannot grow: `tests/full_disk.rs`.
 
 mod support;
 
@@ -160,6 +159,68 @@ fn a_full_disk_is_named_and_nothing_is_lost() {
         ("1.1.0".into(), "one".into())
     );
     node.kill();
+}
+
+/// Only the journal finds no room: nothing new is begun, what leads out of it is recorded to its end, and with room
+/// again all is as before.
+#[test]
+fn a_journal_without_room_begins_nothing_new_and_records_what_leads_out() {
+    let play = Play::new();
+    let command = play.copied("journal");
+    // What the node keeps behind the journal's end, and little more.
+    let Some(command) = in_namespace(&command, &small_disk("journal", "320k")) else {
+        return;
+    };
+    let node = NodeProcess::start(&command).expect("a node");
+    let directory = node.directory();
+    let mut client = Lines::open(node.address());
+    let disk = disk_of(&node);
+    let ballast = disk.join("ballast");
+    let trouble = || control::status(directory).expect("a status").journal;
+    let upgrade = |version: &str| control::apply(directory, &release(version), None, &quiet());
+    let assert_refused = |version: &str| {
+        let before = journal_in(&disk).len();
+        let error = upgrade(version).map(drop).expect_err("there is no room");
+        let said = format!("{error:#}");
+        assert_eq!(code_of(&error), code::UPGRADE_FAILED, "{said}");
+        for word in ["no room to record `apply`", "No space left", "journal"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert_eq!(journal_in(&disk).len(), before, "something was begun");
+        let trouble = trouble().expect("it is in the status");
+        assert!(trouble.contains("no room"), "{trouble}");
+    };
+    assert_eq!(trouble(), None);
+
+    // Not confirmed yet when the disk is full: it can be confirmed.
+    upgrade("1.1.0").expect("upgraded");
+    fill(&disk);
+    control::confirm(directory, &quiet()).expect("confirmed");
+    assert_refused("1.0.0");
+    assert_eq!(client.ask("add two"), "1");
+
+    // The node notices by itself that there is room again.
+    std::fs::remove_file(&ballast).expect("room");
+    support::wait_until("the node sees the room", || trouble().is_none());
+    upgrade("1.0.0").expect("with room again");
+
+    // Nor is the way back barred.
+    fill(&disk);
+    control::rollback(directory, false, &quiet()).expect("back");
+    assert_eq!(client.ask("version"), "1.1.0");
+    assert_refused("1.0.0");
+    assert_eq!(client.ask("get 1"), "two");
+    // Each end is there: only the start of the node goes on.
+    assert_all_ended(&journal_in(&disk));
+    std::fs::remove_file(&ballast).expect("room");
+    upgrade("1.0.0").expect("with room again");
+    assert_eq!(client.ask("get 1"), "two");
+    node.kill();
+}
+
+/// The records of a journal that has a disk of its own.
+fn journal_in(disk: &Path) -> Vec<neurath_node::journal::Record> {
+    neurath_node::journal::read_all(disk.join("it")).expect("the journal")
 }
 
 /// A release that finds no room leaves nothing, and is taken in when there is room.

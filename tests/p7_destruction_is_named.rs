@@ -6,6 +6,7 @@ mod support;
 
 use std::path::Path;
 
+use neurath_cli::control;
 use neurath_cli::stage::Stage;
 use neurath_cli::testing::NodeProcess;
 use support::{Lines, ask, everything, ok, stderr};
@@ -95,6 +96,31 @@ fn what_is_thrown_away_is_named_by_the_dry_run_and_lasts_until_the_confirmation(
     let done = up(&stage, directory, &["--execute"]);
     assert!(done.status.success(), "{}", stderr(&done));
     assert_eq!(Lines::open(&counter).ask("x"), "1");
+    let region = |name: &str| {
+        let files = std::fs::read_dir(directory.join("regions")).expect("a folder");
+        let names = files.map(|file| file.expect("a file").file_name());
+        names
+            .filter(|file| file.to_string_lossy().starts_with(name))
+            .count()
+    };
+    let status = || control::status(directory).expect("a status");
+    assert_eq!(status().deleted_by_confirm, ["notebook.0"]);
+    let shown = ask(directory, &["node", "status"]);
+    let named = "deleted when the release is confirmed: the state of notebook.0";
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains(named), "{shown}");
+    assert_eq!(region("notebook"), 1);
     ok(directory, &["relup", "rollback", "--execute"]);
     assert_eq!(Lines::open(node.address()).ask("get 0"), "one");
+    assert_eq!(status().deleted_by_confirm, [""; 0]);
+
+    // The confirmation does what was named, says so, and the history tells it.
+    ok(directory, &["relup", "apply", "book-1.1.0", "--execute"]);
+    let confirmed = control::confirm(directory, &support::quiet()).expect("confirmed");
+    assert_eq!(confirmed.deleted, ["notebook.0"]);
+    assert_eq!((region("notebook"), region("counter")), (0, 1));
+    assert_eq!(status().deleted_by_confirm, [""; 0]);
+    let log = ask(directory, &["relup", "log"]);
+    let log = String::from_utf8_lossy(&log.stdout).into_owned();
+    assert!(log.contains("deleted: the state of notebook.0"), "{log}");
 }

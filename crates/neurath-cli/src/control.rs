@@ -52,7 +52,7 @@ pub fn ask_aloud(directory: &Path, request: &Request, output: &Output) -> anyhow
 /// As [`ask`].
 pub fn status(directory: &Path) -> anyhow::Result<Status> {
     match ask(directory, &Request::Status, |_| ())? {
-        Outcome::Status(status) => Ok(status),
+        Outcome::Status(status) => Ok(*status),
         other => unexpected(&other),
     }
 }
@@ -209,6 +209,8 @@ pub struct Confirmed {
     pub unloaded: Vec<String>,
     /// Those that are not, and why.
     pub retained: Vec<Retained>,
+    /// Instances that the release does not have, and whose state is deleted now.
+    pub deleted: Vec<String>,
 }
 
 /// Makes the current release the permanent one.
@@ -222,10 +224,12 @@ pub fn confirm(directory: &Path, output: &Output) -> anyhow::Result<Confirmed> {
             release,
             unloaded,
             retained,
+            deleted,
         } => Ok(Confirmed {
             release,
             unloaded,
             retained,
+            deleted,
         }),
         other => unexpected(&other),
     }

@@ -696,6 +696,7 @@ mod tests {
                     release: ReleaseId::new("shop", "1.1.0"),
                     unloaded: Vec::new(),
                     retained: Vec::new(),
+                    deleted: Vec::new(),
                 })
             }
             Request::Rollback { .. } => panic!("a rock"),
@@ -738,6 +739,7 @@ mod tests {
                     release: ReleaseId::new("shop", "1.1.0"),
                     unloaded: Vec::new(),
                     retained: Vec::new(),
+                    deleted: Vec::new(),
                 })
             );
             assert_eq!(steps, [0, 1, 2]);

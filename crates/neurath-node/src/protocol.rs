@@ -215,7 +215,7 @@ pub struct Failure {
 #[non_exhaustive]
 pub enum Outcome {
     /// Of [`Request::Status`].
-    Status(Status),
+    Status(Box<Status>),
     /// Of [`Request::Plan`], and of [`Request::Apply`] without `execute`.
     Planned(Planned),
     /// Of [`Request::Apply`], and of [`Request::Rollback`].
@@ -228,6 +228,10 @@ pub enum Outcome {
         unloaded: Vec<String>,
         /// Those that are not, and why.
         retained: Vec<Retained>,
+        /// Instances, as `COMPONENT.INSTANCE`, that the release does not have any more, and whose state is
+        /// deleted now.
+        #[serde(default)]
+        deleted: Vec<String>,
     },
     /// Of [`Request::Snapshot`].
     Snapshot(SnapshotMade),
@@ -423,6 +427,13 @@ pub struct Status {
     /// Each health check of a release that is not confirmed, in a line.
     #[serde(default)]
     pub health: Vec<String>,
+    /// Instances, as `COMPONENT.INSTANCE`, that the current release does not have any more: their state is deleted
+    /// when it is confirmed.
+    #[serde(default)]
+    pub deleted_by_confirm: Vec<String>,
+    /// What keeps the journal from taking more, if anything does: then nothing new is begun.
+    #[serde(default)]
+    pub journal: Option<String>,
 }
 
 /// A release in a [`Status`].

@@ -469,9 +469,8 @@ impl<'a> ReleaseHandler<'a> {
             Err(error) => (Verdict::Failed, format!("{subject}: {}", error.brief())),
         };
         // What was done is done: that it could not be recorded must not look like a failure of it.
-        let ended = Kind::Ended { verdict, text };
-        if let Err(error) = self.journal.append(&id, self.who, ended) {
-            tracing::error!(%error, "an operation's end could not be recorded");
+        if let Err(error) = self.journal.end(&id, self.who, verdict, text) {
+            tracing::error!(%error, "an operation's end could not be recorded yet");
         }
         done
     }

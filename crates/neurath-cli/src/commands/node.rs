@@ -417,6 +417,14 @@ fn shown(status: &Status) -> String {
     for one in &status.health {
         out.push_str(&format!("\ncheck: {one}\n"));
     }
+    for one in &status.deleted_by_confirm {
+        out.push_str(&format!(
+            "\ndeleted when the release is confirmed: the state of {one}\n"
+        ));
+    }
+    if let Some(trouble) = &status.journal {
+        out.push_str(&format!("\nthe journal: {trouble}\n"));
+    }
     if !status.next.is_empty() {
         out.push_str("\nnext:\n");
         for one in &status.next {
@@ -464,6 +472,8 @@ mod tests {
                 status: ReleaseStatus::Old,
             }],
             health: vec!["tcp 127.0.0.1:7379: holds (0 of 2 failed)".into()],
+            deleted_by_confirm: vec!["audit.0".into()],
+            journal: Some("/kv/journal: there is no room".into()),
         };
         let text = shown(&status);
         assert!(text.contains("check: tcp 127.0.0.1:7379: holds"), "{text}");
@@ -474,6 +484,8 @@ mod tests {
         assert!(text.contains(medium), "{text}");
         assert!(text.contains("old             kv-0.9.0"), "{text}");
         assert!(text.contains("no key is trusted"), "{text}");
+        assert!(text.contains("the state of audit.0"), "{text}");
+        assert!(text.contains("the journal: /kv/journal: there"), "{text}");
         assert!(text.ends_with("next:\n  neurath relup confirm\n"), "{text}");
     }
 }

@@ -296,11 +296,8 @@ impl Core {
 
     /// Records the end of an operation.
     pub(crate) fn end(&mut self, operation: &str, who: &str, verdict: Verdict, text: String) {
-        let ended = self
-            .journal
-            .append(operation, who, Kind::Ended { verdict, text });
-        if let Err(error) = ended {
-            tracing::error!(%error, "an operation's end could not be recorded");
+        if let Err(error) = self.journal.end(operation, who, verdict, text) {
+            tracing::error!(%error, "an operation's end could not be recorded yet");
         }
     }
 }

@@ -656,6 +656,9 @@ impl Shared {
                 return;
             }
             core.purge();
+            if core.journal.trouble().is_some() && core.journal.catch_up().is_ok() {
+                tracing::info!("the journal takes records again");
+            }
             if core.catalog.state().previous.is_none() {
                 core.window = None;
             }
@@ -826,6 +829,8 @@ fn status(core: &Core, figures: &Figures) -> Status {
         trust: serve::trust(&core.directory),
         health: core.window.as_ref().map_or_else(Vec::new, Window::lines),
         releases: known.collect(),
+        deleted_by_confirm: requests::deleted_by_confirm(state),
+        journal: core.journal.trouble(),
     }
 }
 

@@ -423,6 +423,7 @@ fn steps_back(core: &Core, to: &Arc<ReleasePackage>) -> Vec<Step> {
 pub(super) fn confirm(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
     let state = core.catalog.state().clone();
     let release = core.current();
+    let deleted = deleted_by_confirm(&state);
     let operation = operation(core, "confirm");
     let started = Kind::Started {
         operation: "confirm".into(),
@@ -447,17 +448,26 @@ pub(super) fn confirm(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
     let unloaded = core.close_libraries(warm);
     core.remove_orphans();
     fault::point("confirm.settled");
-    core.end(
-        &operation,
-        who,
-        Verdict::Done,
-        format!("{release} is permanent"),
-    );
+    let mut text = format!("{release} is permanent");
+    if !deleted.is_empty() {
+        text.push_str(&format!("; deleted: the state of {}", deleted.join(", ")));
+    }
+    core.end(&operation, who, Verdict::Done, text);
     Ok(Outcome::Confirmed {
         release,
         unloaded,
         retained: core.retained(),
+        deleted,
     })
+}
+
+/// Instances whose state is kept for the way back alone, as the current release does not have them: their
+/// state is deleted by the confirmation.
+pub(super) fn deleted_by_confirm(state: &State) -> Vec<String> {
+    let kept = state.previous.iter().flat_map(|previous| &previous.regions);
+    kept.filter(|one| state.region(&one.component, one.instance).is_none())
+        .map(|one| format!("{}.{}", one.component, one.instance))
+        .collect()
 }
 
 /// A name for an operation.

@@ -50,7 +50,7 @@ impl Shared {
         progress: &mut dyn FnMut(Progress),
     ) -> Response {
         match request {
-            Request::Status => return Response::done(Outcome::Status(self.status())),
+            Request::Status => return Response::done(Outcome::Status(Box::new(self.status()))),
             Request::Metrics => {
                 let text = super::metrics::text(&self.status(), &self.figures);
                 return Response::done(Outcome::Metrics { text });

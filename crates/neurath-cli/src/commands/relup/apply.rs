@@ -39,6 +39,9 @@ pub(super) fn apply(
 pub(super) fn confirm(dir: &Path, output: &Output) -> anyhow::Result<()> {
     let confirmed = control::confirm(dir, output)?;
     output.text(&format!("{} is permanent", confirmed.release));
+    for one in &confirmed.deleted {
+        output.text(&format!("deleted: the state of {one}"));
+    }
     unloading(&confirmed.unloaded, &confirmed.retained, output);
     output.json(&json!({ "kind": "confirmed", "confirmed": confirmed }));
     Ok(())
