@@ -66,7 +66,7 @@ impl Lost {
     /// Takes in what the node's log says of each component.
     fn went_on(&mut self, log: &str) {
         for name in COMPONENTS {
-            if log.contains(&format!("{name} begins with an empty state")) {
+            if log.contains(&format!("{name}.0 begins with an empty state")) {
                 self.reset.push(name);
             } else if log.contains(&format!("the state of {name}.0 was open when")) {
                 self.accepted.push(name);
@@ -150,7 +150,7 @@ mod tests {
         lost.refused(50, "… --accept-power-loss gateway … --reset-state gateway");
         lost.went_on(
             "WARN the state of gateway.0 was open when the machine went down; …\n\
-             WARN store begins with an empty state (…)",
+             WARN store.0 begins with an empty state (…)",
         );
         assert_eq!(
             (lost.accepted.as_slice(), lost.reset.as_slice()),
