@@ -5,6 +5,7 @@ use crate::projects::Shape;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use neurath_node::catalog::ReleaseId;
 use semver::Version;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -349,7 +349,7 @@ pub(super) fn arrive(options: &NodeOptions, arrival: &mut Arrival) -> Result<Cor
         abort: Arc::default(),
     };
     core.remove_orphans();
-    bring_up(&mut core, &NodeOptions::default(), Some(&mut *arrival))?;
+    bring_up(&mut core, options, Some(&mut *arrival))?;
     if arrival.because().is_none() {
         fault::point("handover.up");
     }

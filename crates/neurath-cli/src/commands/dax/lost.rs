@@ -90,7 +90,9 @@ pub fn play<'a>(
         place.name
     ));
     let mut lost = Lost::default();
-    let unmount = format!("umount {}", place.path());
+    // The nodes that were there before leave no room for another.
+    let path = place.path();
+    let unmount = format!("cd / && rm -rf {path}/node {path}/moved && umount {path}");
     machine.run(&unmount, SOON)?.good("unmounting")?;
     mount(&mut machine, place)?;
     let node = format!("{}/process", place.path());
