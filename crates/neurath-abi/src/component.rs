@@ -1,6 +1,6 @@
 use core::ffi::c_void;
 
-use crate::{Bytes, ErrorText, HostOps, Ref, RegionSlot, Status, Token};
+use crate::{Bytes, ErrorText, HostOps, Move, Ref, RegionSlot, Status, Token};
 
 /// The name of the static that every component exports: a [`ComponentDescriptor`].
 pub const DESCRIPTOR_SYMBOL: &[u8] = b"NEURATH_COMPONENT\0";
@@ -45,6 +45,11 @@ pub struct ComponentDescriptor {
     pub hooks: *const Hook,
     /// How many there are.
     pub hook_count: usize,
+    /// `move_count` functions that take state out or put it in. The first field that a descriptor of an SDK
+    /// without them ends before.
+    pub moves: *const Move,
+    /// How many there are.
+    pub move_count: usize,
 }
 
 // SAFETY: a descriptor is immutable data in the library's read-only segment.

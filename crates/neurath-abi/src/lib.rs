@@ -12,6 +12,7 @@
 mod bytes;
 mod component;
 mod host;
+mod moves;
 mod region;
 mod status;
 
@@ -21,6 +22,7 @@ pub use component::{
     MessageKind, Migration, MigrationBatch, PANIC_ABORT, PANIC_UNWIND,
 };
 pub use host::{HostOps, InfoKey, LogLevel, Token};
+pub use moves::{Move, MoveCall};
 pub use region::{MAX_OBJECT_SIZE, Ref, RegionOps, RegionSlot, SegmentView};
 pub use status::Status;
 

@@ -1,6 +1,7 @@
-//! `component!`, `#[code_change]` and `#[derive(CodeChange)]`: see the `neurath` crate.
+//! `component!`, `#[code_change]`, `#[derive(CodeChange)]`, `#[move_out]` and `#[move_in]`: see the `neurath` crate.
 
 mod derive;
+mod moves;
 
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Tokens;
@@ -15,7 +16,8 @@ use syn::{
 
 /// Exports a component from its library.
 ///
-/// `component!(Store, name = "store", version = "1.1.0", code_change = [from_1_0, to_1_0], hooks = [warm]);`
+/// `component!(Store, name = "store", version = "1.1.0", code_change = [from_1_0, to_1_0], hooks = [warm],
+/// moves = [counters_out, counters_in]);`
 ///
 /// A hook is a function that an upgrade can call by its name: `fn warm(cx: &mut Context<Store>, args: Args)
 /// -> Result<()>`, where `Args` is read from the table of the instruction; `()` for none.
@@ -31,13 +33,14 @@ struct ComponentArgs {
     version: LitStr,
     code_change: Vec<Path>,
     hooks: Vec<Path>,
+    moves: Vec<Path>,
 }
 
 impl Parse for ComponentArgs {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let state: Type = input.parse()?;
         let (mut name, mut version) = (None, None);
-        let (mut code_change, mut hooks) = (Vec::new(), Vec::new());
+        let (mut code_change, mut hooks, mut moves) = (Vec::new(), Vec::new(), Vec::new());
         while input.parse::<Option<Token![,]>>()?.is_some() && !input.is_empty() {
             let key: Ident = input.parse()?;
             input.parse::<Token![=]>()?;
@@ -46,8 +49,9 @@ impl Parse for ComponentArgs {
                 "version" => version = Some(input.parse()?),
                 "code_change" => code_change = paths(input)?,
                 "hooks" => hooks = paths(input)?,
+                "moves" => moves = paths(input)?,
                 _ => {
-                    let message = "there are `name`, `version`, `code_change` and `hooks`";
+                    let message = "there are `name`, `version`, `code_change`, `hooks` and `moves`";
                     return Err(Error::new(key.span(), message));
                 }
             }
@@ -63,6 +67,7 @@ impl Parse for ComponentArgs {
             version: version.ok_or_else(|| missing("version"))?,
             code_change,
             hooks,
+            moves,
         })
     }
 }
@@ -82,7 +87,10 @@ fn expand_component(component: &ComponentArgs) -> Tokens {
         version,
         code_change,
         hooks,
+        moves,
     } = component;
+    let move_count = moves.len();
+    let moves = moves.iter().map(|path| named_after(path, moves::constant));
     let hook_count = hooks.len();
     let hooks = hooks.iter().map(|path| {
         let name = path.segments.last().map(|last| last.ident.to_string());
@@ -103,13 +111,9 @@ fn expand_component(component: &ComponentArgs) -> Tokens {
         }
     });
     let count = code_change.len();
-    let migrations = code_change.iter().map(|path| {
-        let mut path = path.clone();
-        if let Some(last) = path.segments.last_mut() {
-            last.ident = migration_name(&last.ident);
-        }
-        path
-    });
+    let migrations = code_change
+        .iter()
+        .map(|path| named_after(path, migration_name));
     quote! {
         const _: () = {
             use ::neurath::pmem::{Pmem, schema};
@@ -117,6 +121,7 @@ fn expand_component(component: &ComponentArgs) -> Tokens {
             static SCHEMA: [u8; SCHEMA_LEN] = schema::encode(<#state as Pmem>::SCHEMA);
             static MIGRATIONS: [::neurath::abi::Migration; #count] = [#(#migrations),*];
             static HOOKS: [::neurath::abi::Hook; #hook_count] = [#(#hooks),*];
+            static MOVES: [::neurath::abi::Move; #move_count] = [#(#moves),*];
             /// What the node reads.
             #[unsafe(no_mangle)]
             pub static NEURATH_COMPONENT: ::neurath::abi::ComponentDescriptor =
@@ -138,9 +143,20 @@ fn expand_component(component: &ComponentArgs) -> Tokens {
                     ),
                     hooks: (&raw const HOOKS).cast(),
                     hook_count: #hook_count,
+                    moves: (&raw const MOVES).cast(),
+                    move_count: #move_count,
                 };
         };
     }
+}
+
+/// The constant beside a function that an attribute has made.
+fn named_after(function: &Path, name: impl Fn(&Ident) -> Ident) -> Path {
+    let mut path = function.clone();
+    if let Some(last) = path.segments.last_mut() {
+        last.ident = name(&last.ident);
+    }
+    path
 }
 
 fn migration_name(function: &Ident) -> Ident {
@@ -195,6 +211,27 @@ pub fn derive_code_change(input: TokenStream) -> TokenStream {
     derive::expand(&input)
         .unwrap_or_else(Error::into_compile_error)
         .into()
+}
+
+/// Makes a function one that takes state out of the component, for a `move_state` of that name.
+///
+/// `#[move_out("counters")]` on `fn(state: &mut State, tx: &mut Tx<'_>) -> Result<Value>`, or with a third
+/// argument `moving: &mut Moving<'_>`. `State` is the state that it works on: that of this version or of
+/// another one. What it changes in a state that stays belongs to the upgrade; in one that is left behind it is
+/// dropped. `Value` is a `Parcel`, and the same type as that of the `move_in` at the other end.
+#[proc_macro_attribute]
+pub fn move_out(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    moves::attribute(arguments, item, moves::Direction::Out)
+}
+
+/// Makes a function one that puts state into the component, for a `move_state` of that name.
+///
+/// `#[move_in("counters")]` on `fn(state: &mut State, tx: &mut Tx<'_>, value: Value) -> Result<()>`, or with a
+/// fourth argument `moving: &Moving<'_>`. `State` is the state after the upgrade, of this version or, for the
+/// way back, of another one.
+#[proc_macro_attribute]
+pub fn move_in(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    moves::attribute(arguments, item, moves::Direction::In)
 }
 
 struct CodeChangeArgs {
@@ -277,7 +314,7 @@ fn expand_code_change(arguments: &CodeChangeArgs, function: &ItemFn) -> syn::Res
 }
 
 /// The `T` of a `Result<T>` or `Result<T, E>`.
-fn result_of(ty: &Type) -> Option<&Type> {
+pub(crate) fn result_of(ty: &Type) -> Option<&Type> {
     let Type::Path(path) = ty else { return None };
     let last = path
         .path

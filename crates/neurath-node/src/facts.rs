@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use neurath_plan::schema::{CodeChange, FieldDesc, TypeDesc, TypeKind, VariantDesc};
+use neurath_plan::schema::{CodeChange, FieldDesc, MoveFunction, TypeDesc, TypeKind, VariantDesc};
 use neurath_plan::{Catalogue, ComponentFacts};
 use neurath_pmem::schema::{self, KindDesc, SchemaDesc, SchemaError, hex};
 use semver::Version;
@@ -22,9 +22,16 @@ pub fn of(description: &Description) -> Result<ComponentFacts, SchemaError> {
         version: one.version.clone(),
         backward: one.backward,
     });
+    let moves = description.moves.iter().map(|one| MoveFunction {
+        name: one.name.clone(),
+        incoming: one.incoming,
+        state: hex(one.state),
+        value: hex(one.value),
+    });
     Ok(ComponentFacts {
         state: type_desc(&state),
         code_changes: code_changes.collect(),
+        moves: moves.collect(),
     })
 }
 

@@ -19,8 +19,8 @@ use std::{
 
 use neurath_abi::{InfoKey, LogLevel, MessageKind, Ref, RegionOps, RegionSlot, Status, Token};
 use neurath_node::loader::{
-    self, Batch, Event, Function, Host, Invocation, Library, LoadError, RegionSource, Services,
-    Unloading, retained,
+    self, Batch, Event, Function, Host, Invocation, Library, LoadError, MoveEnd, RegionSource,
+    Services, Unloading, retained,
 };
 
 thread_local! {
@@ -218,21 +218,77 @@ fn says_what_the_library_is() {
 fn what_a_descriptor_lacks_is_not_there() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
-    let oldest = std::mem::offset_of!(neurath_abi::ComponentDescriptor, config_change) as u32;
-    let path = copy(&dir, |bytes| {
-        let at = descriptor(bytes);
-        bytes[at..at + 4].copy_from_slice(&oldest.to_le_bytes());
-    });
-    let library = Library::open(&path).unwrap();
-    assert_eq!(library.description().hooks, [""; 0]);
-    assert_eq!(library.description().migrations.len(), 1);
-    assert!(!library.has_config_change());
-    let described = neurath_node::loader::describe(&path, &fs::read(&path).unwrap()).unwrap();
-    assert_eq!(&described, library.description());
-    assert_eq!(library.close(), Unloading::Unloaded);
+    use std::mem::offset_of;
+    let oldest = offset_of!(neurath_abi::ComponentDescriptor, config_change) as u32;
+    let without_moves = offset_of!(neurath_abi::ComponentDescriptor, moves) as u32;
+    for (size, hooks) in [(oldest, &[][..]), (without_moves, &["again"][..])] {
+        let path = copy(&dir, |bytes| {
+            let at = descriptor(bytes);
+            bytes[at..at + 4].copy_from_slice(&size.to_le_bytes());
+        });
+        let library = Library::open(&path).unwrap();
+        assert_eq!(library.description().hooks, hooks);
+        assert!(library.description().moves.is_empty());
+        assert_eq!(library.description().migrations.len(), 1);
+        assert_eq!(library.has_config_change(), size != oldest);
+        let described = neurath_node::loader::describe(&path, &fs::read(&path).unwrap()).unwrap();
+        assert_eq!(&described, library.description());
+        assert_eq!(library.close(), Unloading::Unloaded);
+    }
     let whole = fs::read(fixture()).unwrap();
     let described = neurath_node::loader::describe(fixture(), &whole).unwrap();
     assert_eq!(described.hooks, ["again"]);
+    assert_eq!(described.moves.len(), 2);
+}
+
+/// What is moved comes in parts, and what a library does wrong is told.
+#[test]
+fn state_is_taken_out_and_put_in() {
+    let _alone = alone();
+    let opened = Library::open(fixture()).unwrap();
+    let library = &opened;
+    let find = |incoming| library.find_move("parcels", incoming, [7; 16]);
+    let (out, about) = find(false).expect("it gives");
+    assert_eq!(about.value, [8; 16]);
+    let (into, _) = find(true).expect("it takes");
+    assert!(library.find_move("parcels", false, [6; 16]).is_none());
+    assert!(library.find_move("others", false, [7; 16]).is_none());
+    on_a_thread(|| {
+        let region = &Region::new();
+        let mut end = MoveEnd {
+            peer: "other",
+            peer_instance: (0, 1),
+            stays: true,
+            extra: "{}",
+            now_ms: 1,
+            cursor: 0,
+        };
+        for part in 0..3 {
+            let given = library.move_out(out, region, end).expect("a part");
+            assert_eq!(given.value, [part; 4]);
+            library
+                .move_in(into, region, end, &given.value)
+                .expect("it is taken");
+            assert_eq!(given.next.is_none(), part == 2);
+            end.cursor = given.next.unwrap_or_default();
+        }
+        let error = library.move_in(into, region, end, &[]).unwrap_err();
+        assert_eq!(error.text, "there is nothing in it");
+        for (peer, status, text) in [
+            ("greedy", Status::TOO_LARGE, "larger"),
+            ("twice", Status::TOO_LARGE, "larger"),
+            ("mute", Status::FAILED, "it gave nothing"),
+        ] {
+            let error = library
+                .move_out(out, region, MoveEnd { peer, ..end })
+                .unwrap_err();
+            assert_eq!(error.status, status, "{peer}");
+            assert!(error.text.contains(text), "{peer}: {error}");
+        }
+        let error = library.move_out(2, region, end).unwrap_err();
+        assert_eq!(error.text, "there is no move 2");
+    });
+    assert_eq!(opened.close(), Unloading::Unloaded);
 }
 
 #[test]

@@ -116,6 +116,7 @@ fn described<const N: usize>(schema: [u8; N], print: [u8; 16]) -> TypeDesc {
         fingerprint: print,
         migrations: Vec::new(),
         hooks: Vec::new(),
+        moves: Vec::new(),
     };
     facts::of(&description).expect("a schema").state
 }

@@ -55,6 +55,8 @@ codes! {
         NO_SUCH_VIA = "P033", "A `via` that names no component of the newer release.";
         CONFIGURATION = "P034", "A configuration that does not fit the component's schema.";
         OTHER_INSTANCES = "P035", "The number of a component's instances changes.";
+        NO_MOVE = "P036", "A move_state for which a library has no function.";
+        OTHER_VALUE = "P037", "A move_state whose ends do not agree in what is moved.";
     }
     lints {
         REMOVES_STATE = "D101", Deny, "A component is removed, and its regions with it.";

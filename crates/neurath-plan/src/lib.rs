@@ -38,6 +38,7 @@ mod instructions;
 pub mod layout;
 mod lints;
 pub mod model;
+pub mod moves;
 mod plan;
 mod planner;
 mod proof;

@@ -6,6 +6,7 @@
 //! makes the new release the current one, so everything must have changed by then.
 
 mod commit;
+mod moves;
 mod state;
 
 use crate::catalogue::Catalogue;
@@ -228,11 +229,7 @@ impl<'a> Model<'a> {
                 self.serve(components, Activity::Suspended, faults);
             }
             Step::Start { components } => self.serve(components, Activity::Stopped, faults),
-            Step::MoveState { from, to, .. } => {
-                for name in from.iter().chain(to) {
-                    self.stands_still(name, faults);
-                }
-            }
+            Step::MoveState { name, from, to, .. } => self.move_state(name, from, to, faults),
             Step::ResetNode { components, .. } => self.reset(components, faults),
             Step::Apply { target, undo } => {
                 let hooks = [Some(target), undo.as_ref()].into_iter().flatten();

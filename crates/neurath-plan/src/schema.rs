@@ -9,6 +9,21 @@ pub struct ComponentFacts {
     pub state: TypeDesc,
     /// Its `code_change` functions, in both directions.
     pub code_changes: Vec<CodeChange>,
+    /// Its functions that take state out or put it in, for `move_state`.
+    pub moves: Vec<MoveFunction>,
+}
+
+/// A `move_out` or `move_in` function: one end of a `move_state`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoveFunction {
+    /// The name of the move.
+    pub name: String,
+    /// Whether it puts state in; else it takes it out.
+    pub incoming: bool,
+    /// The fingerprint of the state that it works on.
+    pub state: String,
+    /// The fingerprint of what is moved.
+    pub value: String,
 }
 
 /// A `code_change` function: values of one type become values of another.

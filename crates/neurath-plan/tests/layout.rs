@@ -171,6 +171,7 @@ fn planned(from: &str, to: &str) -> (Plan, Consequences) {
         let facts = ComponentFacts {
             state,
             code_changes,
+            moves: Vec::new(),
         };
         catalogue.add_facts(("store", &version(ver)), facts);
     }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{add_parsed, root, version};
 use neurath_manifest::{Diagnostic, Relup, Severity};
-use neurath_plan::schema::{CodeChange, FieldDesc, TypeDesc, TypeKind};
+use neurath_plan::schema::{CodeChange, FieldDesc, MoveFunction, TypeDesc, TypeKind};
 use neurath_plan::{Catalogue, ComponentFacts, Lints, check_relup, codes, plan_with};
 use std::collections::BTreeMap;
 
@@ -66,25 +66,36 @@ fn type_desc(text: &str) -> TypeDesc {
     }
 }
 
-/// The state's type, and then a line for each `code_change`: `from 1.0: OLD => NEW`.
+/// The state's type, and then a line for each `code_change`, `from 1.0: OLD => NEW`, and for each end of a
+/// move, `out counters: STATE => VALUE` or `in counters: STATE => VALUE`.
 fn facts(text: &str) -> ComponentFacts {
     let mut lines = text.lines();
-    let state = type_desc(lines.next().expect("a type"));
-    let changes = lines.map(|line| {
+    let mut facts = ComponentFacts {
+        state: type_desc(lines.next().expect("a type")),
+        code_changes: Vec::new(),
+        moves: Vec::new(),
+    };
+    for line in lines {
         let (head, types) = line.split_once(": ").expect(line);
-        let (word, version) = head.split_once(' ').expect(line);
+        let (word, name) = head.split_once(' ').expect(line);
         let (from, to) = types.split_once(" => ").expect(line);
-        CodeChange {
-            from: from.into(),
-            to: to.into(),
-            version: version.into(),
-            backward: word == "to",
+        match word {
+            "from" | "to" => facts.code_changes.push(CodeChange {
+                from: from.into(),
+                to: to.into(),
+                version: name.into(),
+                backward: word == "to",
+            }),
+            "in" | "out" => facts.moves.push(MoveFunction {
+                name: name.into(),
+                incoming: word == "in",
+                state: from.into(),
+                value: to.into(),
+            }),
+            _ => panic!("{line}"),
         }
-    });
-    ComponentFacts {
-        state,
-        code_changes: changes.collect(),
     }
+    facts
 }
 
 /// The base project with the blocks of an example laid over it.

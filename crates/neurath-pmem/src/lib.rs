@@ -21,6 +21,7 @@ mod dummy;
 pub mod fuzz;
 pub mod inspect;
 pub mod migrate;
+mod parcel;
 pub mod region;
 pub mod schema;
 mod tx;
@@ -30,6 +31,7 @@ pub use collections::{Bytes, Map, OrderedMap, Vector};
 pub use dummy::Handle;
 pub use neurath_abi::Ref;
 pub use neurath_pmem_derive::Pmem;
+pub use parcel::Parcel;
 pub use tx::{Tx, TxError};
 pub use types::{P, Pmem, as_bytes, from_bytes};
 

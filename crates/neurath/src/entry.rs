@@ -15,6 +15,7 @@ use crate::context::{parse_config, parse_table};
 use crate::{Component, Context, Error, Message, Result};
 
 pub use crate::migration::convert_batch;
+pub use crate::moves::{move_in, move_out};
 
 /// The strategy that this library was built with.
 pub const PANIC_STRATEGY: u32 = if cfg!(panic = "unwind") {
@@ -85,7 +86,13 @@ unsafe fn run<S: Component>(
     finish(&mut call.error, result)
 }
 
-fn finish(error: &mut ErrorText, result: std::thread::Result<Result<()>>) -> Status {
+/// A text that the node gave.
+pub(crate) fn text_of(bytes: &[u8]) -> Result<&str> {
+    std::str::from_utf8(bytes).map_err(|_| Error::new("the node gave a text that is not UTF-8"))
+}
+
+/// The status of a call, and the text of its error.
+pub(crate) fn finish(error: &mut ErrorText, result: std::thread::Result<Result<()>>) -> Status {
     let (status, text) = match result {
         Ok(Ok(())) => return Status::OK,
         Ok(Err(error)) => (Status::FAILED, error.to_string()),

@@ -12,6 +12,7 @@ pub mod entry;
 mod error;
 mod instances;
 mod migration;
+mod moves;
 
 #[doc(hidden)]
 pub use neurath_abi as abi;
@@ -23,6 +24,7 @@ pub use context::Context;
 pub use error::{Error, Result};
 pub use instances::instance_of;
 pub use migration::Extra;
+pub use moves::Moving;
 pub use neurath_abi::{InfoKey, LogLevel, Token};
-pub use neurath_macros::{CodeChange, code_change, component};
-pub use neurath_pmem::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
+pub use neurath_macros::{CodeChange, code_change, component, move_in, move_out};
+pub use neurath_pmem::{Bytes, Map, OrderedMap, P, Parcel, Pmem, Tx, TxError, Vector};

@@ -27,8 +27,9 @@ pub(super) struct Story {
     pub(super) new: &'static [Component],
 }
 
-/// One hop; two hops at once; and two components that are upgraded while one comes and one goes.
-pub(super) static STORIES: [Story; 3] = [
+/// One hop; two hops at once; state that goes to a component that comes, and back from one that goes; and two
+/// components that are upgraded while one comes and one goes.
+pub(super) static STORIES: [Story; 5] = [
     Story {
         name: "kv",
         release: stage::NAME,
@@ -42,6 +43,20 @@ pub(super) static STORIES: [Story; 3] = [
         versions: &["1.0.0", "1.1.0", "1.1.1"],
         old: &[("gateway", "1.0.0"), ("store", "1.0.0")],
         new: &[("gateway", "1.1.0"), ("store", "1.1.1")],
+    },
+    Story {
+        name: "split",
+        release: stage::NAME,
+        versions: &["1.1.1", "1.2.0"],
+        old: &[("gateway", "1.1.0"), ("store", "1.1.1")],
+        new: &[("gateway", "1.1.0"), ("stats", "1.0.0"), ("store", "1.2.0")],
+    },
+    Story {
+        name: "merge",
+        release: stage::NAME,
+        versions: &["1.2.0", "1.3.0"],
+        old: &[("gateway", "1.1.0"), ("stats", "1.0.0"), ("store", "1.2.0")],
+        new: &[("gateway", "1.1.0"), ("store", "1.3.0")],
     },
     Story {
         name: "several",
@@ -122,7 +137,7 @@ fn address() -> std::io::Result<String> {
 /// Copies the key-value server's manifests. Its regions begin smaller: making room for much state takes
 /// most of the time of a start, and all of these have little.
 fn copy_manifests(from: &Path, to: &Path) -> anyhow::Result<()> {
-    for component in ["gateway", "store"] {
+    for component in ["gateway", "store", "stats"] {
         let (from, to) = (from.join(component), to.join(component));
         std::fs::create_dir_all(&to)?;
         let files = from

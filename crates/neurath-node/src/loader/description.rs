@@ -6,7 +6,7 @@ use std::{
 };
 
 use neurath_abi::{
-    ABI_VERSION, Bytes, ComponentDescriptor, Hook, Migration, PANIC_ABORT, PANIC_UNWIND,
+    ABI_VERSION, Bytes, ComponentDescriptor, Hook, Migration, Move, PANIC_ABORT, PANIC_UNWIND,
 };
 
 use super::{LoadError, image::Image};
@@ -17,8 +17,11 @@ pub(super) const MAX_COMPILER: usize = 256;
 pub(super) const MAX_SCHEMA: usize = 16 << 20;
 pub(super) const MAX_MIGRATIONS: usize = 4096;
 pub(super) const MAX_HOOKS: usize = 1024;
+pub(super) const MAX_MOVES: usize = 1024;
 /// Bytes of the descriptor of the first SDK of this ABI. What comes after it may be missing.
 pub(super) const OLDEST_SIZE: usize = offset_of!(ComponentDescriptor, config_change);
+/// Bytes of the descriptor of an SDK without moves.
+pub(super) const WITHOUT_MOVES: usize = offset_of!(ComponentDescriptor, moves);
 
 /// What a library says of itself, copied out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,21 @@ pub struct Description {
     pub migrations: Vec<MigrationInfo>,
     /// The names of its hooks.
     pub hooks: Vec<String>,
+    /// Its functions that take state out or put it in, for `move_state`.
+    pub moves: Vec<MoveInfo>,
+}
+
+/// One end of a move that a library offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoveInfo {
+    /// The name of the move.
+    pub name: String,
+    /// Whether it puts state in; else it takes it out.
+    pub incoming: bool,
+    /// The fingerprint of the state's type that it works on.
+    pub state: [u8; 16],
+    /// The fingerprint of the type of what is moved.
+    pub value: [u8; 16],
 }
 
 /// One conversion that a library offers.
@@ -83,6 +101,20 @@ struct RawTail {
     config_change: usize,
     hooks: *const RawHook,
     hook_count: usize,
+    moves: *const RawMove,
+    move_count: usize,
+}
+
+/// [`Move`], likewise.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct RawMove {
+    name: Bytes,
+    incoming: u32,
+    reserved: u32,
+    state: [u8; 16],
+    value: [u8; 16],
+    call: usize,
 }
 
 /// [`Hook`], likewise.
@@ -112,6 +144,9 @@ const _: () = {
     assert!(offset_of!(RawDescriptor, functions) == offset_of!(ComponentDescriptor, functions));
     assert!(offset_of!(RawDescriptor, schema) == offset_of!(ComponentDescriptor, schema));
     assert!(offset_of!(RawDescriptor, tail) == OLDEST_SIZE);
+    assert!(OLDEST_SIZE + offset_of!(RawTail, moves) == WITHOUT_MOVES);
+    assert!(size_of::<RawMove>() == size_of::<Move>());
+    assert!(offset_of!(RawMove, call) == offset_of!(Move, call));
     assert!(size_of::<RawHook>() == size_of::<Hook>());
     assert!(offset_of!(RawHook, call) == offset_of!(Hook, call));
     assert!(size_of::<RawMigration>() == size_of::<Migration>());
@@ -120,12 +155,13 @@ const _: () = {
 };
 
 /// What [`read`] gives: the description, and the addresses of the six functions, of the
-/// conversions and of the hooks, each of which lies in the library's code.
+/// conversions, of the hooks and of the moves, each of which lies in the library's code.
 pub(super) struct Parts {
     pub description: Description,
     pub functions: [usize; 6],
     pub conversions: Vec<usize>,
     pub hooks: Vec<usize>,
+    pub moves: Vec<usize>,
     pub config_change: Option<usize>,
 }
 
@@ -187,6 +223,7 @@ pub(super) fn read(path: &Path, image: &Image, address: usize) -> Result<Parts, 
     }
     let (migrations, conversions) = reader.migrations(&raw)?;
     let (hook_names, hooks) = reader.hooks(&raw.tail)?;
+    let (move_infos, moves) = reader.moves(&raw.tail)?;
     let config_change = Some(raw.tail.config_change).filter(|address| *address != 0);
     if let Some(address) = config_change {
         reader.code("config_change", address)?;
@@ -199,12 +236,14 @@ pub(super) fn read(path: &Path, image: &Image, address: usize) -> Result<Parts, 
         fingerprint: raw.fingerprint,
         migrations,
         hooks: hook_names,
+        moves: move_infos,
     };
     Ok(Parts {
         description,
         functions: raw.functions,
         conversions,
         hooks,
+        moves,
         config_change,
     })
 }
@@ -222,7 +261,7 @@ impl Reader<'_> {
     fn size(&self, size: u32) -> Result<usize, LoadError> {
         let known = size_of::<RawDescriptor>();
         match size as usize {
-            OLDEST_SIZE => Ok(OLDEST_SIZE),
+            size @ (OLDEST_SIZE | WITHOUT_MOVES) => Ok(size),
             size if size >= known => Ok(known),
             _ => Err(self.bad("size", "is not that of this ABI version")),
         }
@@ -297,6 +336,7 @@ impl Reader<'_> {
         }
         Ok((infos, conversions))
     }
+
     fn hooks(&self, tail: &RawTail) -> Result<(Vec<String>, Vec<usize>), LoadError> {
         let count = tail.hook_count;
         if count > MAX_HOOKS {
@@ -324,5 +364,63 @@ impl Reader<'_> {
             hooks.push(raw.call);
         }
         Ok((names, hooks))
+    }
+
+    fn moves(&self, tail: &RawTail) -> Result<(Vec<MoveInfo>, Vec<usize>), LoadError> {
+        let count = tail.move_count;
+        if count > MAX_MOVES {
+            return Err(self.bad("move_count", "is too large"));
+        }
+        let start = tail.moves as usize;
+        if count > 0
+            && (!start.is_multiple_of(8)
+                || !self.image.contains(start, count * size_of::<RawMove>()))
+        {
+            return Err(self.bad("moves", "does not lie in the library"));
+        }
+        let (mut infos, mut moves) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for index in 0..count {
+            let address = start + index * size_of::<RawMove>();
+            // SAFETY: aligned, readable memory of the library; every bit pattern is valid.
+            let raw = unsafe { (address as *const RawMove).read() };
+            let field = |name: &str| format!("moves[{index}].{name}");
+            self.code(&field("call"), raw.call)?;
+            let name = self.text(&field("name"), raw.name, MAX_NAME)?;
+            let info = MoveInfo::checked(name, raw.incoming, raw.state, raw.value, &infos);
+            infos.push(info.map_err(|(name, problem)| self.bad(field(name), problem))?);
+            moves.push(raw.call);
+        }
+        Ok((infos, moves))
+    }
+}
+
+impl MoveInfo {
+    /// One end of a move, after those `before` it; or the field that is wrong, and how.
+    pub(super) fn checked(
+        name: String,
+        incoming: u32,
+        state: [u8; 16],
+        value: [u8; 16],
+        before: &[MoveInfo],
+    ) -> Result<MoveInfo, (&'static str, &'static str)> {
+        if neurath_manifest::scalar::check_name(&name).is_err() {
+            return Err(("name", "is not a name"));
+        }
+        let incoming = match incoming {
+            0 => false,
+            1 => true,
+            _ => return Err(("incoming", "is neither 0 nor 1")),
+        };
+        let twice =
+            |one: &&MoveInfo| (&one.name, one.incoming, one.state) == (&name, incoming, state);
+        if before.iter().any(|one| twice(&one)) {
+            return Err(("name", "is there twice for one state and one direction"));
+        }
+        Ok(MoveInfo {
+            name,
+            incoming,
+            state,
+            value,
+        })
     }
 }

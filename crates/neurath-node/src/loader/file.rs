@@ -6,14 +6,14 @@ use std::mem::{offset_of, size_of};
 use std::path::Path;
 
 use neurath_abi::{
-    ABI_VERSION, Bytes, ComponentDescriptor, DESCRIPTOR_SYMBOL, Hook, Migration, PANIC_ABORT,
+    ABI_VERSION, Bytes, ComponentDescriptor, DESCRIPTOR_SYMBOL, Hook, Migration, Move, PANIC_ABORT,
     PANIC_UNWIND,
 };
 
 use super::LoadError;
 use super::description::{
-    Description, MAX_COMPILER, MAX_HOOKS, MAX_MIGRATIONS, MAX_NAME, MAX_SCHEMA, MAX_VERSION,
-    MigrationInfo, OLDEST_SIZE,
+    Description, MAX_COMPILER, MAX_HOOKS, MAX_MIGRATIONS, MAX_MOVES, MAX_NAME, MAX_SCHEMA,
+    MAX_VERSION, MigrationInfo, MoveInfo, OLDEST_SIZE, WITHOUT_MOVES,
 };
 use super::elf::{self, Tables};
 
@@ -123,8 +123,9 @@ impl Reader<'_> {
             });
         }
         let size = self.u32(at, offset_of!(ComponentDescriptor, size), "size")?;
-        let whole = size as usize >= size_of::<ComponentDescriptor>();
-        if !whole && size as usize != OLDEST_SIZE {
+        let size = size as usize;
+        let whole = size >= size_of::<ComponentDescriptor>();
+        if !whole && ![OLDEST_SIZE, WITHOUT_MOVES].contains(&size) {
             return Err(self.bad("size", "is not that of this ABI version"));
         }
         let strategy = offset_of!(ComponentDescriptor, panic_strategy);
@@ -162,63 +163,92 @@ impl Reader<'_> {
                 .read_array(at, fingerprint)
                 .ok_or_else(|| self.outside("fingerprint"))?,
             migrations: self.migrations(at)?,
-            hooks: if whole { self.hooks(at)? } else { Vec::new() },
+            hooks: match size {
+                OLDEST_SIZE => Vec::new(),
+                _ => self.hooks(at)?,
+            },
+            moves: if whole { self.moves(at)? } else { Vec::new() },
         })
     }
 
     fn migrations(&self, at: u64) -> Result<Vec<MigrationInfo>, LoadError> {
-        let count = self
-            .data
-            .read_array::<8>(at, offset_of!(ComponentDescriptor, migration_count))
-            .map(u64::from_le_bytes)
-            .ok_or_else(|| self.outside("migration_count"))?;
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        if count > MAX_MIGRATIONS {
-            return Err(self.bad("migration_count", "is too large"));
-        }
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        let start = self
-            .data
-            .pointer(at, offset_of!(ComponentDescriptor, migrations))
-            .ok_or_else(|| self.outside("migrations"))?;
-        (0..count)
-            .map(|index| {
-                let at = start
-                    .checked_add((index * size_of::<Migration>()) as u64)
-                    .ok_or_else(|| self.outside("migrations"))?;
-                self.migration(at, index)
-            })
-            .collect()
+        let (count, place) = (
+            offset_of!(ComponentDescriptor, migration_count),
+            offset_of!(ComponentDescriptor, migrations),
+        );
+        let places = self.table(
+            "migrations",
+            (at, count, place),
+            MAX_MIGRATIONS,
+            size_of::<Migration>(),
+        )?;
+        let all = places.into_iter().enumerate();
+        all.map(|(index, at)| self.migration(at, index)).collect()
     }
 
     fn hooks(&self, at: u64) -> Result<Vec<String>, LoadError> {
+        let (count, place) = (
+            offset_of!(ComponentDescriptor, hook_count),
+            offset_of!(ComponentDescriptor, hooks),
+        );
+        let places = self.table("hooks", (at, count, place), MAX_HOOKS, size_of::<Hook>())?;
+        let name = |(index, at)| {
+            let field = format!("hooks[{index}].name");
+            self.text(at, offset_of!(Hook, name), &field, MAX_NAME)
+        };
+        places.into_iter().enumerate().map(name).collect()
+    }
+
+    fn moves(&self, at: u64) -> Result<Vec<MoveInfo>, LoadError> {
+        let (count, place) = (
+            offset_of!(ComponentDescriptor, move_count),
+            offset_of!(ComponentDescriptor, moves),
+        );
+        let places = self.table("moves", (at, count, place), MAX_MOVES, size_of::<Move>())?;
+        let mut found: Vec<MoveInfo> = Vec::new();
+        for (index, at) in places.into_iter().enumerate() {
+            let field = |name: &str| format!("moves[{index}].{name}");
+            let print = |offset, name: &str| {
+                let bytes = self.data.read_array(at, offset);
+                bytes.ok_or_else(|| self.outside(&field(name)))
+            };
+            let name = self.text(at, offset_of!(Move, name), &field("name"), MAX_NAME)?;
+            let incoming = self.u32(at, offset_of!(Move, incoming), &field("incoming"))?;
+            let state = print(offset_of!(Move, state), "state")?;
+            let value = print(offset_of!(Move, value), "value")?;
+            let one = MoveInfo::checked(name, incoming, state, value, &found);
+            found.push(one.map_err(|(name, problem)| self.bad(&field(name), problem))?);
+        }
+        Ok(found)
+    }
+
+    /// Where the rows of a table are: what the descriptor at a place says of it, by the offsets of their number
+    /// and of the first.
+    fn table(
+        &self,
+        field: &str,
+        (at, count, first): (u64, usize, usize),
+        most: usize,
+        size: usize,
+    ) -> Result<Vec<u64>, LoadError> {
+        let count_field = format!("{}_count", field.trim_end_matches('s'));
         let count = self
             .data
-            .read_array::<8>(at, offset_of!(ComponentDescriptor, hook_count))
+            .read_array::<8>(at, count)
             .map(u64::from_le_bytes)
-            .ok_or_else(|| self.outside("hook_count"))?;
+            .ok_or_else(|| self.outside(&count_field))?;
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        if count > MAX_HOOKS {
-            return Err(self.bad("hook_count", "is too large"));
+        if count > most {
+            return Err(self.bad(&count_field, "is too large"));
         }
         if count == 0 {
             return Ok(Vec::new());
         }
-        let start = self
-            .data
-            .pointer(at, offset_of!(ComponentDescriptor, hooks))
-            .ok_or_else(|| self.outside("hooks"))?;
-        (0..count)
-            .map(|index| {
-                let at = start
-                    .checked_add((index * size_of::<Hook>()) as u64)
-                    .ok_or_else(|| self.outside("hooks"))?;
-                let field = format!("hooks[{index}].name");
-                self.text(at, offset_of!(Hook, name), &field, MAX_NAME)
-            })
-            .collect()
+        let start = self.data.pointer(at, first);
+        let start = start.ok_or_else(|| self.outside(field))?;
+        let row = |index: usize| start.checked_add((index * size) as u64);
+        let rows = (0..count).map(|index| row(index).ok_or_else(|| self.outside(field)));
+        rows.collect()
     }
 
     fn migration(&self, at: u64, index: usize) -> Result<MigrationInfo, LoadError> {

@@ -10,6 +10,7 @@ pub mod elf;
 mod error;
 mod file;
 mod image;
+mod moves;
 mod services;
 mod thread_keys;
 
@@ -24,12 +25,13 @@ use std::{
 };
 
 use libloading::os::unix;
-use neurath_abi::{Bytes, Call, DESCRIPTOR_SYMBOL, MigrationBatch, Status};
+use neurath_abi::{Bytes, Call, DESCRIPTOR_SYMBOL, MigrationBatch, MoveCall, Status};
 
 pub use call::{Batch, CallError, Event, Function, Invocation, Outcome, RegionSource};
-pub use description::{Description, MigrationInfo};
+pub use description::{Description, MigrationInfo, MoveInfo};
 pub use error::LoadError;
 pub use file::describe;
+pub use moves::{Given, MoveEnd};
 pub use services::{Host, Services};
 
 use elf::ElfFacts;
@@ -38,6 +40,7 @@ use thread_keys::Slot;
 
 type CallFn = unsafe extern "C" fn(*mut Call) -> Status;
 type ConvertFn = unsafe extern "C" fn(*mut MigrationBatch) -> Status;
+type MoveFn = unsafe extern "C" fn(*mut MoveCall) -> Status;
 
 /// A loaded component.
 ///
@@ -55,6 +58,7 @@ pub struct Library {
     config_change: Option<CallFn>,
     hooks: Vec<CallFn>,
     conversions: Vec<ConvertFn>,
+    moves: Vec<MoveFn>,
 }
 
 /// How [`Library::close`] ended.
@@ -262,6 +266,12 @@ impl Library {
                     .into_iter()
                     // SAFETY: likewise.
                     .map(|address| unsafe { std::mem::transmute::<usize, CallFn>(address) })
+                    .collect(),
+                moves: parts
+                    .moves
+                    .into_iter()
+                    // SAFETY: likewise.
+                    .map(|address| unsafe { std::mem::transmute::<usize, MoveFn>(address) })
                     .collect(),
             }),
             Err(error) => {

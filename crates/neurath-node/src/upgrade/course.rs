@@ -29,6 +29,7 @@ impl Upgrade<'_> {
         };
         if self.goal.steps.iter().any(starts) {
             let entry = match self.left_behind(component, number) {
+                Some(entry) if self.takes(component) => return self.take_over(part, &entry),
                 Some(entry) => entry,
                 None => self.make_region(&part)?,
             };
@@ -100,7 +101,7 @@ impl Upgrade<'_> {
 
     /// Makes parts of a component that runs, if the script has none for it yet: then its code
     /// stays the same.
-    fn hold(&mut self, component: &str) -> Result<(), UpgradeError> {
+    pub(super) fn hold(&mut self, component: &str) -> Result<(), UpgradeError> {
         if self.parts.iter().any(|part| part.component == component) {
             return Ok(());
         }

@@ -110,6 +110,16 @@ pub enum UpgradeError {
         /// Why not.
         source: WorkError,
     },
+    /// A function that gives or takes state failed.
+    #[error("move_state {name}: {end}: {text}")]
+    Move {
+        /// The name of the move.
+        name: String,
+        /// Which function of which component.
+        end: String,
+        /// What is wrong.
+        text: String,
+    },
     /// A function of a component failed.
     #[error(transparent)]
     Call(#[from] CallFailed),

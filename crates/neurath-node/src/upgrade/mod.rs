@@ -9,6 +9,7 @@ mod apply;
 mod chain;
 mod course;
 mod error;
+mod moves;
 mod outside;
 mod part;
 mod reconfigure;
@@ -122,6 +123,8 @@ pub(crate) struct Upgrade<'a> {
     reconfigured: Vec<Reconfigured>,
     /// Libraries of versions between, which only convert.
     between: Vec<Arc<Library>>,
+    /// Moves that the script has come to, and whose states are not all there.
+    moves: moves::Waiting,
     /// The shard while it stands still.
     taken: Option<Taken>,
     /// Since when messages wait.
@@ -160,6 +163,7 @@ impl<'a> Upgrade<'a> {
             parts: Vec::new(),
             reconfigured: Vec::new(),
             between: Vec::new(),
+            moves: moves::Waiting::new(),
             taken,
             stopped: None,
             pause: PAUSE,
@@ -351,6 +355,7 @@ impl<'a> Upgrade<'a> {
             } => self.load_object_code(component, &version.to_string()),
             Step::PointOfNoReturn => {
                 self.check_hooks()?;
+                self.prepare_moves()?;
                 self.make_threads()?;
                 Ok(self.core.journal.sync()?)
             }
@@ -365,8 +370,10 @@ impl<'a> Upgrade<'a> {
                 let extra = extra
                     .transpose()
                     .map_err(|e| UpgradeError::Script(e.to_string()))?;
-                self.code_change(component, extra.unwrap_or_else(|| "{}".into()))
+                self.code_change(component, extra.unwrap_or_else(|| "{}".into()))?;
+                self.carry_out_moves(false)
             }
+            Step::MoveState { .. } => self.move_state(step),
             Step::Load { component, .. } => self.take_course(component, Course::Switched),
             Step::Stop { components } => self.stop(components),
             Step::Start { components } => {
@@ -453,8 +460,9 @@ impl<'a> Upgrade<'a> {
             old: &seen.library,
             new: &library,
             between: &self.between,
-            // Another durability needs another log, and so another file.
-            again: options.durability != seen.durability,
+            // Another durability needs another log, and so another file; and what a move writes is to
+            // be forgotten if the upgrade is undone.
+            again: options.durability != seen.durability || self.is_in_a_move(component),
         };
         let hops = chain::hops(&goal.steps, component);
         let mut links = ends.links(&seen.schema, hops)?.into_iter();
@@ -757,6 +765,7 @@ fn changes_what_runs(step: &Step) -> bool {
         Step::Suspend { .. }
             | Step::Load { .. }
             | Step::CodeChange { .. }
+            | Step::MoveState { .. }
             | Step::Stop { .. }
             | Step::Remove { .. }
             | Step::Start { .. }

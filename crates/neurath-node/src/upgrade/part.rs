@@ -45,6 +45,8 @@ pub(super) struct Part {
     pub(super) later: Vec<Later>,
     /// Whether the new generation, if there is one, differs in its durability only.
     pub(super) same_schema: bool,
+    /// Whether the state is that which the component had when the upgrade removed it.
+    pub(super) left_behind: bool,
     /// What the script makes of the instance.
     pub(super) course: Course,
     /// Whether the old version was terminated.
@@ -105,6 +107,7 @@ impl Part {
             path: None,
             later: Vec::new(),
             same_schema: false,
+            left_behind: false,
             course: Course::Ready,
             terminated: false,
             hooks: Vec::new(),

@@ -24,9 +24,9 @@ pub(crate) fn missing(step: &Step) -> Option<String> {
         | Step::Remove { .. }
         | Step::Stop { .. }
         | Step::Start { .. }
+        | Step::MoveState { .. }
         | Step::Apply { .. } => None,
-        Step::MoveState { .. }
-        | Step::SyncNodes { .. }
+        Step::SyncNodes { .. }
         | Step::RestartNewNode
         | Step::RestartNode
         | Step::ResetNode { .. } => Some(format!("`{}`", step.verb())),
@@ -76,6 +76,7 @@ mod tests {
              { suspend = [\"a\"] },
              { load = \"a\", version = \"1.1.0\" },
              { code_change = \"a\", from = \"1.0.0\", to = \"1.1.0\" },
+             { move_state = \"m\", from = [\"a\"], to = [\"b\"] },
              { resume = [\"a\"] },
              { stop = [\"b\"] },
              { remove = \"b\", version = \"1.0.0\" },
@@ -90,10 +91,6 @@ mod tests {
     #[test]
     fn what_it_does_not_do_is_named() {
         for (step, name) in [
-            (
-                "{ move_state = \"m\", from = [\"a\"], to = [\"b\"] }",
-                "`move_state`",
-            ),
             (
                 "{ sync_nodes = \"s\", nodes = [\"n\"], deadline = \"1s\" }",
                 "`sync_nodes`",

@@ -21,6 +21,7 @@ impl Upgrade<'_> {
     pub(super) fn switch(&mut self) -> Result<(), UpgradeError> {
         // Nothing may have been suspended: components only come.
         self.stand_still(None)?;
+        self.carry_out_moves(true)?;
         for at in 0..self.parts.len() {
             let part = &self.parts[at];
             let component = &part.component;

@@ -145,5 +145,6 @@ pub fn state(fingerprint: &str, migrations: &[(&str, &str)]) -> ComponentFacts {
             kind: TypeKind::Struct(fields),
         },
         code_changes: migrations.iter().map(conversion).collect(),
+        moves: Vec::new(),
     }
 }

@@ -44,6 +44,55 @@ pub const fn fingerprint(schema: &TypeSchema) -> Fingerprint {
     xxhash_rust::const_xxh3::xxh3_128(bytes).to_le_bytes()
 }
 
+/// The fingerprint of something made of others, such as a list of them.
+pub const fn combined(name: &str, parts: &[Fingerprint]) -> Fingerprint {
+    let mut scratch = [0; SCRATCH];
+    let mut at = write_text(&mut scratch, 0, name);
+    let mut i = 0;
+    while i < parts.len() {
+        let mut j = 0;
+        while j < parts[i].len() {
+            scratch[at] = parts[i][j];
+            at += 1;
+            j += 1;
+        }
+        i += 1;
+    }
+    let (bytes, _) = scratch.split_at(at);
+    xxhash_rust::const_xxh3::xxh3_128(bytes).to_le_bytes()
+}
+
+/// Whether values of a type mean the same in every region: they refer to no object.
+pub const fn is_plain(schema: &TypeSchema) -> bool {
+    match &schema.kind {
+        Kind::Primitive => true,
+        Kind::Reference(_) | Kind::Link(_) | Kind::Collection { .. } => false,
+        Kind::Array { element, .. } => is_plain(element),
+        Kind::Struct(fields) => all_plain(fields),
+        Kind::Enum { variants, .. } => {
+            let mut i = 0;
+            while i < variants.len() {
+                if !all_plain(variants[i].fields) {
+                    return false;
+                }
+                i += 1;
+            }
+            true
+        }
+    }
+}
+
+const fn all_plain(fields: &[Field]) -> bool {
+    let mut i = 0;
+    while i < fields.len() {
+        if !is_plain(fields[i].schema) {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
 const fn write(out: &mut [u8; SCRATCH], schema: &TypeSchema) -> usize {
     out[0] = VERSION;
     write_type(out, 1, schema)

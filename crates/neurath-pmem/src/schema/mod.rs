@@ -11,7 +11,7 @@ mod decode;
 mod encode;
 
 pub use decode::{FieldDesc, KindDesc, MAX_SCHEMA_DEPTH, SchemaDesc, SchemaError, VariantDesc};
-pub use encode::{encode, encoded_len, fingerprint};
+pub use encode::{combined, encode, encoded_len, fingerprint, is_plain};
 
 /// The 128-bit hash of a type's encoded schema.
 pub type Fingerprint = [u8; 16];

@@ -27,4 +27,6 @@ pub static NEURATH_COMPONENT: ComponentDescriptor = ComponentDescriptor {
     config_change: None,
     hooks: std::ptr::null(),
     hook_count: 0,
+    moves: std::ptr::null(),
+    move_count: 0,
 };

@@ -17,6 +17,7 @@
 //! Anything else is answered by a line that begins with `error: `.
 #![forbid(unsafe_code)]
 
+pub mod moves;
 mod project;
 mod versions;
 
@@ -28,7 +29,8 @@ use neurath::{Error, Token};
 
 #[doc(hidden)]
 pub use neurath::{
-    Bytes, Component, ConfigChange, Context, Map, Message, Pmem, Result, Tx, code_change,
+    Bytes, Component, ConfigChange, Context, Map, Message, Moving, Pmem, Result, Tx, code_change,
+    move_in, move_out,
 };
 pub use project::{NEW, OLD, project};
 

@@ -26,6 +26,25 @@ static HOOKS: [Hook; 1] = [Hook {
     call: handle,
 }];
 
+static MOVES: [Move; 2] = [
+    Move {
+        name: Bytes::new(b"parcels"),
+        incoming: 0,
+        reserved: 0,
+        state: [7; 16],
+        value: [8; 16],
+        call: give,
+    },
+    Move {
+        name: Bytes::new(b"parcels"),
+        incoming: 1,
+        reserved: 0,
+        state: [7; 16],
+        value: [8; 16],
+        call: take,
+    },
+];
+
 #[unsafe(no_mangle)]
 static NEURATH_COMPONENT: ComponentDescriptor = ComponentDescriptor {
     size: size_of::<ComponentDescriptor>() as u32,
@@ -50,7 +69,40 @@ static NEURATH_COMPONENT: ComponentDescriptor = ComponentDescriptor {
     config_change: Some(handle),
     hooks: HOOKS.as_ptr(),
     hook_count: HOOKS.len(),
+    moves: MOVES.as_ptr(),
+    move_count: MOVES.len(),
 };
+
+/// Three parts; for the peer `greedy` one that is too large, for `mute` none, for `twice` two at once.
+unsafe extern "C" fn give(call: *mut MoveCall) -> Status {
+    let call = unsafe { &mut *call };
+    let put = |bytes: &[u8]| unsafe { (call.put)(call.sink, Bytes::new(bytes)) };
+    match unsafe { call.peer.as_slice() } {
+        b"greedy" => return put(&vec![0; (64 << 20) + 1]),
+        b"mute" => return Status::OK,
+        b"twice" => {
+            put(b"once");
+            return put(b"again");
+        }
+        _ => {}
+    }
+    let status = put(&[call.cursor as u8; 4]);
+    call.cursor += 1;
+    call.more = u32::from(call.cursor < 3);
+    status
+}
+
+/// Takes what is not empty.
+unsafe extern "C" fn take(call: *mut MoveCall) -> Status {
+    let call = unsafe { &mut *call };
+    if unsafe { call.value.as_slice() }.is_empty() {
+        let text = b"there is nothing in it";
+        unsafe { call.error.ptr.copy_from_nonoverlapping(text.as_ptr(), text.len()) };
+        call.error.len = text.len();
+        return Status::FAILED;
+    }
+    Status::OK
+}
 
 /// Its destructor is what pins a library to a live thread.
 struct Local(Vec<u8>);

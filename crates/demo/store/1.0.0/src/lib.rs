@@ -63,7 +63,7 @@ impl State for Store {
         Parts {
             entries,
             garbage,
-            commands,
+            commands: Some(commands),
             expiring: None,
         }
     }

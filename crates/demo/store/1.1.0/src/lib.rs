@@ -174,7 +174,7 @@ impl State for Store {
         Parts {
             entries,
             garbage,
-            commands,
+            commands: Some(commands),
             expiring,
         }
     }

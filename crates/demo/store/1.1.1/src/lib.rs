@@ -171,7 +171,7 @@ impl State for Store {
         Parts {
             entries,
             garbage,
-            commands,
+            commands: Some(commands),
             expiring,
         }
     }

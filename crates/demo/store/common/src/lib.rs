@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use kv_commands::{KvVersion, Request};
 use kv_resp::{Protocol, Writer};
-use neurath::{Bytes, Component, Context, Error, InfoKey, Map, Message, Pmem, Result, TxError};
+use kv_stats_common::Counters;
+use neurath::{
+    Bytes, Component, Context, Error, InfoKey, Map, Message, Pmem, Result, Token, TxError,
+};
 
 /// What a release says about a store.
 #[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
@@ -86,8 +89,8 @@ pub struct Parts<'a, E> {
     pub entries: &'a mut Map<Bytes, E>,
     /// What FLUSHALL took away, and the timer frees little by little.
     pub garbage: &'a mut Map<Bytes, E>,
-    /// Commands that changed something.
-    pub commands: &'a mut u64,
+    /// Commands that changed something; `None` where another component counts them.
+    pub commands: Option<&'a mut u64>,
     /// For versions whose keys expire.
     pub expiring: Option<Expiring<'a>>,
 }
@@ -99,6 +102,14 @@ pub trait State: Component<Config = Config> {
 
     /// Which commands it knows.
     const VERSION: KvVersion;
+
+    /// The component that counts what has changed something, for versions that do not.
+    const STATS: Option<&'static str> = None;
+
+    /// What INFO tells of what was counted here.
+    fn told(&self) -> Option<Counters> {
+        None
+    }
 
     /// All keys.
     fn entries(&self) -> &Map<Bytes, Self::Entry>;
@@ -138,7 +149,10 @@ pub fn init<S: State>(cx: &mut Context<'_, S>) -> Result<()> {
 pub fn handle<S: State>(cx: &mut Context<'_, S>, message: Message<'_>) -> Result<()> {
     match message {
         Message::Request { token, bytes } => scratch::with(|out| {
-            answer(cx, bytes, out)?;
+            if let Answer::By(stats) = answer(cx, bytes, out)? {
+                // The stats answer it, and say more.
+                return cx.send(stats, token, out);
+            }
             cx.reply(token, out)
         }),
         Message::Timer { id: TIMER } => {
@@ -212,39 +226,32 @@ pub fn check_state<S: State>(cx: &mut Context<'_, S>) -> Result<()> {
     })
 }
 
+/// Who answers a request.
+enum Answer {
+    /// The store, with what has been written.
+    Here,
+    /// This component, which gets what has been written.
+    By(&'static str),
+}
+
 /// Writes the answer to a request, behind what is in `out`.
-fn answer<S: State>(cx: &mut Context<'_, S>, bytes: &[u8], out: &mut Vec<u8>) -> Result<()> {
+fn answer<S: State>(cx: &mut Context<'_, S>, bytes: &[u8], out: &mut Vec<u8>) -> Result<Answer> {
     let (protocol, request) = match Request::decode(bytes, S::VERSION) {
         Ok(decoded) => decoded,
         Err(error) => {
             Writer::new(out, Protocol::Resp2).error(&format!("ERR {error}"));
-            return Ok(());
+            return Ok(Answer::Here);
         }
     };
-    let mut w = Writer::new(out, protocol);
-    let now_ms = cx.now_ms();
-    if request.writes() {
-        let limit = cx.config()?.max_keys;
-        return cx.with(|state, tx| {
-            let mut parts = state.parts();
-            if let Some(limit) = limit
-                && write::exceeds(&parts, tx, now_ms, &request, limit)?
-            {
-                w.error(OOM);
-                return Ok(());
-            }
-            let changed = write::write(&mut parts, tx, now_ms, &request, &mut w).map_err(refuse)?;
-            *parts.commands += u64::from(changed);
-            Ok(())
-        });
-    }
     if let Request::Info { text, keyspace } = request {
-        let figures = [InfoKey::REGION_BYTES, InfoKey::REGION_LIVE_BYTES].map(|key| cx.info(key));
-        return cx.look(|state, _| {
-            read::info(state, text, keyspace, figures, &mut w);
-            Ok(())
-        });
+        return info(cx, text, keyspace, protocol, out);
     }
+    let mut w = Writer::new(out, protocol);
+    if request.writes() {
+        change(cx, &request, &mut w)?;
+        return Ok(Answer::Here);
+    }
+    let now_ms = cx.now_ms();
     let random = if request == Request::RandomKey {
         cx.info(InfoKey::RANDOM)
     } else {
@@ -261,5 +268,64 @@ fn answer<S: State>(cx: &mut Context<'_, S>, bytes: &[u8], out: &mut Vec<u8>) ->
             Ok(slot.set_value(tx, &entry)?)
         })?;
     }
-    Ok(())
+    Ok(Answer::Here)
+}
+
+/// Does what changes something, and lets it be counted.
+fn change<S: State>(
+    cx: &mut Context<'_, S>,
+    request: &Request<'_>,
+    w: &mut Writer<'_>,
+) -> Result<()> {
+    let now_ms = cx.now_ms();
+    let limit = cx.config()?.max_keys;
+    let changed = cx.with(|state, tx| {
+        let mut parts = state.parts();
+        if let Some(limit) = limit
+            && write::exceeds(&parts, tx, now_ms, request, limit)?
+        {
+            w.error(OOM);
+            return Ok(false);
+        }
+        let changed = write::write(&mut parts, tx, now_ms, request, w).map_err(refuse)?;
+        if let Some(commands) = parts.commands {
+            *commands += u64::from(changed);
+        }
+        Ok(changed)
+    })?;
+    let Some(stats) = S::STATS.filter(|_| changed) else {
+        return Ok(());
+    };
+    // It is served before the client can read the answer.
+    let mut message = Vec::new();
+    kv_stats_common::Message::Changed.encode(&mut message);
+    cx.send(stats, Token::NONE, &message)
+}
+
+/// Writes the answer to INFO, or what the stats need to answer it.
+fn info<S: State>(
+    cx: &Context<'_, S>,
+    text: &[u8],
+    keyspace: bool,
+    protocol: Protocol,
+    out: &mut Vec<u8>,
+) -> Result<Answer> {
+    if !keyspace {
+        Writer::new(out, protocol).verbatim(*b"txt", text);
+        return Ok(Answer::Here);
+    }
+    let figures = [InfoKey::REGION_BYTES, InfoKey::REGION_LIVE_BYTES].map(|key| cx.info(key));
+    cx.look(|state, _| {
+        let text = &read::info(state, text, figures);
+        if let Some(stats) = S::STATS {
+            kv_stats_common::Message::Info { protocol, text }.encode(out);
+            return Ok(Answer::By(stats));
+        }
+        let mut w = Writer::new(out, protocol);
+        match state.told() {
+            Some(counters) => kv_stats_common::write_info(text, counters, &mut w),
+            None => w.verbatim(*b"txt", text),
+        }
+        Ok(Answer::Here)
+    })
 }

@@ -197,16 +197,7 @@ fn random_key<E: Entry>(
 }
 
 /// INFO: the gateway's sections, and the store's own.
-pub(crate) fn info<S: State>(
-    state: &S,
-    text: &[u8],
-    keyspace: bool,
-    [region, live]: [u64; 2],
-    w: &mut Writer<'_>,
-) {
-    if !keyspace {
-        return w.verbatim(*b"txt", text);
-    }
+pub(crate) fn info<S: State>(state: &S, text: &[u8], [region, live]: [u64; 2]) -> Vec<u8> {
     let mut whole = text.to_vec();
     if !whole.is_empty() {
         whole.extend_from_slice(b"\r\n");
@@ -219,5 +210,5 @@ pub(crate) fn info<S: State>(
         let line = format!("db0:keys={keys},expires={expires},avg_ttl=0\r\n");
         whole.extend_from_slice(line.as_bytes());
     }
-    w.verbatim(*b"txt", &whole);
+    whole
 }
