@@ -478,7 +478,7 @@ fn archive(extra: &str) -> (Stage, String, String) {
 }
 
 fn note(number: usize) -> String {
-    format!("note {number} {}", "x".repeat(number % 300))
+    format!("note {number} {}", "x".repeat(number % 300 + 1))
 }
 
 fn add(client: &mut Lines, numbers: std::ops::Range<usize>) {

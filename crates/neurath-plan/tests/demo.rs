@@ -82,8 +82,14 @@ fn a_plan_knows_which_inputs_moved() {
 #[test]
 fn committed_relups_are_fresh() {
     let catalogue = demo();
-    for (target, base) in [("1.1.0", "1.0.0"), ("1.1.1", "1.1.0")] {
-        let relup = generate_relup(&catalogue, ("kv", &version(target)), &[version(base)])
+    for (target, bases) in [
+        ("1.1.0", &["1.0.0"][..]),
+        ("1.1.1", &["1.1.0"]),
+        ("1.2.0", &["1.1.0", "1.1.1"]),
+        ("1.3.0", &["1.1.0", "1.1.1", "1.2.0"]),
+    ] {
+        let bases: Vec<_> = bases.iter().map(|base| version(base)).collect();
+        let relup = generate_relup(&catalogue, ("kv", &version(target)), &bases)
             .unwrap_or_else(|found| panic!("{found}"));
         let file = format!("releases/kv/{target}.relup.toml");
         if std::env::var_os("NEURATH_BLESS").is_some() {

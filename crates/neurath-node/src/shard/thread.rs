@@ -389,11 +389,15 @@ fn serve(mut shard: Box<Shard>, end: &Sender<Box<Shard>>) {
     loop {
         loop {
             match shard.commands.try_recv() {
-                Ok(Command::HandOver(to)) => match to.give(shard) {
-                    None => return,
-                    // Whoever asked did not wait: go on.
-                    Some(unwanted) => shard = unwanted,
-                },
+                Ok(Command::HandOver(to)) => {
+                    // What components have sent each other is served by those it was sent to.
+                    shard.serve_mailbox();
+                    match to.give(shard) {
+                        None => return,
+                        // Whoever asked did not wait: go on.
+                        Some(unwanted) => shard = unwanted,
+                    }
+                }
                 Ok(Command::Look(Look(look))) => look(&mut shard),
                 Ok(Command::Request {
                     component,

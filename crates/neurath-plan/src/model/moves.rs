@@ -5,6 +5,9 @@ use crate::codes;
 use crate::moves::{self, Version};
 use crate::schema::{ComponentFacts, MoveFunction};
 
+/// A version of a component, and what its library says.
+type Side<'a> = Option<(&'a semver::Version, &'a ComponentFacts)>;
+
 /// One end of a move that was found, and in which version of the component.
 struct End<'a> {
     function: &'a MoveFunction,
@@ -77,7 +80,6 @@ impl<'a> Model<'a> {
         incoming: bool,
         faults: &mut Vec<Fault>,
     ) -> Option<End<'a>> {
-        type Side<'a> = Option<(&'a semver::Version, &'a ComponentFacts)>;
         let of = |part: Option<&'a neurath_manifest::ReleaseComponent>| {
             part.map(|part| {
                 (
@@ -128,10 +130,7 @@ fn no_function(
     name: &str,
     component: &str,
     incoming: bool,
-    (old, new): (
-        Option<(&semver::Version, &ComponentFacts)>,
-        Option<(&semver::Version, &ComponentFacts)>,
-    ),
+    (old, new): (Side<'_>, Side<'_>),
 ) -> Fault {
     let state = |(version, facts): (&semver::Version, &ComponentFacts)| {
         format!("{version} ({})", facts.state.fingerprint)

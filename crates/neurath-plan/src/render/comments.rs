@@ -72,6 +72,11 @@ fn of_steps(steps: &[&Step], direction: Direction) -> Vec<Option<String>> {
             _ => None,
         })
         .collect();
+    let named = |wanted: &str| -> HashSet<&str> {
+        let mine = steps.iter().filter(|step| step.verb() == wanted);
+        mine.flat_map(|step| step.components()).collect()
+    };
+    let (started, stopped) = (named("start"), named("stop"));
     let mut begun: HashSet<&str> = HashSet::new();
     let mut before = "";
     let mut comments = Vec::with_capacity(steps.len());
@@ -79,8 +84,11 @@ fn of_steps(steps: &[&Step], direction: Direction) -> Vec<Option<String>> {
         let verb = step.verb();
         comments.push(match step {
             Step::Load { component, .. } | Step::CodeChange { component, .. } => {
-                begun.insert(component).then(|| {
-                    component_comment(component, converted.get(component.as_str()), direction)
+                let name = component.as_str();
+                let comes = started.contains(name) && !stopped.contains(name);
+                begun.insert(name).then(|| match comes {
+                    true => format!("{name}: it comes, with a state of its own."),
+                    false => component_comment(name, converted.get(name), direction),
                 })
             }
             _ if verb == before => None,

@@ -92,7 +92,12 @@ pub fn root() -> PathBuf {
 /// The releases, manifests and appups of the demo, as they are committed.
 pub fn demo() -> Catalogue {
     let mut files = Vec::new();
-    for folder in ["manifests/gateway", "manifests/store", "releases/kv"] {
+    for folder in [
+        "manifests/gateway",
+        "manifests/stats",
+        "manifests/store",
+        "releases/kv",
+    ] {
         for entry in std::fs::read_dir(root().join(folder)).expect(folder) {
             let name = entry
                 .expect(folder)
