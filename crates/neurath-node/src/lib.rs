@@ -23,6 +23,7 @@ pub mod release_handler;
 mod shard;
 pub mod trust;
 mod upgrade;
+mod waiting;
 mod worker;
 
 pub use upgrade::{CallFailed, UpgradeError};

@@ -4,6 +4,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::waiting;
+
 /// Why a piece of work gave no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WorkError {
@@ -48,13 +50,21 @@ impl Worker {
         self.running().map(drop)
     }
 
+    /// Lets the thread wake up, if there is one: there will be work for it in a moment.
+    pub(crate) fn wake(&self) {
+        if let Some(running) = &self.0 {
+            // If it has ended, whoever comes with work is told.
+            let _ = running.jobs.send(Box::new(|| ()));
+        }
+    }
+
     fn running(&mut self) -> Result<&Running, WorkError> {
         if self.0.is_none() {
             let (jobs, receive) = mpsc::channel::<Job>();
             let thread = std::thread::Builder::new()
                 .name("neurath-calls".into())
                 .spawn(move || {
-                    while let Ok(job) = receive.recv() {
+                    while let Ok(job) = waiting::receive(&receive) {
                         job();
                     }
                 })
@@ -113,7 +123,7 @@ impl Worker {
     ///
     /// As for [`Worker::run`].
     pub fn end<R>(&mut self, begun: Begun<R>, deadline: Duration) -> Result<R, WorkError> {
-        match begun.0.recv_timeout(deadline) {
+        match waiting::receive_within(&begun.0, deadline) {
             Ok(result) => Ok(result),
             Err(RecvTimeoutError::Timeout) => {
                 self.0 = None;

@@ -12,6 +12,7 @@ use mio::{Events, Waker};
 
 use super::figures::Figures;
 use super::{Activity, Answer, Instance, Shard};
+use crate::waiting::{self, AWAKE};
 
 /// Something to be done between two messages.
 pub(crate) struct Look(pub(crate) Box<dyn FnOnce(&mut Shard) + Send>);
@@ -72,6 +73,9 @@ impl HandOver {
     /// Waits for the shard, until `deadline` has passed or `ended` says that it will not come.
     fn wait(&self, deadline: Duration, ended: impl Fn() -> bool) -> Option<Box<Shard>> {
         let until = Instant::now() + deadline;
+        // A free event loop is there at once.
+        let arrived = || matches!(*self.place(), Place::There(_)).then_some(());
+        waiting::awake(AWAKE.min(deadline), arrived);
         let mut place = self.place();
         loop {
             if let Place::There(shard) = std::mem::replace(&mut *place, Place::Awaited) {
@@ -119,12 +123,19 @@ pub(crate) struct NotTaken {
 /// nobody waits for a thread to be made.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    shard: Sender<Box<Shard>>,
+    /// None only wakes the thread.
+    shard: Sender<Option<Box<Shard>>>,
     ended: Receiver<Box<Shard>>,
     thread: JoinHandle<()>,
 }
 
 impl Seat {
+    /// Lets the thread wake up: the shard comes in a moment.
+    pub(crate) fn wake(&self) {
+        // If it has ended, whoever comes with the shard is told.
+        let _ = self.shard.send(None);
+    }
+
     /// Makes the thread. It ends by itself if no shard comes.
     ///
     /// # Errors
@@ -136,8 +147,10 @@ impl Seat {
         let thread = std::thread::Builder::new()
             .name("neurath-shard".into())
             .spawn(move || {
-                if let Ok(shard) = receive.recv() {
-                    serve(shard, &end);
+                while let Ok(shard) = waiting::receive(&receive) {
+                    if let Some(shard) = shard {
+                        return serve(shard, &end);
+                    }
                 }
             })?;
         Ok(Seat {
@@ -230,7 +243,7 @@ impl Taken {
         let names = self.shard.names().to_vec();
         self.mailbox.know(&self.shard.instances);
         let gone = |_| io::Error::other("the thread made for the event loop has ended");
-        seat.shard.send(self.shard).map_err(gone)?;
+        seat.shard.send(Some(self.shard)).map_err(gone)?;
         Ok(ShardThread {
             mailbox: self.mailbox,
             activity: self.activity,

@@ -54,6 +54,9 @@ impl Upgrade<'_> {
         if self.taken.is_none() {
             let running = self.core.running.take();
             let running = running.ok_or_else(|| UpgradeError::Suspend("nothing runs".into()))?;
+            for worker in std::iter::once(&self.worker).chain(&self.crew) {
+                worker.wake();
+            }
             let asked = Instant::now();
             match running.take(timeout.unwrap_or(SUSPEND)) {
                 Ok(taken) => self.taken = Some(taken),

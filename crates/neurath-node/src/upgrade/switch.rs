@@ -61,6 +61,9 @@ impl Upgrade<'_> {
         fault::point("upgrade.initialised");
         budget?;
         let durable = self.make_durable()?;
+        if let Some(seat) = &self.seat {
+            seat.wake();
+        }
         self.flip()?;
         self.flipped = true;
         if durable {
