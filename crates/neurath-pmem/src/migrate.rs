@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::region::format::{
-    self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, PAGE, ROOT_AT, RegionState,
-    SEGMENTS_PER_CHUNK, SegmentEntry,
+    self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, PAGE, ROOT_AT, SEGMENTS_PER_CHUNK,
+    SegmentEntry,
 };
 use crate::region::{
-    FormatError, Mapping, Media, OpenError, RAW, Region, RegionError, RegionOptions, least_heap,
-    object_size,
+    FormatError, MappedFile, Mapping, Media, OpenError, RAW, Region, RegionError, RegionOptions,
+    least_heap, object_size,
 };
 use crate::schema::{FieldDesc, Fingerprint, KindDesc, SchemaDesc};
 
@@ -197,16 +197,13 @@ impl MigrationPlan {
             ..options.clone()
         };
         let mut region = Region::create_building(path, &options, schema)?;
-        let marked = region.mark(RegionState::Building);
         region.building(|media, _| media.populate(0, needed.min(media.len())));
-        let building = Building {
+        Ok(Building {
             plan: self,
             region: Some(region),
             path: path.into(),
             options,
-        };
-        marked.map_err(RegionError::Sync)?;
-        Ok(building)
+        })
     }
 
     /// Where each segment goes, and where the heap ends then.
@@ -451,14 +448,14 @@ pub type Convert<'a> = dyn Fn(usize, Row<'_>) -> Result<(), String> + Sync + 'a;
 
 /// A new generation that nobody uses yet. Dropped, it takes its file with it.
 #[derive(Debug)]
-pub struct Building {
+pub struct Building<M: Media = MappedFile> {
     plan: MigrationPlan,
-    region: Option<Region>,
+    region: Option<Region<M>>,
     path: PathBuf,
     options: RegionOptions,
 }
 
-impl Building {
+impl<M: Media> Building<M> {
     /// Converts every object of `old`, which must not change meanwhile.
     ///
     /// # Errors
@@ -525,14 +522,38 @@ impl Building {
                 target: media.base_mut(),
             };
             filler.run(segments, &entries)?;
+            for entry in &entries {
+                media.was_filled(entry.offset, entry.length);
+            }
             media.store_word(ROOT_AT, old.root);
-            // The medium of a page-wise region is waited for when it is finished.
+            // It is waited for when the building is finished.
             media.flush(0, end);
-            media.fence().map_err(RegionError::Sync)?;
             Ok::<(), MigrateError>(())
         })
     }
 
+    /// One on any medium.
+    #[cfg(any(test, feature = "campaign"))]
+    pub(crate) fn of(plan: MigrationPlan, region: Region<M>, options: &RegionOptions) -> Self {
+        Building {
+            plan,
+            region: Some(region),
+            path: PathBuf::new(),
+            options: options.clone(),
+        }
+    }
+
+    /// What was filled, as it is.
+    #[cfg(any(test, feature = "campaign"))]
+    pub(crate) fn into_region(mut self) -> Region<M> {
+        let Some(region) = self.region.take() else {
+            unreachable!("taken once")
+        };
+        region
+    }
+}
+
+impl Building {
     /// The filled generation as a region.
     ///
     /// # Errors
@@ -550,7 +571,7 @@ impl Building {
     }
 }
 
-impl Drop for Building {
+impl<M: Media> Drop for Building<M> {
     fn drop(&mut self) {
         if self.region.take().is_some() {
             drop(std::fs::remove_file(&self.path));
@@ -570,14 +591,15 @@ pub struct Source {
 }
 
 impl Source {
-    pub(crate) fn new(region: &Region) -> Source {
+    /// Of a region whose bytes the mapping holds.
+    pub(crate) fn new<M: Media>(region: &Region<M>, mapping: Mapping) -> Source {
         let media = region.media();
         let segments = region.segments();
         let count = segments
             .last()
             .map_or(0, |(last, _)| u64::from(*last) / SEGMENTS_PER_CHUNK + 1);
         Source {
-            mapping: region.mapping(),
+            mapping,
             len: media.len(),
             chunks: (0..count)
                 .map(|chunk| media.word(DIRECTORY_AT + chunk * 8))

@@ -49,6 +49,31 @@ fn made(seed: u64) -> Result<Made, String> {
     Ok(Made { trace, model, len })
 }
 
+/// Begins the copy of a region in use.
+pub(super) fn begin(region: &mut Region<Sim>) -> Copy<Sim> {
+    let begun = region.begin_copy(LIMIT).expect("it is not being copied");
+    let len = region.media().len();
+    let mut copy = Copy::new(begun, Sim::new(len, region.media().backend()));
+    step(&mut copy, region);
+    copy
+}
+
+fn step(copy: &mut Copy<Sim>, region: &Region<Sim>) -> bool {
+    let media = region.media();
+    let step = copy.step(|target, at, len| {
+        target.store(at, media.bytes(at, len.min(media.len() - at)));
+        Ok(())
+    });
+    step.expect("simulated media take copies")
+}
+
+/// Ends it: the copy holds what is there now.
+pub(super) fn end(mut copy: Copy<Sim>, region: &Region<Sim>, model: &Model) {
+    while step(&mut copy, region) {}
+    let (copy, _) = copy.finish().expect("simulated media take copies");
+    assert_eq!(look(copy, model), Ok(true), "the copy");
+}
+
 /// Looks at what a crash has left of a copy; whether it looks whole.
 fn look(disk: Sim, model: &Model) -> Result<bool, String> {
     let Ok(mut region) = Region::recover_media(disk) else {
@@ -64,7 +89,7 @@ fn look(disk: Sim, model: &Model) -> Result<bool, String> {
 }
 
 /// What says that it is a region survives, and of the rest some: that must not look whole.
-fn headers_first(pending: &Pending, survives: Survives, random: &mut Random) -> Image {
+pub(super) fn headers_first(pending: &Pending, survives: Survives, random: &mut Random) -> Image {
     let counts = pending.units.iter().map(|(unit, stores)| {
         if unit * survives.unit() < ROOT_AT || random.chance(2) {
             stores.len()

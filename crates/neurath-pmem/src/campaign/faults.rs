@@ -20,6 +20,9 @@ pub(crate) fn all(seed: u64) -> Vec<String> {
         ("copies that were cut off", |seed, _| {
             super::copies::cut_off(seed)
         }),
+        ("conversions that were cut off", |seed, _| {
+            super::conversions::cut_off(seed)
+        }),
     ] {
         for backend in [Backend::Process, Backend::Line, Backend::Page] {
             super::quiet(true);

@@ -5,6 +5,7 @@
 //! `docs/crash-testing.md` says what is assumed of a medium and what is asserted. The same
 //! seed makes the same images everywhere, whatever the number of threads.
 
+mod conversions;
 mod copies;
 mod explore;
 mod faults;

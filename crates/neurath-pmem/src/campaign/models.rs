@@ -74,6 +74,8 @@ pub(crate) struct Word {
     pub(crate) bytes: [u8; 8],
     /// The next fence or the end of a sync waits for it.
     awaited: bool,
+    /// It went by way of the page cache, where a fence waits for nothing that was not written.
+    cached: bool,
 }
 
 /// The words that may or may not be on the medium, in order, by their unit.
@@ -147,6 +149,7 @@ impl Pending {
                 at,
                 bytes: word,
                 awaited: false,
+                cached: disk.is_none() && survives == Survives::Closing,
             });
         }
     }
@@ -157,6 +160,7 @@ impl Pending {
         let sure = |word: &Word| match event {
             Event::Fence if by_lines => word.awaited,
             Event::EndSync => word.awaited,
+            Event::Fence => !word.cached,
             Event::Persisted { at, len } => (*at..at + len).contains(&word.at),
             _ => true,
         };

@@ -9,6 +9,7 @@ use super::replay::{Job, Way, carry_out};
 use super::sim::{mix, suppress, take_visited, undisturbed};
 use super::sites::Site;
 use super::workloads::record;
+use super::{conversions, copies};
 use crate::region::ablation::{Without, leave_out};
 use crate::region::{Backend, Region};
 
@@ -94,6 +95,11 @@ fn hunt(seed: u64, way: &Way, concerns: impl Fn(&Visit) -> bool) -> Option<Strin
     })
 }
 
+/// What is noticed by something else than a job, as often as it takes.
+fn again_and_again(seed: u64, look: impl Fn(u64) -> Result<(), String>) -> Option<String> {
+    (0..ROUNDS).find_map(|round| look(mix(seed, round)).err())
+}
+
 /// What a job's first violation says, with its place.
 fn first(job: &Job, way: &Way) -> Option<String> {
     let found = carry_out(job, way).violations.into_iter().next()?;
@@ -128,12 +134,14 @@ pub(crate) fn site(site: Site, seed: u64) -> Option<String> {
     };
     take_visited();
     let found = match site.file {
-        // The copies are no part of a job.
-        "snapshot.rs" => super::copies::cut_off(seed).err(),
+        // Copies and conversions are no part of a job.
+        "snapshot.rs" => again_and_again(seed, copies::cut_off),
+        "migrate.rs" => again_and_again(seed, conversions::cut_off),
         // Where the order of the program is kept, nothing is missed.
         _ => hunt(seed, &way, |visit| {
             visit.survives != Survives::Prefix && visit.sites.contains(&site)
-        }),
+        })
+        .or_else(|| again_and_again(seed, conversions::cut_off)),
     };
     suppress(None);
     take_visited().contains(&site).then_some(found)?

@@ -162,7 +162,10 @@ impl Check<'_> {
         }
         let clean = crate::region::Found::is_clean(media);
         match clean {
-            Ok(true) => Ok(Allowed::States(models - 1..models)),
+            // No commit follows a close before the region says that it is open.
+            Ok(true) => Ok(Allowed::States(
+                expected.acknowledged..expected.acknowledged + 1,
+            )),
             _ if expected.closed => Err(format!("closed, and not clean afterwards: {clean:?}")),
             // Such a region is refused, or does not open: the machine went down while it was
             // open, and pages may be any mixture.

@@ -354,6 +354,12 @@ impl Sim {
         }
     }
 
+    /// The same bytes, kept page by page from now on.
+    pub(crate) fn by_pages(mut self) -> Sim {
+        self.backend = Backend::Page;
+        self
+    }
+
     /// A medium alike, to which nothing has happened yet.
     pub(crate) fn copy(&self) -> Sim {
         let mut copy = Sim::new(self.len, self.backend);
@@ -507,6 +513,13 @@ impl Media for Sim {
     }
     fn base_mut(&mut self) -> *mut u8 {
         self.memory.cast()
+    }
+    fn was_filled(&mut self, offset: u64, len: u64) {
+        let filled = self.bytes(offset, len).to_vec();
+        // As if nobody had stored there yet.
+        // SAFETY: within the memory, as `bytes` has seen to.
+        unsafe { std::ptr::write_bytes(self.base_mut().add(offset as usize), 0, filled.len()) };
+        self.store(offset, &filled);
     }
     fn populate(&mut self, _: u64, _: u64) {}
     fn simulated(&self) -> bool {

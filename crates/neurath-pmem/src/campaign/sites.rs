@@ -19,11 +19,12 @@ impl std::fmt::Display for Site {
 
 macro_rules! sources {
     ($($file:literal),*) => {
-        /// The files of `region/` that are not tests, but for what runs on files only: `open.rs`,
-        /// `snapshot.rs`, and the media themselves.
-        const SOURCES: &[(&str, &str)] = &[$(
-            ($file, include_str!(concat!("../region/", $file))),
-        )*];
+        /// The conversion, and the files of `region/` that are not tests, but for the media
+        /// themselves.
+        const SOURCES: &[(&str, &str)] = &[
+            ("migrate.rs", include_str!("../migrate.rs")),
+            $(($file, include_str!(concat!("../region/", $file))),)*
+        ];
     };
 }
 
@@ -38,6 +39,7 @@ sources!(
     "journal.rs",
     "media.rs",
     "mod.rs",
+    "open.rs",
     "ops.rs",
     "recovery.rs",
     "ring.rs",

@@ -83,7 +83,7 @@ fn every_kind_of_job_comes_in_its_turn() {
             (job.survives, job.workload.name)
         })
         .collect();
-    assert_eq!(kinds.len(), 5 * 19);
+    assert_eq!(kinds.len(), 5 * 20);
     assert!(sites::all().len() >= 5);
 }
 

@@ -4,12 +4,15 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use super::copies;
 use super::models::Survives;
 use super::sim::{Event, LIMIT, Random, Sim, Trace, suppressing, undisturbed};
 use crate::collections::Direction;
 use crate::region::ablation::Without;
 use crate::region::format::{CHUNK_LEN, JOURNAL_LENS, LOG_AT, Log};
-use crate::region::{Backend, Durability, Media, Region, RegionError, RegionOptions};
+use crate::region::{
+    Backend, Durability, Media, Region, RegionError, RegionOptions, make_length_last,
+};
 use crate::schema::{encode, encoded_len};
 use crate::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
 
@@ -121,12 +124,24 @@ pub(crate) enum Op {
 pub(crate) struct Transaction {
     pub(crate) ops: Vec<Op>,
     pub(crate) commit: bool,
+    pub(crate) around: Around,
+}
+
+/// What is done with the region while the workload runs, beside a transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Around {
+    Nothing,
+    /// It is closed in order afterwards, and opened again.
+    Close,
+    /// It is copied meanwhile.
+    Copy,
 }
 
 pub(crate) fn tx(ops: &[Op]) -> Transaction {
     Transaction {
         ops: ops.to_vec(),
         commit: true,
+        around: Around::Nothing,
     }
 }
 
@@ -288,6 +303,11 @@ pub(crate) fn random_transaction(random: &mut Random, model: &Model) -> Transact
     Transaction {
         ops,
         commit: !random.chance(8),
+        around: match random.below(24) {
+            0 => Around::Close,
+            1 => Around::Copy,
+            _ => Around::Nothing,
+        },
     }
 }
 
@@ -318,7 +338,7 @@ pub(crate) fn random_workload(seed: u64, len: usize) -> Vec<Transaction> {
 }
 
 /// The log of a region on such media. A journal is short, so that laps end.
-fn log_of(backend: Backend) -> Log {
+pub(super) fn log_of(backend: Backend) -> Log {
     match backend {
         Backend::Page => Log::Journal(*JOURNAL_LENS.start()),
         _ => Log::Ring,
@@ -327,16 +347,18 @@ fn log_of(backend: Backend) -> Log {
 
 /// A new region with a root.
 pub(crate) fn fresh(backend: Backend) -> Region<Sim> {
-    let mut region = made(backend);
+    let mut region = made(backend, 0);
     init(&mut region);
     opened_again(region)
 }
 
-/// A new region.
-fn made(backend: Backend) -> Region<Sim> {
+/// A new region with some room, and how its medium came to its length.
+fn made(backend: Backend, room: u64) -> Region<Sim> {
     crate::collections::FIXED_KEY.set(Some([1, 2]));
     let log = log_of(backend);
-    let media = Sim::new(LOG_AT + log.len() + CHUNK_LEN, backend);
+    let mut media = Sim::new(0, backend);
+    let len = LOG_AT + log.len() + CHUNK_LEN + room;
+    new_file(&mut media, len, backend).expect("simulated media grow");
     let options = RegionOptions {
         component: "test".into(),
         instance: 0,
@@ -345,6 +367,15 @@ fn made(backend: Backend) -> Region<Sim> {
         durability: Durability::Process,
     };
     Region::format(media, &options, log, &SCHEMA).expect("formats")
+}
+
+/// Makes a new file as long as a region needs it, as the making of a region does.
+pub(super) fn new_file(media: &mut Sim, len: u64, backend: Backend) -> std::io::Result<()> {
+    media.grow(len)?;
+    match backend {
+        Backend::Process => Ok(()),
+        _ => make_length_last(media),
+    }
 }
 
 /// The same region with nothing under way: memory and medium are alike.
@@ -401,8 +432,8 @@ fn filled(backend: Backend) -> Sim {
     }
     // More than a chunk, so that all of the next one lies where something is.
     let lost = Transaction {
-        ops: (0..3).map(|n| Op::Set(n, 65_000)).collect(),
         commit: false,
+        ..tx(&(0..3).map(|n| Op::Set(n, 65_000)).collect::<Vec<_>>())
     };
     run(&mut region, &lost).expect("is lost");
     let mut region = opened_again(region);
@@ -549,7 +580,8 @@ pub(crate) fn record(
         Begin::Empty => fresh(backend),
         Begin::Full => nearly_full(backend),
         Begin::Nothing => {
-            let mut region = made(backend);
+            // It does not grow, which would wait for its length once more.
+            let mut region = made(backend, 1 << 20);
             init(&mut region);
             region.media_mut().trace.events.push(Event::Applied);
             acknowledge(&mut region).expect("simulated media sync");
@@ -563,6 +595,7 @@ pub(crate) fn record(
         let before = region.media().mark();
         let (sequence, generation) = (region.stats().sequence, region.generation());
         let lap = region.lap();
+        let copying = (transaction.around == Around::Copy).then(|| copies::begin(&mut region));
         run(&mut region, transaction).expect("runs");
         let superblocks = (region.generation() - generation) as usize;
         let (stats, went_on) = (region.stats(), region.lap() != lap);
@@ -587,6 +620,14 @@ pub(crate) fn record(
             let waited = events.iter().filter(|event| is_wait(event)).count() - waits;
             assert!(!exact || region.lap() == lap && waited <= 2 + superblocks as usize);
         }
+        if let Some(copy) = copying {
+            copies::end(copy, &region, history.models.last().expect("a model"));
+        }
+        if transaction.around == Around::Close {
+            acknowledge(&mut region).expect("simulated media sync");
+            region = closed_and_opened(region, close);
+            batch = 0;
+        }
         if close && number % 3 == 1 {
             region.sync().expect("simulated media sync");
             region.media_mut().trace.events.push(Event::Synced);
@@ -610,15 +651,27 @@ pub(crate) fn record(
     }
 }
 
+/// Closes a region in order, and opens it again. Where a sync alone makes sure, that is noted.
+fn closed_and_opened(mut region: Region<Sim>, synced: bool) -> Region<Sim> {
+    region.close_in_order().expect("simulated media sync");
+    let mut media = region.into_media();
+    if synced {
+        media.trace.events.push(Event::Synced);
+    }
+    let region = Region::recover_media(media).expect("a closed region opens");
+    assert!(region.wrong_sum().is_none());
+    region
+}
+
 /// The kinds of transactions that sequences are made of.
-const KINDS: usize = 6;
+const KINDS: usize = 8;
 
 /// Sequences of one, two and three transactions of all kinds.
 pub(crate) const SEQUENCES: usize = KINDS + KINDS * KINDS + KINDS * KINDS * KINDS;
 
 /// The `number`-th of all sequences of up to three transactions on a fresh region: an insertion,
-/// an update, a removal, many types (which need room of their own), a big value, and places that
-/// are taken, freed, and taken again in the same class.
+/// an update, a removal, many types (which need room of their own), a big value, places that are
+/// taken, freed, and taken again in the same class, an orderly close, and a copy.
 pub(crate) fn sequence(mut number: usize) -> Workload {
     use Op::{Number, Order, Push, Remove, Set};
     let mut len = 1;
@@ -642,6 +695,14 @@ pub(crate) fn sequence(mut number: usize) -> Workload {
                 Push(2),
             ]),
             4 => tx(&[Set(key, 3000)]),
+            5 => Transaction {
+                around: Around::Close,
+                ..tx(&[Set(key, 32)])
+            },
+            6 => Transaction {
+                around: Around::Copy,
+                ..tx(&[Set(key, 33)])
+            },
             _ => tx(&[Set(key + 16, 45), Remove(key + 16), Set(key + 24, 46)]),
         }
     });
@@ -656,8 +717,12 @@ pub(crate) fn sequence(mut number: usize) -> Workload {
 pub(crate) fn small() -> Vec<Workload> {
     use Op::{Clear, Number, Order, Pop, Push, Remove, Set, Unorder};
     let aborted = |ops: &[Op]| Transaction {
-        ops: ops.to_vec(),
         commit: false,
+        ..tx(ops)
+    };
+    let closed = |ops: &[Op]| Transaction {
+        around: Around::Close,
+        ..tx(ops)
     };
     let workloads = [
         ("one insertion", vec![tx(&[Set(1, 5)])]),
@@ -665,6 +730,17 @@ pub(crate) fn small() -> Vec<Workload> {
         (
             "insert, update, delete",
             vec![tx(&[Set(1, 5)]), tx(&[Set(1, 9)]), tx(&[Remove(1)])],
+        ),
+        (
+            "closed between",
+            vec![
+                tx(&[Set(1, 5), Set(2, 40)]),
+                tx(&[Set(1, 9), Set(3, 300)]),
+                closed(&[Set(1, 7), Remove(2)]),
+                closed(&[Number(1, 1), Set(4, 41)]),
+                tx(&[Remove(3)]),
+                tx(&[Set(5, 42)]),
+            ],
         ),
         (
             "blocks",

@@ -105,6 +105,13 @@ pub trait Media: Send {
     fn grow(&mut self, len: u64) -> io::Result<()>;
     /// The first byte, to build an unpublished region at.
     fn base_mut(&mut self) -> *mut u8;
+    /// Bytes of a range were stored by way of [`Media::base_mut`]: simulated media note them. There
+    /// was nothing before.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn was_filled(&mut self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
     /// Asks for the pages of a range beforehand. A hint.
     fn populate(&mut self, offset: u64, len: u64);
 

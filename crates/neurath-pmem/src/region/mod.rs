@@ -45,6 +45,8 @@ pub use media::{Backend, Detection, Durability, MappedFile, Mapping, Media, Medi
 #[cfg(any(test, feature = "campaign"))]
 pub(crate) use open::Found;
 pub(crate) use open::least_heap;
+#[cfg(any(test, feature = "campaign"))]
+pub(crate) use open::{make_filling_last, make_length_last};
 pub(crate) use recovery::replay;
 #[cfg(any(test, feature = "campaign"))]
 pub(crate) use snapshot::Copy;
@@ -159,14 +161,14 @@ impl Region<MappedFile> {
 
     /// The region as a conversion reads it: nothing may change it meanwhile.
     pub fn source(&self) -> Source {
-        Source::new(self)
+        Source::new(self, self.mapping())
     }
 }
 
 /// For a conversion, which fills a region that nobody uses yet.
-impl Region<MappedFile> {
+impl<M: Media> Region<M> {
     /// Lets `fill` store into it, and tells it the seed of its checksums.
-    pub(crate) fn building<R>(&mut self, fill: impl FnOnce(&mut MappedFile, u64) -> R) -> R {
+    pub(crate) fn building<R>(&mut self, fill: impl FnOnce(&mut M, u64) -> R) -> R {
         let seed = self.inner().header.seed();
         fill(&mut self.inner().media, seed)
     }
@@ -174,11 +176,6 @@ impl Region<MappedFile> {
     /// The first byte that chunks and segments may take.
     pub(crate) fn heap_at(&self) -> u64 {
         self.inner().header.heap_at()
-    }
-
-    /// Says in the file what becomes of the region.
-    pub(crate) fn mark(&mut self, state: RegionState) -> std::io::Result<()> {
-        self.inner().write_superblock(state)
     }
 
     /// Makes sure that the region may use `end` bytes.

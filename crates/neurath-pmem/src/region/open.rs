@@ -53,6 +53,11 @@ pub(crate) fn least_heap(options: &RegionOptions) -> u64 {
     LOG_AT + log
 }
 
+/// Makes a new file's length last, before anything refers to it.
+pub(crate) fn make_length_last(media: &mut impl Media) -> std::io::Result<()> {
+    media.sync()
+}
+
 /// Makes a new file's name last.
 fn sync_folder(path: &Path) -> std::io::Result<()> {
     let folder = match path.parent() {
@@ -74,7 +79,7 @@ impl Region<MappedFile> {
         options: &RegionOptions,
         schema: &[u8],
     ) -> Result<Region, OpenError> {
-        Self::create_with(path, options, schema, |backend| backend)
+        Self::create_with(path, options, schema, RegionState::Open, |backend| backend)
     }
 
     /// The same for a region that is filled before anybody uses it: what is stored reaches the
@@ -84,10 +89,16 @@ impl Region<MappedFile> {
         options: &RegionOptions,
         schema: &[u8],
     ) -> Result<Region, OpenError> {
-        Self::create_with(path, options, schema, |backend| match backend {
-            Backend::Page => Backend::Process,
-            other => other,
-        })
+        Self::create_with(
+            path,
+            options,
+            schema,
+            RegionState::Building,
+            |backend| match backend {
+                Backend::Page => Backend::Process,
+                other => other,
+            },
+        )
     }
 
     /// Makes a region that is kept as on persistent memory, wherever the file is: each commit
@@ -108,7 +119,7 @@ impl Region<MappedFile> {
             durability: Durability::Process,
             ..options.clone()
         };
-        Self::create_with(path, &options, schema, |_| backend)
+        Self::create_with(path, &options, schema, RegionState::Open, |_| backend)
     }
 
     /// A new file that a copy of a region is written to.
@@ -133,10 +144,11 @@ impl Region<MappedFile> {
         path: &Path,
         options: &RegionOptions,
         schema: &[u8],
+        state: RegionState,
         used: impl FnOnce(Backend) -> Backend,
     ) -> Result<Region, OpenError> {
         let file = open_locked(path, true)?;
-        let made = Self::make(file, path, options, schema, used);
+        let made = Self::make(file, path, options, schema, state, used);
         if made.is_err() {
             // What was begun is of no use to anybody.
             drop(std::fs::remove_file(path));
@@ -149,6 +161,7 @@ impl Region<MappedFile> {
         path: &Path,
         options: &RegionOptions,
         schema: &[u8],
+        state: RegionState,
         used: impl FnOnce(Backend) -> Backend,
     ) -> Result<Region, OpenError> {
         let io = |action| {
@@ -172,13 +185,12 @@ impl Region<MappedFile> {
             .grow(initial.next_multiple_of(PAGE).min(media.limit()))
             .map_err(io("reserve room for"))?;
         if options.durability == Durability::Power {
-            // The file's length and name last before anything refers to it. A log that was
-            // written once is not given blocks when a client waits.
-            media.flush(LOG_AT, log.len());
-            media.sync().map_err(io("make durable"))?;
+            // A log that was written once is not given blocks when a client waits.
+            media.write_out(LOG_AT, log.len());
+            make_length_last(&mut media).map_err(io("make durable"))?;
             sync_folder(path).map_err(io("make durable the folder of"))?;
         }
-        Self::format(media, options, log, schema).map_err(|error| error.into_open(path))
+        Self::format_as(state, media, options, log, schema).map_err(|error| error.into_open(path))
     }
 
     /// Opens a region that `options.component`'s `options.instance` owns, and completes or
@@ -264,9 +276,7 @@ impl Region<MappedFile> {
             }
         };
         let media = &mut self.inner().media;
-        if options.durability == Durability::Power {
-            media.sync().map_err(io("make durable"))?;
-        }
+        make_filling_last(media, options.durability).map_err(io("make durable"))?;
         let file = media.again().map_err(io("open again"))?;
         drop(self);
         let media = Self::map(file, path, options)?;
@@ -275,6 +285,18 @@ impl Region<MappedFile> {
             source,
         })?;
         Self::recover(media, found).map_err(|error| error.into_open(path))
+    }
+}
+
+/// Makes durable what was stored where nothing flushes: a page-wise region is filled by way of the
+/// page cache. On persistent memory all was flushed, and what ends the building waits for it.
+pub(crate) fn make_filling_last(
+    media: &mut impl Media,
+    durability: Durability,
+) -> std::io::Result<()> {
+    match (durability, media.backend()) {
+        (Durability::Power, Backend::Process) => media.sync(),
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use super::format::{
     Header, Log, PAGE, ROOT_AT, RegionState, SCHEMA_AT, SUPERBLOCK_AT, Superblock,
 };
 use super::journal;
-use super::media::Media;
+use super::media::{Backend, Media};
 use super::open::Found;
 use super::ring;
 use super::space::Space;
@@ -29,7 +29,7 @@ impl<M: Media> Region<M> {
         let replayed = replay(&mut media, &header, &superblock, &mut |at, len| {
             stored.push((at, len));
         })?;
-        let length = superblock.length;
+        let (length, closed) = (superblock.length, superblock.state == RegionState::Clean);
         let space = Space::load(&media, &header, length)?;
         let sequence = replayed.sequence;
         let mut inner = Inner::new(media, header, superblock, slot, space, sequence);
@@ -43,6 +43,11 @@ impl<M: Media> Region<M> {
             inner
                 .write_superblock(RegionState::Open)
                 .map_err(RegionError::Sync)?;
+            // Where the kernel writes pages in an order of its own, a region that was closed must
+            // not look so any more when the first page of what follows is written.
+            if closed && inner.media.backend() == Backend::Process {
+                inner.media.sync().map_err(RegionError::Sync)?;
+            }
         }
         Ok(Region::from_inner(inner))
     }

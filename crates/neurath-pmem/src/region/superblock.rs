@@ -37,7 +37,19 @@ fn random_uuid() -> io::Result<[u8; 16]> {
 
 impl<M: Media> Region<M> {
     /// Writes an empty region into new media.
+    #[cfg(any(test, feature = "campaign"))]
     pub(crate) fn format(
+        media: M,
+        options: &RegionOptions,
+        log: Log,
+        schema: &[u8],
+    ) -> Result<Region<M>, RegionError> {
+        Self::format_as(RegionState::Open, media, options, log, schema)
+    }
+
+    /// The same in a state: one that is being built does not look otherwise at any time.
+    pub(crate) fn format_as(
+        state: RegionState,
         mut media: M,
         options: &RegionOptions,
         log: Log,
@@ -46,7 +58,7 @@ impl<M: Media> Region<M> {
         let header = new_header(&mut media, options, log, schema)?;
         let superblock = Superblock {
             generation: 0,
-            state: RegionState::Open,
+            state,
             boot_id: opener(&media).0,
             pid: opener(&media).1,
             durability: durability(&media),
@@ -56,9 +68,7 @@ impl<M: Media> Region<M> {
         };
         let space = Space::load(&media, &header, media.len())?;
         let mut inner = Inner::new(media, header, superblock, 1, space, 0);
-        inner
-            .write_superblock(RegionState::Open)
-            .map_err(RegionError::Sync)?;
+        inner.write_superblock(state).map_err(RegionError::Sync)?;
         Ok(Region::from_inner(inner))
     }
 }

@@ -160,6 +160,14 @@ impl MappedFile {
         Ok(())
     }
 
+    /// Writes a range as it is, where stores are held back: its blocks are there from then on.
+    /// Orders nothing.
+    pub(in crate::region) fn write_out(&mut self, offset: u64, len: u64) {
+        if self.holds_back() {
+            self.flush(offset, len);
+        }
+    }
+
     fn target(&mut self, offset: u64, len: u64) -> *mut u8 {
         assert!(
             offset.checked_add(len).is_some_and(|end| end <= self.len),

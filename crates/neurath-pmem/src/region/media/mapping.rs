@@ -55,6 +55,16 @@ impl Mapping {
         Ok(Mapping(Arc::new(map)))
     }
 
+    /// A mapping of bytes in memory.
+    #[cfg(any(test, feature = "campaign"))]
+    pub(crate) fn of_bytes(bytes: &[u8]) -> io::Result<Mapping> {
+        use std::os::unix::fs::FileExt as _;
+        let file = rustix::fs::memfd_create("bytes", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let file = File::from(file);
+        file.write_all_at(bytes, 0)?;
+        Mapping::new(&file, bytes.len(), Kind::Shared)
+    }
+
     /// Bytes of address space.
     pub(super) fn len(&self) -> u64 {
         self.0.len as u64
