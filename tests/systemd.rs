@@ -3,20 +3,49 @@
 mod support;
 
 use std::ffi::OsString;
+use std::io::{IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use neurath_cli::testing::NodeProcess;
+use command_fds::{CommandFdExt as _, FdMapping};
+use neurath_cli::control;
+use neurath_cli::testing::{NodeCommand, NodeProcess};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use support::{PATIENCE, wait_until};
 
 struct Manager(UnixDatagram);
 
 impl Manager {
+    /// The next message that is not about sockets.
     fn hears(&self) -> String {
+        loop {
+            let (message, _) = self.takes();
+            if !message.starts_with("FDSTORE") {
+                return message;
+            }
+        }
+    }
+
+    /// The next message, and what comes with it.
+    fn takes(&self) -> (String, Vec<OwnedFd>) {
         let mut bytes = [0; 256];
-        let length = self.0.recv(&mut bytes).expect("a message");
-        String::from_utf8_lossy(&bytes[..length]).into_owned()
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let received = recvmsg(&self.0, &mut parts, &mut ancillary, flags).expect("a message");
+        let mut descriptors = Vec::new();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                descriptors.extend(rights);
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes[..received.bytes]).into_owned();
+        (text, descriptors)
     }
 }
 
@@ -121,4 +150,85 @@ fn lines_for_the_journal_have_a_level() {
         let level = line.get(..3).unwrap_or_default();
         assert!(["<3>", "<4>", "<6>"].contains(&level), "{line}");
     }
+}
+
+/// A node that is given this socket as systemd does it: by number, in the environment of the process that is
+/// meant. It ends with the standard input of the child.
+fn activated(command: &NodeCommand, socket: OwnedFd) -> Child {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\""]);
+    shell.arg(&command.program).args(&command.arguments);
+    shell.args(["node", "start", "--foreground", "--tied", "--dir"]);
+    shell
+        .arg(&command.directory)
+        .arg("--from")
+        .arg(&command.from);
+    if let Some(release) = &command.release {
+        shell.args(["--release", release]);
+    }
+    let environment = command.environment.iter();
+    shell.envs(environment.map(|(name, value)| (name, value)));
+    shell.env("LISTEN_FDS", "1").stdin(Stdio::piped());
+    let mapping = FdMapping {
+        parent_fd: socket,
+        child_fd: 3,
+    };
+    shell.fd_mappings(vec![mapping]).expect("one mapping");
+    shell.spawn().expect("the shell is run")
+}
+
+/// As after a crash: systemd has what a node gave it to keep, and hands it over to the next one.
+#[test]
+fn clients_wait_while_no_node_runs() {
+    let stage = neurath_suite::kv(&["1.0.0"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("notify");
+    let manager = Manager(UnixDatagram::bind(&path).expect("a socket"));
+    let patience = Some(PATIENCE);
+    manager.0.set_read_timeout(patience).expect("a timeout");
+    let mut command = stage.command("1.0.0");
+    command.directory = folder.path().join("node");
+    let variable = (OsString::from("NOTIFY_SOCKET"), path.into_os_string());
+    command.environment.push(variable);
+    let node = NodeProcess::start(&command).expect("a node");
+    let address = node.address().to_owned();
+    let (message, mut descriptors) = manager.takes();
+    let named = address.replace(':', "_");
+    let stored = format!("FDSTORE=1\nFDNAME=listen-{named}");
+    assert_eq!(message, stored);
+    let socket = descriptors.pop().expect("the socket");
+    assert!(manager.hears().starts_with("READY=1"));
+    let mut client = TcpStream::connect(&address).expect("a connection");
+    client.write_all(b"SET key value\r\n").expect("it is sent");
+    assert_eq!(line(&client), "+OK");
+    node.kill();
+    drop(node);
+
+    // Nobody serves, and nobody is refused.
+    let mut waits = TcpStream::connect(&address).expect("a connection to no node");
+    waits.write_all(b"GET key\r\n").expect("it is sent");
+    let mut child = activated(&command, socket);
+    assert_eq!(line(&waits), "$5");
+    assert_eq!(line(&waits), "value");
+    assert_eq!(manager.takes().0, stored);
+    assert!(manager.hears().starts_with("READY=1"));
+    let status = control::status(&command.directory).expect("a status");
+    assert_eq!(status.pid, child.id());
+    assert_eq!(status.listen, [address.clone()]);
+    drop(child.stdin.take());
+    child.wait().expect("it ends");
+    // The socket went with the last process that had it.
+    assert!(TcpStream::connect(&address).is_err());
+}
+
+/// The next line of an answer.
+fn line(mut stream: &TcpStream) -> String {
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(b"\r\n") {
+        stream.read_exact(&mut byte).expect("an answer");
+        text.push(byte[0]);
+    }
+    String::from_utf8_lossy(&text).trim_end().to_owned()
 }

@@ -50,6 +50,9 @@ pub fn run(options: NodeOptions, place: Place) -> anyhow::Result<()> {
             manager.tell(&format!("MAINPID={pid}"));
         }
     };
+    let addresses = options.sockets.iter();
+    let addresses = addresses.filter_map(|one| Some(one.local_addr().ok()?.to_string()));
+    let kept = addresses.collect();
     let node = match place {
         Place::Start(None) => Node::start(options)?,
         Place::Start(Some(release)) => Node::start_old(options, &release)?,
@@ -65,7 +68,7 @@ pub fn run(options: NodeOptions, place: Place) -> anyhow::Result<()> {
     let status = node.handle().status();
     tracing::info!(pid = status.pid, listen = ?status.listen, "the node serves");
     if let Some(manager) = &manager {
-        manager.serves(&node.handle());
+        manager.serves(&node.handle(), kept);
     }
     let asked = node.wait_for_stop();
     if let Some(manager) = &manager {

@@ -5,18 +5,29 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use listenfd::ListenFd;
 use neurath_node::node::NodeHandle;
+use rustix::net::{
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr,
+};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+/// How often it is looked whether a socket has come or gone.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// A service manager that waits for messages.
 #[derive(Debug, Clone)]
@@ -64,8 +75,78 @@ impl ServiceManager {
         }
     }
 
-    /// Says that the node serves, and from then on, as often as is wanted, that it still does.
-    pub fn serves(&self, node: &NodeHandle) {
+    /// Gives it the sockets where clients reach the node, so that they wait, and are not refused, while no node
+    /// runs.
+    fn keep(&self, sockets: &[(String, OwnedFd)]) {
+        for (address, socket) in sockets {
+            let message = format!("FDSTORE=1\nFDNAME={}", store_name(address));
+            let descriptors = [socket.as_fd()];
+            if let Err(error) = self.send(message.as_bytes(), &descriptors) {
+                tracing::warn!(%error, address, "the service manager was not given the socket");
+            }
+        }
+    }
+
+    /// Sends a message, and descriptors with it.
+    fn send(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        let address = match self.address.as_abstract_name() {
+            Some(name) => SocketAddrUnix::new_abstract_name(name)?,
+            None => SocketAddrUnix::new(self.address.as_pathname().unwrap_or(Path::new("")))?,
+        };
+        let bytes = [IoSlice::new(message)];
+        let flags = SendFlags::NOSIGNAL;
+        sendmsg_addr(&self.socket, &address, &bytes, &mut ancillary, flags)?;
+        Ok(())
+    }
+
+    /// Keeps the service manager's sockets the same as the node's.
+    fn keep_sockets(&self, node: &NodeHandle, kept: Vec<String>) {
+        let mut known = node.sockets_changed();
+        let mut kept = self.keep_once(node, kept);
+        let (manager, node) = (self.clone(), node.clone());
+        let keeper = std::thread::Builder::new().name("neurath-sockets".into());
+        let keeping = keeper.spawn(move || {
+            loop {
+                std::thread::sleep(LOOK);
+                let now = node.sockets_changed();
+                if now != known {
+                    known = now;
+                    kept = manager.keep_once(&node, kept);
+                }
+            }
+        });
+        if let Err(error) = keeping {
+            tracing::warn!(%error, "the service manager keeps the sockets that there are now");
+        }
+    }
+
+    /// Gives it what there is, and lets it forget what there is no more; gives what is kept.
+    fn keep_once(&self, node: &NodeHandle, kept: Vec<String>) -> Vec<String> {
+        match node.sockets(LOOK * 10) {
+            Ok(Some(sockets)) => {
+                self.keep(&sockets);
+                let now: Vec<String> = sockets.into_iter().map(|(address, _)| address).collect();
+                for gone in kept.iter().filter(|address| !now.contains(address)) {
+                    let name = store_name(gone);
+                    self.tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+                }
+                now
+            }
+            Ok(None) => kept,
+            Err(error) => {
+                tracing::warn!(%error, "the service manager does not get the sockets");
+                kept
+            }
+        }
+    }
+
+    /// Says that the node serves, and from then on, as often as is wanted, that it still does. `kept`: the
+    /// addresses of the sockets that it has handed over.
+    pub fn serves(&self, node: &NodeHandle, kept: Vec<String>) {
+        self.keep_sockets(node, kept);
         let status = node.status();
         let release = status.release.map(|release| release.to_string());
         let release = release.unwrap_or_default();
@@ -87,6 +168,36 @@ impl ServiceManager {
             tracing::warn!(%error, "the service manager will not hear of the node");
         }
     }
+}
+
+/// The sockets that the service manager has handed over: those of a socket unit, and those that a node before has
+/// given it to keep. Only for the process that it means. Takes them out of the environment, so that no program that
+/// this one runs takes them for its own.
+#[must_use]
+pub fn sockets() -> Vec<TcpListener> {
+    let mut handed_over = ListenFd::from_env();
+    let mut found: Vec<TcpListener> = Vec::new();
+    for number in 0..handed_over.len() {
+        match handed_over.take_tcp_listener(number) {
+            Ok(Some(socket)) => {
+                let address = socket.local_addr().ok();
+                // The same one comes twice if a socket unit has one that was given to keep as well.
+                if !found.iter().any(|one| one.local_addr().ok() == address) {
+                    found.push(socket);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, number, "a socket that was handed over is not used")
+            }
+        }
+    }
+    found
+}
+
+/// What a socket is called by the service manager, which takes no colons.
+fn store_name(address: &str) -> String {
+    format!("listen-{}", address.replace(':', "_"))
 }
 
 /// How often to tell: three times in the time that the service manager waits. Nothing if another

@@ -7,7 +7,7 @@ use crate::node_process;
 use crate::numbers;
 use crate::output::Output;
 use crate::processes;
-use crate::service_manager::{JournalFormat, logs_to_journal};
+use crate::service_manager::{self, JournalFormat, logs_to_journal};
 use crate::table::Table;
 use crate::testing::{END, LOG, NodeCommand};
 use anyhow::{anyhow, bail};
@@ -22,6 +22,7 @@ use serde_json::json;
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub fn run(command: Node, output: &Output) -> anyhow::Result<()> {
@@ -55,6 +56,8 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
     if start.detach && start.keep.is_none() && !start.take_over {
         rustix::process::setsid()?;
     }
+    // Before there are other threads: it changes the environment.
+    let handed_over = service_manager::sockets();
     if start.tied {
         std::thread::spawn(|| {
             // Nothing is ever sent: this returns when whoever started the node is gone.
@@ -83,6 +86,7 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
         launch: Some(launch),
         accept_power_loss: start.lost.accept_power_loss,
         reset_state: start.lost.reset_state,
+        sockets: Arc::new(handed_over),
     };
     node_process::run(options, place)
 }

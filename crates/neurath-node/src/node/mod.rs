@@ -12,6 +12,8 @@ mod serve;
 mod snapshot;
 mod start;
 
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -70,6 +72,8 @@ pub struct NodeOptions {
     /// Components that begin with an empty state if theirs does not open any more: damaged, gone, or open
     /// when the machine went down. What is there is kept beside it. A state that opens is not touched.
     pub reset_state: Vec<String>,
+    /// Sockets that listen already: a component that listens at the address of one gets that one.
+    pub sockets: Arc<Vec<TcpListener>>,
 }
 
 /// Why a node did not start.
@@ -601,6 +605,22 @@ impl NodeHandle {
     /// What runs, and how it is.
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// The sockets where clients reach the node, and their addresses; none if the event loop does not come to
+    /// the end of a message within this time.
+    ///
+    /// # Errors
+    ///
+    /// If the process may have no more descriptors.
+    pub fn sockets(&self, timeout: Duration) -> std::io::Result<Option<Vec<(String, OwnedFd)>>> {
+        let seen = snapshot::look(&self.shared.mailbox, timeout, |shard| shard.sockets());
+        seen.ok().transpose()
+    }
+
+    /// A number that changes when one of [`NodeHandle::sockets`] comes or goes.
+    pub fn sockets_changed(&self) -> u64 {
+        self.shared.figures.listened.load(Ordering::Relaxed)
     }
 
     /// Whether the event loop comes to the end of a message within this time. It does not while an

@@ -22,6 +22,7 @@ use crate::release::{self, ReleasePackage};
 use crate::release_handler::{HandlerError, ReleaseHandler, entry_of, open_for_use};
 use crate::shard::effects::Listening;
 use crate::shard::figures::Figures;
+use crate::shard::inherited::Inherited;
 use crate::shard::peers::Peers;
 use crate::shard::{Instance, Taken};
 use crate::upgrade::{FIXED, Outside, UpgradeError, undo_interrupted};
@@ -401,6 +402,7 @@ fn bring_up(
     }
     let mut taken = Taken::new(instances, core.figures.clone()).map_err(StartError::EventLoop)?;
     taken.shard.rehearsed = core.rehearsal;
+    taken.shard.inherited = Inherited::new(options.sockets.clone());
     if let Some(arrival) = arrival {
         let shard = std::mem::take(&mut arrival.record.shard);
         let adopted = taken.shard.adopt(shard, &mut arrival.descriptors);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use neurath_abi::{InfoKey, LogLevel, Status, Token};
 
 use super::figures::Figures;
+use super::inherited::Inherited;
 use super::peers::Peers;
 use crate::loader::Services;
 
@@ -85,8 +86,8 @@ impl Effects {
 /// Where an instance listens.
 #[derive(Clone, Debug)]
 pub(crate) enum Listening {
-    /// At these addresses, in its own words.
-    At(Vec<String>),
+    /// At these addresses, in its own words; at others with the sockets that are there.
+    At(Vec<String>, Inherited),
     /// Nowhere, whatever it asks for: it is only rehearsed.
     Nowhere,
 }
@@ -158,11 +159,11 @@ impl<L: Line> Services for Asked<'_, L> {
     }
 
     fn listen(&mut self, address: &str) -> Status {
-        match self.listening {
-            Listening::At(known) if !known.iter().any(|known| known == address) => {}
-            Listening::At(_) | Listening::Nowhere => return Status::OK,
-        }
-        match bind(address) {
+        let inherited = match self.listening {
+            Listening::At(known, there) if !known.iter().any(|known| known == address) => there,
+            Listening::At(..) | Listening::Nowhere => return Status::OK,
+        };
+        match inherited.listen(address) {
             Ok(listener) => {
                 let address = address.to_owned();
                 self.effects.list.push(Effect::Listen { address, listener });
@@ -205,10 +206,4 @@ impl<L: Line> Services for Asked<'_, L> {
     fn instances(&mut self, component: &str) -> u32 {
         self.peers.instances(component)
     }
-}
-
-fn bind(address: &str) -> std::io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }

@@ -15,6 +15,8 @@ pub(crate) struct Figures {
     pub(crate) connections_total: AtomicU64,
     pub(crate) messages: AtomicU64,
     pub(crate) port: AtomicU64,
+    /// How often a listening socket has come or gone.
+    pub(crate) listened: AtomicU64,
 }
 
 impl Figures {
@@ -25,6 +27,7 @@ impl Figures {
             connections_total: AtomicU64::new(0),
             messages: AtomicU64::new(0),
             port: AtomicU64::new(0),
+            listened: AtomicU64::new(0),
         }
     }
 

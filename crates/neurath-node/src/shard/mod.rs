@@ -9,6 +9,7 @@ mod carry;
 pub(crate) mod connection;
 pub(crate) mod effects;
 pub(crate) mod figures;
+pub(crate) mod inherited;
 mod instance;
 pub(crate) mod peers;
 mod placing;
@@ -17,6 +18,7 @@ mod timers;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -33,6 +35,7 @@ use crate::loader::{CallError, Event, Function, Host, Invocation};
 use connection::{Connection, Progress};
 use effects::{Asked, Effect, Effects, Line, Listening};
 use figures::Figures;
+use inherited::Inherited;
 use peers::Peers;
 use timers::Timers;
 
@@ -155,6 +158,8 @@ pub(crate) struct Shard {
     activity: Arc<Activity>,
     /// Requests of this process that it has not seen yet.
     waiting: Arc<AtomicUsize>,
+    /// Sockets that listen already.
+    pub(crate) inherited: Inherited,
     /// Whether this is a rehearsal: nobody is to reach it.
     pub(crate) rehearsed: bool,
     /// Why the shard gave up: the supervisor's escalation.
@@ -200,6 +205,7 @@ impl Shard {
             figures,
             activity,
             waiting,
+            inherited: Inherited::default(),
             rehearsed: false,
             failed: None,
         };
@@ -230,7 +236,8 @@ impl Shard {
         }
         let listeners = self.listeners.iter().flatten();
         let owned = listeners.filter(|listener| Some(listener.owner) == owner);
-        Listening::At(owned.map(|listener| listener.address.clone()).collect())
+        let known = owned.map(|listener| listener.address.clone()).collect();
+        Listening::At(known, self.inherited.clone())
     }
 
     /// Where clients reach it.
@@ -240,6 +247,16 @@ impl Shard {
             .flatten()
             .map(|listener| listener.bound.clone())
             .collect()
+    }
+
+    /// The sockets where clients reach it, and their addresses.
+    pub(crate) fn sockets(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let all = self.listeners.iter().flatten();
+        let of = |one: &Listener| {
+            let socket = one.socket.as_fd().try_clone_to_owned()?;
+            Ok((one.bound.clone(), socket))
+        };
+        all.map(of).collect()
     }
 
     /// One round of the loop: waits for something to do, and does it.
@@ -681,6 +698,7 @@ impl Shard {
                     bound: named,
                     socket,
                 };
+                self.figures.listened.fetch_add(1, Ordering::Relaxed);
                 match self.listeners.get_mut(place) {
                     Some(free) => *free = Some(listener),
                     None => self.listeners.push(Some(listener)),

@@ -56,6 +56,7 @@ impl Shard {
                     tracing::debug!(%error, "cannot stop watching a listener");
                 }
                 *listener = None;
+                self.figures.listened.fetch_add(1, Ordering::Relaxed);
             } else {
                 shift(&mut there.owner, at);
             }
