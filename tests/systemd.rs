@@ -214,7 +214,7 @@ fn clients_wait_while_no_node_runs() {
     assert!(manager.hears().starts_with("READY=1"));
     let status = control::status(&command.directory).expect("a status");
     assert_eq!(status.pid, child.id());
-    assert_eq!(status.listen, [address.clone()]);
+    assert_eq!(status.listen, std::slice::from_ref(&address));
     drop(child.stdin.take());
     child.wait().expect("it ends");
     // The socket went with the last process that had it.
