@@ -427,16 +427,33 @@ fn write(folder: &Path, path: &str, text: &str) {
 /// A notebook, whose notes go to an archive that comes with 1.1.0; the move's table. Where the notebook listens, and
 /// the archive.
 fn archive(extra: &str) -> (Stage, String, String) {
+    archive_of(extra, 1, 1)
+}
+
+/// The same, with so many instances of the notebook and of the archive.
+fn archive_of(extra: &str, notebooks: u32, archives: u32) -> (Stage, String, String) {
     let folder = TemporaryFolder::new().expect("a folder");
     let address = || format!("127.0.0.1:{}", free_port().expect("a port"));
     let (notebook, archive) = (address(), address());
     let (old, new) = ("notebook_1", "notebook_moves");
     neurath_test_components::project(folder.path(), old, new, &notebook).expect("manifests");
+    for version in ["1.0.0", "1.1.0"] {
+        let path = format!("manifests/notebook/{version}.toml");
+        let text = std::fs::read_to_string(folder.path().join(&path)).expect("the manifest");
+        let instances = format!("instances = {notebooks}");
+        write(
+            folder.path(),
+            &path,
+            &text.replacen("instances = 1", &instances, 1),
+        );
+    }
     write(
         folder.path(),
         "manifests/archive/1.0.0.toml",
-        "name = \"archive\"\nversion = \"1.0.0\"\nlibrary = \"neurath-test-components/archive\"\n\
-         [region]\ninitial_size = \"1MiB\"\nlimit = \"64MiB\"\ndurability = \"process\"\n",
+        &format!(
+            "name = \"archive\"\nversion = \"1.0.0\"\nlibrary = \"neurath-test-components/archive\"\n\
+         instances = {archives}\n[region]\ninitial_size = \"1MiB\"\nlimit = \"64MiB\"\ndurability = \"process\"\n"
+        ),
     );
     let moves = |from: &str, to: &str| {
         format!(
@@ -584,4 +601,68 @@ fn a_move_that_fails_leaves_everything_as_it_was() {
         assert_no_orphans(node.directory());
         assert_all_ended(&journal(node.directory()));
     }
+}
+
+/// All notes of all instances, in order.
+fn all_notes(address: &str, instances: u32) -> Vec<String> {
+    let mut client = Lines::open(address);
+    let mut all = Vec::new();
+    for instance in 0..instances {
+        let count: usize = client
+            .ask(&format!("to {instance} count"))
+            .parse()
+            .expect("a number");
+        all.extend((0..count).map(|number| client.ask(&format!("to {instance} get {number}"))));
+    }
+    all.sort();
+    all
+}
+
+/// Each instance gives to each, and nothing is given twice: from four to two, and back.
+#[test]
+fn notes_of_several_instances_move() {
+    let (stage, notebook, archive) = archive_of("part = 7", 4, 2);
+    let node = stage.start("1.0.0").expect("a node");
+    let mut client = Lines::open(&notebook);
+    let mut expected = Vec::new();
+    for number in 0..200 {
+        let text = format!("note {number}");
+        client.ask(&format!("to {} add {text}", number % 4));
+        expected.push(text);
+    }
+    expected.sort();
+    control::apply(node.directory(), &book("1.1.0"), None, &quiet()).expect("they move");
+    assert_eq!(all_notes(&archive, 2), expected);
+    assert_eq!(all_notes(&notebook, 4), [""; 0]);
+    control::rollback(node.directory(), false, &quiet()).expect("and back");
+    assert_eq!(all_notes(&notebook, 4), expected);
+    assert_no_orphans(node.directory());
+}
+
+/// What a rehearsal says of a move: the counters would come back.
+#[test]
+fn a_move_is_rehearsed() {
+    let stage = neurath_suite::kv(&["1.2.0", "1.3.0"]);
+    let node = stage.start("1.2.0").expect("a node");
+    count(&node);
+    let directory = node.directory().display().to_string();
+    let words = [
+        "relup", "rehearse", "kv-1.3.0", "--json", "--dir", &directory,
+    ];
+    let output = support::neurath(&words);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        support::stderr(&output)
+    );
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let told = text.lines().rfind(|line| line.contains("\"rehearsed\""));
+    let told: serde_json::Value = serde_json::from_str(told.expect("it is told")).expect("JSON");
+    assert!(
+        told["rehearsal"]["way_back"]["same"]["stop_us"].is_u64(),
+        "{told:#}"
+    );
+    assert_serves(&node, "1.2.0", &WITH_STATS);
+    assert_counted(node.address());
 }

@@ -10,6 +10,7 @@ use neurath_pmem::schema::{SchemaDesc, hex};
 
 use super::error::UpgradeError;
 use super::part::Place;
+use super::via::Vias;
 use crate::loader::Library;
 
 /// One conversion of the whole state.
@@ -35,6 +36,10 @@ pub(super) struct Later {
 /// The libraries between which a state goes.
 pub(super) struct Ends<'a> {
     pub(super) component: &'a str,
+    /// The libraries of other components that its conversions are in.
+    pub(super) vias: &'a Vias,
+    /// The one that has them all, if the state is converted in one go.
+    pub(super) whole: Option<&'a str>,
     pub(super) old: &'a Arc<Library>,
     pub(super) new: &'a Arc<Library>,
     /// Those of versions between, which only convert.
@@ -64,8 +69,10 @@ impl Ends<'_> {
         if hops.is_empty() {
             let schema = &self.new.description().schema;
             // The newer of the two libraries knows the way, there and back.
-            let libraries = [self.new, self.old];
-            let link = self.link(region_schema, schema, &libraries, None, self.again)?;
+            let own = [self.new, self.old];
+            let other = self.whole.map(|name| self.via(name)).transpose()?;
+            let libraries = other.as_ref().map_or(&own[..], std::slice::from_ref);
+            let link = self.link(region_schema, schema, libraries, None, self.again)?;
             return Ok(link.into_iter().collect());
         }
         let mut links = Vec::new();
@@ -83,7 +90,11 @@ impl Ends<'_> {
             let extra = hop.extra.as_ref().map(serde_json::to_string).transpose();
             let extra = extra.map_err(|error| UpgradeError::Script(error.to_string()))?;
             let extra = Some(extra.unwrap_or_else(|| "{}".into()));
-            if let Some(link) = self.link(&at, schema, &[library], extra, false)? {
+            let conversions = match &hop.via {
+                Some(name) => self.via(name)?,
+                None => library,
+            };
+            if let Some(link) = self.link(&at, schema, &[conversions], extra, false)? {
                 at.clone_from(&link.schema);
                 links.push(link);
             }
@@ -93,6 +104,16 @@ impl Ends<'_> {
             links.extend(self.link(&at, schema, &[], None, true)?);
         }
         Ok(links)
+    }
+
+    fn via(&self, name: &str) -> Result<&'_ Arc<Library>, UpgradeError> {
+        self.vias.get(name).ok_or_else(|| {
+            let what = format!(
+                "`{name}`, whose library has a code_change of `{}`, is not open",
+                self.component
+            );
+            UpgradeError::Script(what)
+        })
     }
 
     fn library(&self, version: &str) -> Result<&Arc<Library>, UpgradeError> {

@@ -16,6 +16,7 @@ mod reconfigure;
 pub(crate) mod steps;
 mod suspend;
 mod switch;
+mod via;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -424,7 +425,11 @@ impl<'a> Upgrade<'a> {
         if goal.has_other(component, version) {
             return self.open_between(component, version);
         }
-        let library = self.core.open_library(&goal.package, component, version)?;
+        if goal.package.component(component).is_none() {
+            // On the way to a release without it only its conversions are called.
+            return self.via(component).map(drop);
+        }
+        let library = self.open_once(component, version)?;
         fault::point("upgrade.library-open");
         let name = component.to_owned();
         let seen: Vec<Seen> = self.look(move |instances| {
@@ -445,6 +450,20 @@ impl<'a> Upgrade<'a> {
         Ok(())
     }
 
+    /// Opens the library of a component in the release that is led to, unless a conversion has needed it before.
+    fn open_once(&mut self, component: &str, version: &str) -> Result<Arc<Library>, UpgradeError> {
+        let open = self.between.iter().position(|library| {
+            let about = library.description();
+            about.name == component && about.version == version
+        });
+        match open {
+            Some(at) => Ok(self.between.remove(at)),
+            None => self
+                .core
+                .open_library(&self.goal.package, component, version),
+        }
+    }
+
     /// What the new version of a component makes of one of its instances.
     fn successor(
         &mut self,
@@ -455,8 +474,11 @@ impl<'a> Upgrade<'a> {
         let goal = self.goal;
         let number = seen.number;
         let options = self.core.region_options(&goal.package, component, number)?;
+        let vias = self.vias(component)?;
         let ends = Ends {
             component,
+            vias: &vias,
+            whole: via::whole(&goal.steps, component),
             old: &seen.library,
             new: &library,
             between: &self.between,

@@ -20,6 +20,7 @@ use neurath_pmem::schema::{Fingerprint, hex};
 
 use super::chain::Ends;
 use super::part::{Course, NewState, Part};
+use super::via::Vias;
 use super::{PAUSE, RAISE_TIMEOUT, Taken, Upgrade, UpgradeError, Way};
 use crate::catalog::RegionEntry;
 use crate::directory::region_file_name;
@@ -159,6 +160,8 @@ impl Upgrade<'_> {
             .region_options(&self.goal.package, &component, number)?;
         let ends = Ends {
             component: &component,
+            vias: &Vias::default(),
+            whole: None,
             old: &library,
             new: &library,
             between: &[],

@@ -10,10 +10,6 @@ pub(crate) fn missing(step: &Step) -> Option<String> {
             strategy: Strategy::Incremental,
             ..
         } => Some("`strategy = \"incremental\"`".into()),
-        Step::CodeChange { via: Some(_), .. } => Some("`via`".into()),
-        Step::CodeChange { hops, .. } if hops.iter().any(|hop| hop.via.is_some()) => {
-            Some("`via`".into())
-        }
         Step::LoadObjectCode { .. }
         | Step::PointOfNoReturn
         | Step::Suspend { .. }
@@ -76,6 +72,7 @@ mod tests {
              { suspend = [\"a\"] },
              { load = \"a\", version = \"1.1.0\" },
              { code_change = \"a\", from = \"1.0.0\", to = \"1.1.0\" },
+             { code_change = \"a\", from = \"1.0.0\", to = \"1.1.0\", via = \"b\" },
              { move_state = \"m\", from = [\"a\"], to = [\"b\"] },
              { resume = [\"a\"] },
              { stop = [\"b\"] },
@@ -98,10 +95,6 @@ mod tests {
             ("{ restart_new_node = true }", "`restart_new_node`"),
             ("{ restart_node = true }", "`restart_node`"),
             ("{ reset_node = [\"a\"] }", "`reset_node`"),
-            (
-                "{ code_change = \"a\", from = \"1.0.0\", to = \"1.1.0\", via = \"b\" }",
-                "`via`",
-            ),
         ] {
             let text = refusal(&script(&format!("{step},\n"))).expect(step);
             assert!(text.contains("step 1") && text.contains(name), "{text}");

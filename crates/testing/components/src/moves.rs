@@ -2,6 +2,9 @@
 
 use neurath::{Error, Moving, Result};
 
+/// More notes than any test has.
+pub const MOST: u64 = 20_000;
+
 /// The table of a `move_state` between notebooks.
 #[derive(Clone, Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -52,7 +55,7 @@ pub fn go_wrong(fault: Option<&str>) -> Result<()> {
 #[macro_export]
 macro_rules! notebook_moves {
     ($component:literal) => {
-        /// Gives notes, in parts, from the first on.
+        /// Gives notes, in parts, from the first on; of several instances at the other end, each gets some.
         #[$crate::move_out("notes")]
         fn notes_out(
             state: &mut Notebook,
@@ -64,14 +67,14 @@ macro_rules! notebook_moves {
             let part = asked.part.unwrap_or(u64::MAX);
             let mut given = Vec::new();
             let mut number = moving.cursor;
-            while given.len() as u64 != part {
-                let Some(note) = state.notes.get(tx, &number)? else {
-                    break;
-                };
-                given.push(note.text.get(tx)?.to_vec());
-                if moving.stays {
-                    state.notes.remove(tx, &number)?;
-                    $crate::Pmem::free_owned(&note.text, tx)?;
+            while number < $crate::moves::MOST && given.len() as u64 != part {
+                let mine = number % u64::from(moving.peer_instances) == moving.peer_instance.into();
+                if mine && let Some(note) = state.notes.get(tx, &number)? {
+                    given.push(note.text.get(tx)?.to_vec());
+                    if moving.stays {
+                        state.notes.remove(tx, &number)?;
+                        $crate::Pmem::free_owned(&note.text, tx)?;
+                    }
                 }
                 number += 1;
             }
