@@ -68,7 +68,8 @@ macro_rules! notebook_moves {
             let mut given = Vec::new();
             let mut number = moving.cursor;
             while number < $crate::moves::MOST && given.len() as u64 != part {
-                let mine = number % u64::from(moving.peer_instances) == moving.peer_instance.into();
+                let mine =
+                    number % u64::from(moving.peer_instances) == u64::from(moving.peer_instance);
                 if mine && let Some(note) = state.notes.get(tx, &number)? {
                     given.push(note.text.get(tx)?.to_vec());
                     if moving.stays {
