@@ -389,6 +389,15 @@ impl<S: Component> Instance<S> {
         self.message(MessageKind::TIMER, id, Token::NONE, b"")
     }
 
+    /// A request comes in that nobody waits for.
+    ///
+    /// # Errors
+    ///
+    /// The component's text.
+    pub fn tell(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.message(MessageKind::REQUEST, 0, Token::NONE, bytes)
+    }
+
     /// A request comes in; its answer.
     ///
     /// # Errors
