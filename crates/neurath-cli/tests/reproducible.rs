@@ -78,6 +78,107 @@ fn a_library_does_not_depend_on_its_folder() {
     );
 }
 
+/// A project with one component, which needs nothing but the boundary's types, and one release.
+fn small_project(folder: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let write = |path: &str, text: &str| {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder is made");
+        fs::write(path, text).expect("the file is written");
+    };
+    let copy = |from: &str, to: &str| {
+        let mut command = Command::new("cp");
+        command.arg("-r").arg(root.join(from)).arg(folder.join(to));
+        assert!(command.status().expect("cp").success(), "{from}");
+    };
+    write(
+        "Cargo.toml",
+        "[workspace]\nmembers = [\"fixture\", \"abi\"]\nresolver = \"3\"\n\
+         [profile.release]\ndebug = \"line-tables-only\"\n",
+    );
+    write(
+        "fixture/Cargo.toml",
+        "[package]\nname = \"fixture\"\nversion = \"1.2.3\"\nedition = \"2024\"\n\
+         [lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\nneurath-abi = { path = \"../abi\" }\n",
+    );
+    write(
+        "abi/Cargo.toml",
+        "[package]\nname = \"neurath-abi\"\nversion = \"0.1.0\"\nedition = \"2024\"\n",
+    );
+    copy("testing/loader-fixtures/src", "fixture/src");
+    copy("neurath-abi/src", "abi/src");
+    write(
+        "manifests/fixture/1.2.3.toml",
+        "name = \"fixture\"\nversion = \"1.2.3\"\nlibrary = \"fixture\"\n\
+         [region]\ninitial_size = \"1MiB\"\nlimit = \"64MiB\"\ndurability = \"process\"\n",
+    );
+    write(
+        "releases/small/1.0.0.toml",
+        "name = \"small\"\nversion = \"1.0.0\"\nnode = \"0.1.0\"\n[components]\nfixture = \"1.2.3\"\n\
+         [confirm]\nwindow = \"60s\"\n",
+    );
+}
+
+/// Every file of a folder, by its path in it.
+fn tree(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).expect("inside").to_owned();
+                found.push((name, fs::read(path).expect("a file")));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A whole release, from the sources to the package: the same bytes, wherever it is built.
+#[test]
+fn a_release_and_its_package_do_not_depend_on_their_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let built = ["a", "another/much/longer/way"].map(|name| {
+        let project = folder.path().join(name);
+        small_project(&project);
+        let run = |arguments: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_neurath"));
+            let output = command.current_dir(&project).args(arguments).output();
+            let output = output.expect("the command is run");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{arguments:?}: {said}");
+        };
+        run(&["release", "build", "--all"]);
+        run(&[
+            "release",
+            "pack",
+            "small-1.0.0",
+            "--unsigned",
+            "--sequence",
+            "1",
+            "--out",
+            "package",
+        ]);
+        let package = fs::read(project.join("package")).expect("the package");
+        (tree(&project.join("target/neurath/releases")), package)
+    });
+    let [(first, package), (second, other)] = built;
+    let names = |tree: &[(PathBuf, Vec<u8>)]| {
+        let names = tree.iter().map(|(name, _)| name.clone());
+        names.collect::<Vec<_>>()
+    };
+    assert!(first.len() > 3, "{:?}", names(&first));
+    assert_eq!(names(&first), names(&second));
+    for ((name, one), (_, two)) in first.iter().zip(&second) {
+        assert!(one == two, "{} differs", name.display());
+    }
+    assert!(package == other, "the packages differ");
+}
+
 /// The same with the real thing: the whole project twice, and every release of it.
 ///
 /// `cargo test -p neurath-cli --test reproducible -- --ignored`
