@@ -6,6 +6,7 @@ mod support;
 use neurath_cli::control;
 use neurath_cli::testing::NodeProcess;
 use neurath_node::catalog::ReleaseId;
+use neurath_node::protocol::ComponentStatus;
 use serde_json::Value;
 use support::{Lines, ask, quiet, stderr};
 
@@ -73,4 +74,31 @@ fn a_real_status_is_as_the_schema_says() {
     println!("{after}");
     control::confirm(node.directory(), &quiet()).expect("confirmed");
     assert_eq!(told(&node)["unconfirmed"], false);
+}
+
+/// The event loop says what its instances are. One that is at work for long does not answer in time, and that is no
+/// reason to say that nothing runs.
+#[test]
+fn an_event_loop_that_is_at_work_hides_no_instance() {
+    let stage = neurath_suite::book("notebook_1", "notebook_2");
+    let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
+    let state = || {
+        let status = control::status(node.directory()).expect("a status");
+        let [one] = status.components.as_slice() else {
+            panic!("one instance: {status:?}");
+        };
+        let what = (one.component.as_str(), one.instance, one.version.as_str());
+        assert_eq!(what, ("notebook", 0, "1.0.0"));
+        assert!(one.generation > 0);
+        one.state.clone()
+    };
+    assert_eq!(state(), "running");
+    let mut client = Lines::open(node.address());
+    client.send("wait 4000");
+    support::wait_until("the event loop is at work", || {
+        state() == ComponentStatus::SILENT
+    });
+    assert_eq!(client.receive().as_deref(), Some("waited"));
+    support::wait_until("it answers again", || state() == "running");
+    node.stop().expect("stopped");
 }

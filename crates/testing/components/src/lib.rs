@@ -300,12 +300,19 @@ fn answer<S: Notebook>(cx: &mut Context<'_, S>, line: &[u8]) -> Result<Vec<u8>> 
         }
         b"version" => S::VERSION.as_bytes().to_vec(),
         b"instance" => format!("{} of {}", cx.instance(), cx.instances("notebook")).into_bytes(),
+        b"wait" => {
+            // As a handler that computes for long: the event loop serves nothing else meanwhile.
+            let text = std::str::from_utf8(rest).ok();
+            let millis = text.and_then(|text| text.parse().ok()).unwrap_or(0);
+            std::thread::sleep(std::time::Duration::from_millis(millis));
+            b"waited".to_vec()
+        }
         b"panic" => {
             // With a note half added, which must not be there afterwards.
             cx.with(|state, tx| state.add(tx, rest, now_ms))?;
             panic!("asked to: {}", rest.escape_ascii())
         }
-        _ => b"error: there are add, count, get, panic and version".to_vec(),
+        _ => b"error: there are add, count, get, panic, version and wait".to_vec(),
     })
 }
 

@@ -44,7 +44,7 @@ fn notes_outlive_the_conversions() {
     talk(
         &mut notebook,
         "get 5\nversion\nx\n",
-        "error: there is no such note\n1.0.0\nerror: there are add, count, get, panic and version\n",
+        "error: there is no such note\n1.0.0\nerror: there are add, count, get, panic, version and wait\n",
     );
     let up = [
         new::__NEURATH_MIGRATION_note_from_1_0,
