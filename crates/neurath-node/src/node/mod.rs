@@ -1,8 +1,10 @@
 //! A node: one process, one directory, one release at a time.
 
+mod board;
 mod copy;
 mod core;
 mod errand;
+mod error;
 mod lost_state;
 mod metrics;
 mod planning;
@@ -11,41 +13,40 @@ mod requests;
 mod serve;
 mod snapshot;
 mod start;
+mod watch;
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::catalog::{CatalogError, RegionEntry, ReleaseId, State};
-use crate::control::{ControlError, ControlHandle, ControlServer};
-use crate::directory::DirectoryError;
+use crate::catalog::ReleaseId;
+use crate::control::{ControlHandle, ControlServer};
 use crate::fault;
 use crate::handover::{Arrival, Launch};
-use crate::health::{NOBODY, Verdict as Health, Window};
-use crate::journal::{JournalError, Verdict};
-use crate::lifecycle::{Command as LegalCommand, Phase};
+use crate::journal::Verdict;
 use crate::loader::Function;
 use crate::mapping::Gate;
-use crate::protocol::{
-    ComponentStatus, InFlight, KnownRelease, Progress, Request, Response, Status,
-};
+use crate::protocol::{InFlight, Progress, Request, Response, Status};
 use crate::shard::effects::Listening;
 use crate::shard::figures::Figures;
-use crate::shard::{NotSent, Seat, now_ms};
-use crate::upgrade::{FIXED, Outside, UpgradeError};
+use crate::shard::{NotSent, Seat};
+use crate::upgrade::{FIXED, Outside};
 use crate::worker::Worker;
+use board::status;
 pub(crate) use core::{Core, config_json, instances_of, mailbox_of};
+pub use error::{CallError, NodeError, StartError};
 pub use rehearsal::{
     Memory, REHEARSALS, Rehearsal, RehearsalError, Rehearsed, RehearsedState, WayBack, rehearse,
     remove_old_rehearsals,
 };
 pub use serve::{offline, set_aside};
 pub(crate) use start::create_region;
+use watch::go_back;
 
 /// How often the node looks whether all is well.
 const WATCH: Duration = Duration::from_millis(100);
@@ -74,152 +75,6 @@ pub struct NodeOptions {
     pub reset_state: Vec<String>,
     /// Sockets that listen already: a component that listens at the address of one gets that one.
     pub sockets: Arc<Vec<TcpListener>>,
-}
-
-/// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The directory cannot be used.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// The catalog cannot be read.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// The journal cannot be read.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The control socket cannot be made.
-    #[error(transparent)]
-    Control(#[from] ControlError),
-    /// A new node, and no release for it.
-    #[error("the node has no release yet; start it with one, such as `--release kv-1.0.0`")]
-    NoRelease,
-    /// The release is not where it should be.
-    #[error("release {release} is not in {}; build it first", place.display())]
-    Missing {
-        /// Which.
-        release: ReleaseId,
-        /// Where it was looked for.
-        place: PathBuf,
-    },
-    /// It could not be brought to an older release.
-    #[error("it cannot be rebooted into {release}: {text}")]
-    Reboot {
-        /// Which.
-        release: ReleaseId,
-        /// Why not.
-        text: String,
-    },
-    /// A component or its state cannot be brought up.
-    #[error(transparent)]
-    Component(Box<UpgradeError>),
-    /// What the node before in this process has handed over cannot be gone on with.
-    #[error("what was handed over cannot be used: {0}")]
-    HandOver(String),
-    /// States of durability `process` that were open when the machine went down.
-    #[error("{}", power_lost(components, files, directory))]
-    PowerLost {
-        /// Whose, all of them.
-        components: Vec<String>,
-        /// Their files.
-        files: Vec<PathBuf>,
-        /// The node's directory.
-        directory: PathBuf,
-    },
-    /// A state that does not open any more.
-    #[error(
-        "the state of {component} is lost: {text}; put a snapshot in its place (neurath state restore \
-         SNAPSHOT {} --execute), or begin with an empty one, which keeps what is there beside it (neurath node start \
-         --dir {} --reset-state {component})", file.display(), directory.display()
-    )]
-    Damaged {
-        /// Whose.
-        component: String,
-        /// What is wrong with it.
-        text: String,
-        /// Its file.
-        file: PathBuf,
-        /// The node's directory.
-        directory: PathBuf,
-    },
-    /// A component was named whose state is to be accepted or reset, and that has none.
-    #[error(
-        "{component} has no state here that could be accepted or reset; there is the state of: {known}"
-    )]
-    NoState {
-        /// Which.
-        component: String,
-        /// Those that have one.
-        known: String,
-    },
-    /// There is no event loop to be had.
-    #[error("the event loop cannot be made: {0}")]
-    EventLoop(std::io::Error),
-}
-
-/// Says what was lost, and each command that leads on.
-fn power_lost(components: &[String], files: &[PathBuf], directory: &Path) -> String {
-    let dir = directory.display();
-    let flags = |flag: &str| -> String {
-        let flags = components.iter().map(|name| format!(" {flag} {name}"));
-        flags.collect()
-    };
-    let files: Vec<String> = files
-        .iter()
-        .map(|file| file.display().to_string())
-        .collect();
-    format!(
-        "the state of {} was open with durability `process` when the machine went down: its last changes may be there \
-         in any mixture. To serve it if a check of all levels finds no error: neurath node start --dir {dir}{}. To put a \
-         snapshot in its place: neurath state restore SNAPSHOT {} --execute. To begin with an empty state, which keeps \
-         what is there beside it: neurath node start --dir {dir}{}",
-        components.join(", "),
-        flags("--accept-power-loss"),
-        files.join(" or "),
-        flags("--reset-state"),
-    )
-}
-
-impl From<UpgradeError> for StartError {
-    fn from(error: UpgradeError) -> Self {
-        StartError::Component(Box::new(error))
-    }
-}
-
-/// Why a node ended.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// The supervisor gave up, as in OTP.
-    #[error("the node gave up: {0}")]
-    GaveUp(String),
-    /// It could not be stopped in order; its state is as after a kill.
-    #[error("the node did not stop in order: {0}")]
-    Stop(String),
-}
-
-/// Why a request to a component was not answered.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum CallError {
-    /// The component refused it, or failed.
-    #[error("{0}")]
-    Refused(String),
-    /// No answer came in time.
-    #[error("no answer came within {0:?}, the `timeout` of this call")]
-    TimedOut(Duration),
-    /// Too many messages wait: the component serves none of them, or not fast enough.
-    #[error(
-        "the mailbox of {component} is full: {limit} messages wait; ask again later, or raise `mailbox` in its \
-         manifest"
-    )]
-    Full {
-        /// The component.
-        component: String,
-        /// So many may wait.
-        limit: usize,
-    },
-    /// The node has ended.
-    #[error("the node has ended")]
-    Ended,
 }
 
 /// A running node. Dropped, it stops as by a kill; [`Node::stop`] is the orderly way.
@@ -650,50 +505,6 @@ impl Shared {
             .0
     }
 
-    /// Looks after the node, until it is to stop: whether the shard runs, and whether a release
-    /// was confirmed in time.
-    fn watch(&self) {
-        while !self.wait_for_stop(WATCH) {
-            // A core that is in use is an upgrade that runs.
-            let mut core = match self.core.try_lock() {
-                Ok(core) => core,
-                Err(TryLockError::Poisoned(core)) => core.into_inner(),
-                Err(TryLockError::WouldBlock) => continue,
-            };
-            if core
-                .running
-                .as_ref()
-                .is_none_or(|running| running.is_finished())
-            {
-                let reason = match core.running.take().map(|running| running.take(STOP)) {
-                    Some(Ok(taken)) => taken.shard.failed.clone(),
-                    _ => None,
-                };
-                let reason = reason.unwrap_or_else(|| "nothing runs".into());
-                gave_up(&mut core, &reason);
-                *lock(&self.gave_up) = Some(reason);
-                self.ask_to_stop("the supervisor");
-                return;
-            }
-            core.purge();
-            if core.journal.trouble().is_some() && core.journal.catch_up().is_ok() {
-                tracing::info!("the journal takes records again");
-            }
-            if core.catalog.state().previous.is_none() {
-                core.window = None;
-            }
-            // Who has begun something waits for the core, perhaps to confirm: they go first.
-            let verdict = end_of_window(&core);
-            if verdict != Health::Open
-                && let Some(_operation) = self.begin()
-            {
-                conclude(&mut core, verdict);
-                let status = status(&core, &self.figures);
-                *lock(&self.board) = status;
-            }
-        }
-    }
-
     /// The right to change something, if nobody else has it.
     fn begin(&self) -> Option<MutexGuard<'_, ()>> {
         if self.errand_first.load(Ordering::SeqCst) {
@@ -704,172 +515,5 @@ impl Shared {
             Err(TryLockError::Poisoned(operation)) => Some(operation.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
-    }
-
-    fn status(&self) -> Status {
-        if let Ok(core) = self.core.try_lock() {
-            let status = status(&core, &self.figures);
-            *lock(&self.board) = status;
-        }
-        let board = lock(&self.board).clone();
-        Status {
-            connections: self.figures.connections.load(Ordering::Relaxed),
-            uptime_ms: self.figures.uptime_us() / 1000,
-            ..in_flight(board, lock(&self.flight).clone())
-        }
-    }
-}
-
-/// What is to be done with a release that is not confirmed.
-fn end_of_window(core: &Core) -> Health {
-    let state = core.catalog.state();
-    let (Some(_), Some(since)) = (&state.previous, state.unconfirmed_since_ms) else {
-        return Health::Open;
-    };
-    if let Some(window) = &core.window {
-        return window.verdict();
-    }
-    // There is no clock of this process's that began with the release.
-    let length = core.package.release().confirm.window.as_millis();
-    if u128::from(now_ms().saturating_sub(since)) > length {
-        Health::Inconclusive(NOBODY.into())
-    } else {
-        Health::Open
-    }
-}
-
-/// Makes the release permanent, or leaves it.
-fn conclude(core: &mut Core, verdict: Health) {
-    match verdict {
-        Health::Open => {}
-        Health::Holds { samples } => {
-            let who = format!("the health checks, which held {samples} times");
-            match requests::confirm(core, &who) {
-                Ok(_) => tracing::info!(release = %core.current(), samples, "confirmed"),
-                Err(refusal) => {
-                    let why = refusal.brief();
-                    tracing::error!(why, "the release holds, and cannot be confirmed");
-                    go_back(core, "a confirmation that failed");
-                }
-            }
-        }
-        Health::Inconclusive(why) if why == NOBODY => go_back(core, "the confirmation window"),
-        Health::Inconclusive(why) => {
-            go_back(core, &format!("the health checks, inconclusive: {why}"));
-        }
-        Health::Fails(why) => go_back(core, &format!("the health checks: {why}")),
-    }
-}
-
-/// Leaves a release that nobody has confirmed.
-fn go_back(core: &mut Core, who: &str) {
-    tracing::warn!(release = %core.current(), why = who, "not confirmed: going back");
-    if let Err(refusal) = requests::rollback(core, false, who, &mut |_| {}) {
-        let why = refusal.brief();
-        tracing::error!(why, "the way back failed; the release stays unconfirmed");
-        // Not again at every look: a person must decide.
-        requests::stop_window(core);
-    }
-}
-
-/// Records that the supervisor has ended the node.
-fn gave_up(core: &mut Core, reason: &str) {
-    let who = "the supervisor";
-    match core.begin(crate::journal::STOP, who) {
-        Ok(operation) => core.end(&operation, who, Verdict::OperatorNeeded, reason.to_owned()),
-        Err(error) => tracing::error!(%error, "the end could not be recorded"),
-    }
-}
-
-/// The instances that the catalog names, while their event loop does not say more.
-fn named(state: &State) -> Vec<ComponentStatus> {
-    let of = |entry: &RegionEntry| ComponentStatus {
-        component: entry.component.clone(),
-        instance: entry.instance,
-        version: entry.version.clone(),
-        state: ComponentStatus::SILENT.into(),
-        region_bytes: 0,
-        durability: String::new(),
-        detection: Vec::new(),
-        generation: entry.generation,
-    };
-    state.regions.iter().map(of).collect()
-}
-
-/// What the core knows of itself.
-fn status(core: &Core, figures: &Figures) -> Status {
-    let seen = core.running.as_ref().and_then(|running| {
-        running.look(Duration::from_millis(500), |shard| {
-            let components: Vec<ComponentStatus> = shard
-                .instances
-                .iter()
-                .map(|instance| ComponentStatus {
-                    component: instance.component.clone(),
-                    instance: instance.number,
-                    version: instance.library.description().version.clone(),
-                    state: "running".into(),
-                    region_bytes: instance.region_figures().0,
-                    durability: instance.region.durability().to_string(),
-                    detection: instance.region.detection().steps.clone(),
-                    generation: instance.generation,
-                })
-                .collect();
-            (components, shard.bound())
-        })
-    });
-    let state = core.catalog.state();
-    // A loop that is at work for long is no reason to say that nothing runs.
-    let (components, listen) = seen.unwrap_or_else(|| (named(state), Vec::new()));
-    let phase = Phase::resting(state);
-    let window = core.package.release().confirm.window.as_millis();
-    let window = u64::try_from(window).unwrap_or(u64::MAX);
-    let known = state.releases.iter().filter_map(|one| {
-        Some(KnownRelease {
-            release: one.release.clone(),
-            status: state.status(&one.release)?,
-        })
-    });
-    Status {
-        release: state.current.clone(),
-        permanent: state.permanent.clone(),
-        unconfirmed: state.previous.is_some(),
-        components,
-        connections: figures.connections.load(Ordering::Relaxed),
-        uptime_ms: figures.uptime_us() / 1000,
-        pid: std::process::id(),
-        listen,
-        retained: core.retained(),
-        phase: Some(phase),
-        in_flight: None,
-        next: lines(phase, core.journal.interrupted().is_some()),
-        confirm_by_ms: state
-            .unconfirmed_since_ms
-            .map(|since| since.saturating_add(window)),
-        interrupted: core.journal.interrupted().cloned(),
-        trust: serve::trust(&core.directory),
-        health: core.window.as_ref().map_or_else(Vec::new, Window::lines),
-        releases: known.collect(),
-        deleted_by_confirm: requests::deleted_by_confirm(state),
-        journal: core.journal.trouble(),
-    }
-}
-
-/// What can be asked for, as command lines.
-fn lines(phase: Phase, interrupted: bool) -> Vec<String> {
-    // Without an upgrade that was interrupted, an idle node has nothing to go on with.
-    let useful =
-        |one: &LegalCommand| *one != LegalCommand::Resume || interrupted || phase != Phase::Idle;
-    let commands = phase.commands().into_iter().filter(useful);
-    commands.map(|one| one.line().to_owned()).collect()
-}
-
-/// The last status that was seen, while something is under way.
-fn in_flight(board: Status, flight: Option<InFlight>) -> Status {
-    let Some(flight) = flight else { return board };
-    Status {
-        phase: Some(flight.phase),
-        next: lines(flight.phase, false),
-        in_flight: Some(flight),
-        ..board
     }
 }

@@ -1,0 +1,120 @@
+//! The status of a node: what its parts say, kept for the time in which they are at work.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::core::Core;
+use super::{Shared, lock, requests, serve};
+use crate::catalog::{RegionEntry, State};
+use crate::health::Window;
+use crate::lifecycle::{Command as LegalCommand, Phase};
+use crate::protocol::{ComponentStatus, InFlight, KnownRelease, Status};
+use crate::shard::figures::Figures;
+
+impl Shared {
+    pub(super) fn status(&self) -> Status {
+        if let Ok(core) = self.core.try_lock() {
+            let status = status(&core, &self.figures);
+            *lock(&self.board) = status;
+        }
+        let board = lock(&self.board).clone();
+        Status {
+            connections: self.figures.connections.load(Ordering::Relaxed),
+            uptime_ms: self.figures.uptime_us() / 1000,
+            ..in_flight(board, lock(&self.flight).clone())
+        }
+    }
+}
+
+/// The instances that the catalog names, while their event loop does not say more.
+fn named(state: &State) -> Vec<ComponentStatus> {
+    let of = |entry: &RegionEntry| ComponentStatus {
+        component: entry.component.clone(),
+        instance: entry.instance,
+        version: entry.version.clone(),
+        state: ComponentStatus::SILENT.into(),
+        region_bytes: 0,
+        durability: String::new(),
+        detection: Vec::new(),
+        generation: entry.generation,
+    };
+    state.regions.iter().map(of).collect()
+}
+
+/// What the core knows of itself.
+pub(super) fn status(core: &Core, figures: &Figures) -> Status {
+    let seen = core.running.as_ref().and_then(|running| {
+        running.look(Duration::from_millis(500), |shard| {
+            let components: Vec<ComponentStatus> = shard
+                .instances
+                .iter()
+                .map(|instance| ComponentStatus {
+                    component: instance.component.clone(),
+                    instance: instance.number,
+                    version: instance.library.description().version.clone(),
+                    state: "running".into(),
+                    region_bytes: instance.region_figures().0,
+                    durability: instance.region.durability().to_string(),
+                    detection: instance.region.detection().steps.clone(),
+                    generation: instance.generation,
+                })
+                .collect();
+            (components, shard.bound())
+        })
+    });
+    let state = core.catalog.state();
+    // A loop that is at work for long is no reason to say that nothing runs.
+    let (components, listen) = seen.unwrap_or_else(|| (named(state), Vec::new()));
+    let phase = Phase::resting(state);
+    let window = core.package.release().confirm.window.as_millis();
+    let window = u64::try_from(window).unwrap_or(u64::MAX);
+    let known = state.releases.iter().filter_map(|one| {
+        Some(KnownRelease {
+            release: one.release.clone(),
+            status: state.status(&one.release)?,
+        })
+    });
+    Status {
+        release: state.current.clone(),
+        permanent: state.permanent.clone(),
+        unconfirmed: state.previous.is_some(),
+        components,
+        connections: figures.connections.load(Ordering::Relaxed),
+        uptime_ms: figures.uptime_us() / 1000,
+        pid: std::process::id(),
+        listen,
+        retained: core.retained(),
+        phase: Some(phase),
+        in_flight: None,
+        next: lines(phase, core.journal.interrupted().is_some()),
+        confirm_by_ms: state
+            .unconfirmed_since_ms
+            .map(|since| since.saturating_add(window)),
+        interrupted: core.journal.interrupted().cloned(),
+        trust: serve::trust(&core.directory),
+        health: core.window.as_ref().map_or_else(Vec::new, Window::lines),
+        releases: known.collect(),
+        deleted_by_confirm: requests::deleted_by_confirm(state),
+        journal: core.journal.trouble(),
+    }
+}
+
+/// What can be asked for, as command lines.
+fn lines(phase: Phase, interrupted: bool) -> Vec<String> {
+    // Without an upgrade that was interrupted, an idle node has nothing to go on with.
+    let useful =
+        |one: &LegalCommand| *one != LegalCommand::Resume || interrupted || phase != Phase::Idle;
+    let commands = phase.commands().into_iter().filter(useful);
+    commands.map(|one| one.line().to_owned()).collect()
+}
+
+/// The last status that was seen, while something is under way.
+fn in_flight(board: Status, flight: Option<InFlight>) -> Status {
+    let Some(flight) = flight else { return board };
+    Status {
+        phase: Some(flight.phase),
+        next: lines(flight.phase, false),
+        in_flight: Some(flight),
+        ..board
+    }
+}

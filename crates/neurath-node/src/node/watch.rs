@@ -1,0 +1,116 @@
+//! What looks after a node while it serves: whether the event loop lives, and whether a release was confirmed in time.
+
+use super::board::status;
+use super::core::Core;
+use super::{STOP, Shared, WATCH, lock, requests};
+use crate::health::{NOBODY, Verdict as Health};
+use crate::journal::Verdict;
+use crate::shard::now_ms;
+use std::sync::TryLockError;
+
+impl Shared {
+    /// Looks after the node, until it is to stop: whether the shard runs, and whether a release
+    /// was confirmed in time.
+    pub(super) fn watch(&self) {
+        while !self.wait_for_stop(WATCH) {
+            // A core that is in use is an upgrade that runs.
+            let mut core = match self.core.try_lock() {
+                Ok(core) => core,
+                Err(TryLockError::Poisoned(core)) => core.into_inner(),
+                Err(TryLockError::WouldBlock) => continue,
+            };
+            if core
+                .running
+                .as_ref()
+                .is_none_or(|running| running.is_finished())
+            {
+                let reason = match core.running.take().map(|running| running.take(STOP)) {
+                    Some(Ok(taken)) => taken.shard.failed.clone(),
+                    _ => None,
+                };
+                let reason = reason.unwrap_or_else(|| "nothing runs".into());
+                gave_up(&mut core, &reason);
+                *lock(&self.gave_up) = Some(reason);
+                self.ask_to_stop("the supervisor");
+                return;
+            }
+            core.purge();
+            if core.journal.trouble().is_some() && core.journal.catch_up().is_ok() {
+                tracing::info!("the journal takes records again");
+            }
+            if core.catalog.state().previous.is_none() {
+                core.window = None;
+            }
+            // Who has begun something waits for the core, perhaps to confirm: they go first.
+            let verdict = end_of_window(&core);
+            if verdict != Health::Open
+                && let Some(_operation) = self.begin()
+            {
+                conclude(&mut core, verdict);
+                let status = status(&core, &self.figures);
+                *lock(&self.board) = status;
+            }
+        }
+    }
+}
+
+/// What is to be done with a release that is not confirmed.
+fn end_of_window(core: &Core) -> Health {
+    let state = core.catalog.state();
+    let (Some(_), Some(since)) = (&state.previous, state.unconfirmed_since_ms) else {
+        return Health::Open;
+    };
+    if let Some(window) = &core.window {
+        return window.verdict();
+    }
+    // There is no clock of this process's that began with the release.
+    let length = core.package.release().confirm.window.as_millis();
+    if u128::from(now_ms().saturating_sub(since)) > length {
+        Health::Inconclusive(NOBODY.into())
+    } else {
+        Health::Open
+    }
+}
+
+/// Makes the release permanent, or leaves it.
+fn conclude(core: &mut Core, verdict: Health) {
+    match verdict {
+        Health::Open => {}
+        Health::Holds { samples } => {
+            let who = format!("the health checks, which held {samples} times");
+            match requests::confirm(core, &who) {
+                Ok(_) => tracing::info!(release = %core.current(), samples, "confirmed"),
+                Err(refusal) => {
+                    let why = refusal.brief();
+                    tracing::error!(why, "the release holds, and cannot be confirmed");
+                    go_back(core, "a confirmation that failed");
+                }
+            }
+        }
+        Health::Inconclusive(why) if why == NOBODY => go_back(core, "the confirmation window"),
+        Health::Inconclusive(why) => {
+            go_back(core, &format!("the health checks, inconclusive: {why}"));
+        }
+        Health::Fails(why) => go_back(core, &format!("the health checks: {why}")),
+    }
+}
+
+/// Leaves a release that nobody has confirmed.
+pub(super) fn go_back(core: &mut Core, who: &str) {
+    tracing::warn!(release = %core.current(), why = who, "not confirmed: going back");
+    if let Err(refusal) = requests::rollback(core, false, who, &mut |_| {}) {
+        let why = refusal.brief();
+        tracing::error!(why, "the way back failed; the release stays unconfirmed");
+        // Not again at every look: a person must decide.
+        requests::stop_window(core);
+    }
+}
+
+/// Records that the supervisor has ended the node.
+fn gave_up(core: &mut Core, reason: &str) {
+    let who = "the supervisor";
+    match core.begin(crate::journal::STOP, who) {
+        Ok(operation) => core.end(&operation, who, Verdict::OperatorNeeded, reason.to_owned()),
+        Err(error) => tracing::error!(%error, "the end could not be recorded"),
+    }
+}
