@@ -1,6 +1,8 @@
 //! The same sources give the same library, in whatever folder they are built.
 
 use neurath_cli::cargo::build_libraries;
+use neurath_pmem::Pmem;
+use neurath_pmem::schema::{SchemaDesc, encode, encoded_len};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -78,6 +80,14 @@ fn a_library_does_not_depend_on_its_folder() {
     );
 }
 
+#[derive(Clone, Copy, Debug, Pmem)]
+#[repr(C)]
+struct State {
+    count: u64,
+}
+
+const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
+
 /// A project with one component, which needs nothing but the boundary's types, and one release.
 fn small_project(folder: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -105,7 +115,18 @@ fn small_project(folder: &Path) {
         "abi/Cargo.toml",
         "[package]\nname = \"neurath-abi\"\nversion = \"0.1.0\"\nedition = \"2024\"\n",
     );
-    copy("testing/loader-fixtures/src", "fixture/src");
+    // The fixture's own schema is none that can be read.
+    let known = SchemaDesc::decode(&SCHEMA).expect("a schema");
+    let source = root.join("testing/loader-fixtures/src/lib.rs");
+    let source = fs::read_to_string(source).expect("the fixture");
+    let with_schema = source
+        .replace("b\"SCHEMA-BYTES\"", &format!("&{SCHEMA:?}"))
+        .replace(
+            "fingerprint: [7; 16]",
+            &format!("fingerprint: {:?}", known.fingerprint),
+        );
+    assert!(with_schema.matches(&format!("{SCHEMA:?}")).count() == 1);
+    write("fixture/src/lib.rs", &with_schema);
     copy("neurath-abi/src", "abi/src");
     write(
         "manifests/fixture/1.2.3.toml",
@@ -114,7 +135,7 @@ fn small_project(folder: &Path) {
     );
     write(
         "releases/small/1.0.0.toml",
-        "name = \"small\"\nversion = \"1.0.0\"\nnode = \"0.1.0\"\n[components]\nfixture = \"1.2.3\"\n\
+        "name = \"small\"\nversion = \"1.0.0\"\nnode = \"0.1.0\"\n[components]\nfixture = { version = \"1.2.3\" }\n\
          [confirm]\nwindow = \"60s\"\n",
     );
 }
