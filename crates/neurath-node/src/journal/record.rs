@@ -10,6 +10,7 @@ use crate::catalog::ReleaseId;
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Record {
     /// Running number of the line over all files, from 1.
     pub sequence: u64,
@@ -27,6 +28,7 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub enum Kind {
     /// An operation began.
     Started {
@@ -60,9 +62,10 @@ pub enum Kind {
 }
 
 /// How a step or an operation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub enum Verdict {
     /// As asked.
     Done,

@@ -296,6 +296,7 @@ impl Core {
 
     /// Records the end of an operation.
     pub(crate) fn end(&mut self, operation: &str, who: &str, verdict: Verdict, text: String) {
+        self.figures.count_end(operation, verdict);
         if let Err(error) = self.journal.end(operation, who, verdict, text) {
             tracing::error!(%error, "an operation's end could not be recorded yet");
         }

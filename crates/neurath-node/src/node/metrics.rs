@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::atomic::Ordering;
 
+use crate::memory;
 use crate::protocol::Status;
 use crate::shard::figures::Figures;
 
@@ -58,6 +59,52 @@ pub(super) fn text(status: &Status, figures: &Figures) -> String {
         &one(figures.connections.load(Ordering::Relaxed)),
     );
     metric(
+        "connections_total",
+        "counter",
+        "Connections of clients since the node's start.",
+        &one(figures.connections_total.load(Ordering::Relaxed)),
+    );
+    metric(
+        "messages_total",
+        "counter",
+        "Messages that were served since the node's start.",
+        &one(figures.messages.load(Ordering::Relaxed)),
+    );
+    let ended: Vec<(String, u64)> = figures
+        .ended()
+        .into_iter()
+        .map(|((operation, verdict), count)| {
+            let verdict = serde_json::to_value(verdict).unwrap_or_default();
+            let verdict = verdict.as_str().unwrap_or_default();
+            let labels = labels(&[("operation", &operation), ("verdict", verdict)]);
+            (labels, count)
+        })
+        .collect();
+    metric(
+        "operations_total",
+        "counter",
+        "Operations that have ended in this process.",
+        &ended,
+    );
+    metric(
+        "last_stop_microseconds",
+        "gauge",
+        "How long messages waited for the last upgrade or way back; 0 before the first.",
+        &one(figures.last_stop_us.load(Ordering::Relaxed)),
+    );
+    metric(
+        "journal_takes_upgrades",
+        "gauge",
+        "Whether the journal has room for another upgrade.",
+        &one(u64::from(status.journal.is_none())),
+    );
+    metric(
+        "resident_bytes",
+        "gauge",
+        "Memory that the process holds.",
+        &one(memory::resident(status.pid).unwrap_or_default()),
+    );
+    metric(
         "uptime_milliseconds",
         "gauge",
         "How long the node has run.",
@@ -104,6 +151,44 @@ fn labels(pairs: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every line is a comment or `NAME{LABELS} NUMBER`, and each figure says what it is.
+    #[test]
+    fn the_text_is_in_the_format_of_prometheus() {
+        let figures = Figures::new();
+        figures.count_end("apply-7", crate::journal::Verdict::OperatorNeeded);
+        figures.count_end("set-unpacked-9", crate::journal::Verdict::Done);
+        figures.count_end("set-unpacked-12", crate::journal::Verdict::Done);
+        let status = Status {
+            release: Some(crate::catalog::ReleaseId::new("kv", "1.0.0")),
+            journal: Some("no room".into()),
+            pid: std::process::id(),
+            ..Status::default()
+        };
+        let text = text(&status, &figures);
+        let mut known = std::collections::BTreeSet::new();
+        for line in text.lines() {
+            if let Some(about) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = about.split_once(' ').unwrap();
+                assert!(["gauge", "counter"].contains(&kind), "{line}");
+                assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+                assert!(known.insert(name.to_owned()), "{name} twice");
+            } else if !line.starts_with("# HELP ") {
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                assert!(value.parse::<u64>().is_ok(), "{line}");
+                let name = name.split('{').next().unwrap_or_default();
+                assert!(known.contains(name), "{line}");
+            }
+        }
+        for line in [
+            "neurath_release_info{name=\"kv\",version=\"1.0.0\"} 1",
+            "neurath_operations_total{operation=\"apply\",verdict=\"operator_needed\"} 1",
+            "neurath_operations_total{operation=\"set-unpacked\",verdict=\"done\"} 2",
+            "neurath_journal_takes_upgrades 0",
+        ] {
+            assert!(text.lines().any(|one| one == line), "{line}\n{text}");
+        }
+    }
 
     #[test]
     fn labels_are_escaped() {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use neurath_manifest::{Confirm, PurgeKind, Step};
 use neurath_plan::{Lints, Plan};
@@ -170,6 +171,7 @@ pub(super) fn apply(
         Err(UpgradeError::Later(cause)) => return Err(go_back(core, &cause, who, progress)),
         done => done?,
     };
+    count_stop(core, &upgraded);
     match Window::begin(&confirm, prober, before) {
         Ok(window) => core.window = Some(window),
         // Nothing is checked then: the release goes back when its time is over.
@@ -280,7 +282,15 @@ pub(super) fn rollback(
         // A person must say what else: the window does not ask for the same again.
         stop_window(core);
     }
-    Ok(went?)
+    let back = went?;
+    count_stop(core, &back);
+    Ok(back)
+}
+
+/// For the figures: how long messages waited.
+fn count_stop(core: &Core, upgraded: &Upgraded) {
+    let figure = &core.figures.last_stop_us;
+    figure.store(upgraded.stop_us, Ordering::Relaxed);
 }
 
 /// Lets no window end for the current release: its way back was tried.

@@ -1,11 +1,14 @@
 //! Figures that the node counts, readable from every thread.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use neurath_abi::InfoKey;
 
 use crate::handover::record::FiguresRecord;
+use crate::journal::Verdict;
 
 /// What is counted.
 #[derive(Debug)]
@@ -17,6 +20,10 @@ pub(crate) struct Figures {
     pub(crate) port: AtomicU64,
     /// How often a listening socket has come or gone.
     pub(crate) listened: AtomicU64,
+    /// How long messages waited for the last upgrade or way back, in microseconds; 0 before the first.
+    pub(crate) last_stop_us: AtomicU64,
+    /// Operations that have ended in this process, by name and verdict.
+    ended: Mutex<BTreeMap<(String, Verdict), u64>>,
 }
 
 impl Figures {
@@ -28,6 +35,8 @@ impl Figures {
             messages: AtomicU64::new(0),
             port: AtomicU64::new(0),
             listened: AtomicU64::new(0),
+            last_stop_us: AtomicU64::new(0),
+            ended: Mutex::default(),
         }
     }
 
@@ -41,6 +50,19 @@ impl Figures {
             messages: AtomicU64::new(record.messages),
             ..Figures::new()
         }
+    }
+
+    /// Counts the end of an operation, by its id: name, dash, number.
+    pub(crate) fn count_end(&self, id: &str, verdict: Verdict) {
+        let name = id.rsplit_once('-').map_or(id, |(name, _)| name);
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        *ended.entry((name.to_owned(), verdict)).or_default() += 1;
+    }
+
+    /// How many operations have ended, by name and verdict.
+    pub(crate) fn ended(&self) -> BTreeMap<(String, Verdict), u64> {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.clone()
     }
 
     pub(crate) fn uptime_us(&self) -> u64 {
