@@ -142,6 +142,7 @@ impl HandlerError {
 
 /// A release that a node has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct ReleaseInfo {
     /// Which.
     pub release: ReleaseId,

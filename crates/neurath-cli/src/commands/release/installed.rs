@@ -124,7 +124,7 @@ pub fn check(dir: &Path, release: &ReleaseId, output: &Output) -> anyhow::Result
         None => String::from("is whole and trusted"),
     };
     output.text(&format!("{} is {status}, and {way}", release.release));
-    output.json(&json!({ "kind": "checked", "release": release, "planned": planned }));
+    output.json(&json!({ "kind": "release_checked", "release": release, "planned": planned }));
     Ok(())
 }
 

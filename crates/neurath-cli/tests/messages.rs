@@ -1,0 +1,155 @@
+//! The committed schemas of what commands about a node write as JSON are made from the types. Real output is held
+//! against them in `tests/messages.rs` of the project.
+
+use std::path::{Path, PathBuf};
+
+use neurath_node::catalog::ReleaseId;
+use neurath_node::journal::Record;
+use neurath_node::protocol::{Planned, Retained, Trust, Upgraded};
+use neurath_node::release_handler::ReleaseInfo;
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+/// The object of one kind: its keys, each with its type, and whether it is always there.
+struct Object {
+    kind: &'static str,
+    of: &'static str,
+    generator: SchemaGenerator,
+    properties: Map<String, Value>,
+    required: Vec<&'static str>,
+}
+
+impl Object {
+    fn new(kind: &'static str, of: &'static str) -> Self {
+        let properties = Map::from_iter([("kind".to_owned(), json!({ "const": kind }))]);
+        Self {
+            kind,
+            of,
+            generator: SchemaSettings::draft2020_12().into_generator(),
+            properties,
+            required: vec!["kind"],
+        }
+    }
+
+    fn key<T: JsonSchema>(mut self, name: &'static str, what: &str) -> Self {
+        self.required.push(name);
+        self.perhaps::<T>(name, what)
+    }
+
+    fn perhaps<T: JsonSchema>(mut self, name: &'static str, what: &str) -> Self {
+        let mut schema = self.generator.subschema_for::<T>();
+        if !what.is_empty() {
+            schema.insert("description".into(), what.into());
+        }
+        self.properties.insert(name.into(), schema.to_value());
+        self
+    }
+
+    fn schema(mut self) -> (&'static str, Value) {
+        let mut schema = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": self.of,
+            "type": "object",
+            "properties": self.properties,
+            "required": self.required,
+        });
+        let definitions = self.generator.take_definitions(true);
+        if !definitions.is_empty() {
+            schema["$defs"] = definitions.into();
+        }
+        (self.kind, schema)
+    }
+}
+
+/// Every kind that a command about a node writes, but the status, plans and failures, which have files of their own.
+fn fresh() -> Vec<(&'static str, Value)> {
+    let done = "Whether it was done; false without --execute.";
+    [
+        Object::new("releases", "release which")
+            .key::<Vec<ReleaseInfo>>("releases", "")
+            .key::<Trust>("trust", ""),
+        Object::new("release_checked", "release check")
+            .key::<ReleaseInfo>("release", "")
+            .key::<Option<Planned>>("planned", "The way there; null for the current release."),
+        Object::new("unpacked", "release unpack, release set-unpacked")
+            .key::<ReleaseInfo>("release", ""),
+        Object::new("unpack", "release unpack, without --execute")
+            .key::<ReleaseId>("release", "")
+            .key::<bool>("done", done),
+        Object::new("remove", "release remove")
+            .key::<ReleaseId>("release", "")
+            .key::<bool>("done", done)
+            .perhaps::<bool>(
+                "was_there",
+                "With --execute: whether there was such a release.",
+            )
+            .perhaps::<Value>("status", "Without --execute: what it is to the node."),
+        Object::new("planned", "relup apply, without --execute").key::<Planned>("planned", ""),
+        Object::new("upgraded", "relup apply, rollback, resume and abort")
+            .key::<Upgraded>("upgraded", ""),
+        Object::new("confirmed", "relup confirm").key::<Confirmed>("confirmed", ""),
+        Object::new("rollback", "relup rollback, without --execute")
+            .key::<Option<ReleaseId>>("release", "The current release.")
+            .key::<Option<ReleaseId>>("permanent", "Where it would go back to.")
+            .key::<bool>("unconfirmed", "Whether there is anything to go back from."),
+        Object::new("record", "relup log, one for each record").key::<Record>("record", ""),
+        Object::new("log", "relup log, at last")
+            .key::<u64>("records", "How many there are.")
+            .key::<Value>("operations", "")
+            .key::<Option<ReleaseId>>("current", "Where the history leads.")
+            .key::<Option<ReleaseId>>("permanent", "")
+            .key::<bool>("unconfirmed", "")
+            .key::<bool>("agrees", "Whether that is what the catalog says."),
+        Object::new("metrics", "node metrics")
+            .key::<String>("text", "In the text format of Prometheus."),
+        Object::new("started", "node start")
+            .key::<String>("release", "")
+            .key::<u32>("pid", "")
+            .key::<Vec<String>>("listen", ""),
+        Object::new("stopped", "node stop"),
+        Object::new("trust", "node trust and distrust, without --execute")
+            .key::<String>("name", "")
+            .key::<bool>("done", done),
+        Object::new("trusted", "node trust and distrust")
+            .key::<Vec<String>>("keys", "The names of the keys that are trusted now."),
+    ]
+    .map(Object::schema)
+    .into()
+}
+
+/// A release was made the permanent one.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is of use here")]
+struct Confirmed {
+    /// The release.
+    release: ReleaseId,
+    /// Libraries that were kept for the way back, and are unloaded now.
+    unloaded: Vec<String>,
+    /// Those that are not, and why.
+    retained: Vec<Retained>,
+    /// Instances that the release does not have, and whose state is deleted now.
+    deleted: Vec<String>,
+}
+
+#[test]
+fn the_schemas_are_fresh() {
+    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/messages.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    for (kind, schema) in fresh() {
+        let path = folder.join(format!("{kind}.json"));
+        let fresh = serde_json::to_string_pretty(&schema).expect("JSON") + "\n";
+        if std::env::var_os("NEURATH_BLESS").is_some() {
+            std::fs::write(&path, &fresh).expect("the schema is written");
+        }
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            kept == fresh,
+            "schemas/{kind}.json is stale: NEURATH_BLESS=1 cargo test -p neurath-cli"
+        );
+        assert!(
+            page.contains(&format!("| `{kind}` |")),
+            "docs/messages.md has no `{kind}`"
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! What commands about a node write as JSON is what the committed schemas say: each kind of object, by real commands on
+//! a real node.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+use support::{ask, neurath, stderr};
+
+/// The kinds that are met here.
+const KINDS: [&str; 18] = [
+    "confirmed",
+    "failed",
+    "log",
+    "metrics",
+    "planned",
+    "record",
+    "release_checked",
+    "releases",
+    "remove",
+    "rollback",
+    "started",
+    "status",
+    "stopped",
+    "trust",
+    "trusted",
+    "unpack",
+    "unpacked",
+    "upgraded",
+];
+
+/// Holds objects against their schemas.
+#[derive(Default)]
+struct Judge {
+    seen: BTreeSet<String>,
+}
+
+impl Judge {
+    #[track_caller]
+    fn take(&mut self, output: &Output, done: bool) {
+        assert_eq!(output.status.success(), done, "{}", stderr(output));
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(!text.is_empty(), "nothing was written: {}", stderr(output));
+        for line in text.lines() {
+            let value: Value = serde_json::from_str(line).expect(line);
+            let kind = value["kind"].as_str().expect("a kind").to_owned();
+            assert_eq!(kind == "failed", !done, "{line}");
+            if !done {
+                let code = output.status.code().map(i64::from);
+                assert_eq!(value["code"].as_i64(), code, "{line}");
+            }
+            judge(&kind, &value);
+            self.seen.insert(kind);
+        }
+    }
+}
+
+#[track_caller]
+fn judge(kind: &str, value: &Value) {
+    let path = format!("crates/neurath-cli/schemas/{kind}.json");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let schema: Value = serde_json::from_str(&text).expect("JSON");
+    // No key that the schema does not know: each is to be in the contract.
+    let known = schema["properties"].as_object().expect("keys");
+    for key in value.as_object().expect("an object").keys() {
+        assert!(known.contains_key(key), "`{key}` is not in {path}");
+    }
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    compiler
+        .add_resource("it.json", schema)
+        .expect("a resource");
+    let index = compiler.compile("it.json", &mut schemas).expect("a schema");
+    if let Err(error) = schemas.validate(value, index) {
+        panic!("{error}\n{value:#}");
+    }
+    // And it is no schema that takes everything.
+    let mut other = value.clone();
+    other["kind"] = "another".into();
+    assert!(schemas.validate(&other, index).is_err(), "{path}");
+}
+
+#[test]
+fn what_commands_write_is_what_their_schemas_say() {
+    let stage = neurath_suite::book("notebook_1", "notebook_2");
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = folder.path().join("node");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let built = stage.built().display().to_string();
+    let mut judge = Judge::default();
+    let about = |words: &[&str]| ask(&directory, &[words, &["--json"]].concat());
+    let _ended = Ended(&directory);
+
+    let start = ["node", "start", "--from", &built, "--release", "book-1.0.0"];
+    judge.take(&about(&start), true);
+    judge.take(&about(&["node", "status"]), true);
+    judge.take(&about(&["node", "metrics"]), true);
+    let pack = [
+        "release",
+        "pack",
+        "book-1.1.0",
+        "--unsigned",
+        "--sequence",
+        "1",
+        "--from",
+        &built,
+        "--out",
+    ];
+    let package = path("package");
+    let packed = neurath(&[&pack[..], &[&package]].concat());
+    assert!(packed.status.success(), "{}", stderr(&packed));
+    judge.take(&about(&["release", "unpack", &package]), true);
+    judge.take(&about(&["release", "unpack", &package, "--execute"]), true);
+    judge.take(&about(&["release", "which"]), true);
+    judge.take(&about(&["release", "check", "book-1.1.0"]), true);
+    judge.take(&about(&["release", "check", "book-1.0.0"]), true);
+    judge.take(&about(&["relup", "apply", "book-1.1.0"]), true);
+    judge.take(&about(&["relup", "apply", "book-1.1.0", "--execute"]), true);
+    judge.take(&about(&["node", "status"]), true);
+    judge.take(&about(&["relup", "rollback"]), true);
+    judge.take(&about(&["relup", "rollback", "--execute"]), true);
+    judge.take(&about(&["relup", "apply", "book-1.1.0", "--execute"]), true);
+    judge.take(&about(&["relup", "confirm"]), true);
+    // Errors of several kinds: nothing of that name, not legal now, of no use.
+    judge.take(&about(&["relup", "apply", "book-9.9.9"]), false);
+    judge.take(&about(&["relup", "confirm"]), false);
+    judge.take(
+        &about(&["release", "remove", "book-1.1.0", "--execute"]),
+        false,
+    );
+    judge.take(&about(&["release", "remove", "book-1.0.0"]), true);
+    judge.take(
+        &about(&["release", "remove", "book-1.0.0", "--execute"]),
+        true,
+    );
+    judge.take(&about(&["relup", "log"]), true);
+    let key = path("key");
+    let made = neurath(&["release", "keygen", &key, "--no-password"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let public = format!("{key}.pub");
+    judge.take(&about(&["node", "trust", &public]), true);
+    judge.take(&about(&["node", "trust", &public, "--execute"]), false);
+    // With a signature on what runs it is taken.
+    let signed = path("signed");
+    let pack = [
+        "release",
+        "pack",
+        "book-1.1.0",
+        "--sequence",
+        "2",
+        "--key",
+        &key,
+    ];
+    let packed = neurath(&[&pack[..], &["--from", &built, "--out", &signed]].concat());
+    assert!(packed.status.success(), "{}", stderr(&packed));
+    judge.take(&about(&["release", "unpack", &signed, "--execute"]), true);
+    judge.take(&about(&["node", "trust", &public, "--execute"]), true);
+    judge.take(&about(&["node", "stop"]), true);
+    judge.take(&about(&["release", "which"]), true);
+    let seen: Vec<&str> = judge.seen.iter().map(String::as_str).collect();
+    assert_eq!(seen, KINDS);
+}
+
+/// Ends the node in a directory, whatever happens.
+struct Ended<'a>(&'a Path);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        ask(self.0, &["node", "stop"]);
+    }
+}
