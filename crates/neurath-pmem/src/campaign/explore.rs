@@ -125,7 +125,8 @@ impl Explorer<'_> {
                 continue;
             }
             pending.note(event, trace, survives, sim.as_ref().expect("a medium"));
-            if is_killed(survives, depth, &mut random) {
+            let len = sim.as_ref().expect("a medium").len;
+            if is_killed(survives, depth, len, &mut random) {
                 let place = (number, KILLED);
                 self.one(sim, place, &|_| (), &expected, depth, Some(&pending))?;
                 self.restore(sim, (trace, number));

@@ -12,12 +12,14 @@ use super::workloads::{acknowledge, contents, random_transaction, run};
 /// The number of such an image, beyond all others of its event.
 pub(crate) const KILLED: usize = 1_000_000;
 
-/// One of so many events of a workload.
+/// One of so many events of a workload, on a medium of up to 2 MiB; of larger ones, which take
+/// longer to copy, fewer.
 const ONE_IN: usize = 12;
 
 /// Whether the process is to be killed at an event.
-pub(crate) fn is_killed(survives: Survives, depth: u32, random: &mut Random) -> bool {
-    depth > 0 && matches!(survives, Survives::Lines | Survives::Chunks) && random.chance(ONE_IN)
+pub(crate) fn is_killed(survives: Survives, depth: u32, len: u64, random: &mut Random) -> bool {
+    let concerned = depth > 0 && matches!(survives, Survives::Lines | Survives::Chunks);
+    concerned && random.chance(ONE_IN * (1 + (len >> 21) as usize))
 }
 
 impl Check<'_> {
