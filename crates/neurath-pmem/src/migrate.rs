@@ -471,6 +471,10 @@ impl<M: Media> Building<M> {
         let Some(region) = &mut self.region else {
             unreachable!("there until it is finished")
         };
+        if old.swept {
+            let what = "the old generation is still converted segment by segment; wait for its end";
+            return Err(MigrateError::Failed(what.into()));
+        }
         let plan = &self.plan;
         let segments = &old.segments;
         for (_, entry) in segments {
@@ -588,6 +592,8 @@ pub struct Source {
     segments: Vec<(u32, SegmentEntry)>,
     chunks: Vec<u64>,
     root: u64,
+    /// Whether some segments are still of the schema before.
+    swept: bool,
 }
 
 impl Source {
@@ -606,6 +612,7 @@ impl Source {
                 .collect(),
             segments,
             root: media.word(ROOT_AT),
+            swept: region.is_swept(),
         }
     }
 
@@ -701,15 +708,57 @@ impl Filler<'_> {
         let Some(plan) = self.plan.types.get(&old.type_id) else {
             return Ok(());
         };
-        let (old_size, new_size) = (old.object_size as usize, new.object_size as usize);
-        let mut live = [0; BITMAP_LEN as usize / 8];
-        for (word, bytes) in live.iter_mut().zip(bitmap.chunks_exact(8)) {
-            let mut le = [0; 8];
-            le.copy_from_slice(bytes);
-            *word = u64::from_le_bytes(le);
-        }
-        let capacity = old.capacity as usize;
-        for part in &plan.parts {
+        let objects = Objects {
+            old: source,
+            live: &live_words(bitmap),
+            capacity: old.capacity as usize,
+            extra: self.extra,
+            now_ms: self.now_ms,
+        };
+        plan.convert(old.object_size, objects, target, self.convert)
+            .map_err(MigrateError::Failed)
+    }
+}
+
+/// The words of a bitmap in a file.
+fn live_words(bitmap: &[u8]) -> [u64; BITMAP_LEN as usize / 8] {
+    let mut live = [0; BITMAP_LEN as usize / 8];
+    for (word, bytes) in live.iter_mut().zip(bitmap.chunks_exact(8)) {
+        let mut le = [0; 8];
+        le.copy_from_slice(bytes);
+        *word = u64::from_le_bytes(le);
+    }
+    live
+}
+
+/// Objects in a row, to be converted.
+#[derive(Clone, Copy)]
+struct Objects<'a> {
+    old: &'a [u8],
+    live: &'a [u64],
+    capacity: usize,
+    extra: &'a str,
+    now_ms: u64,
+}
+
+impl TypePlan {
+    /// Converts objects that take `old_size` bytes each into `target`, which is zeroed.
+    fn convert(
+        &self,
+        old_size: u32,
+        objects: Objects<'_>,
+        target: &mut [u8],
+        convert: &dyn Fn(usize, Row<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let Objects {
+            old: source,
+            live,
+            capacity,
+            extra,
+            now_ms,
+        } = objects;
+        let (old_size, new_size) = (old_size as usize, self.size as usize);
+        for part in &self.parts {
             match *part {
                 Part::Copy {
                     from: 0,
@@ -735,17 +784,22 @@ impl Filler<'_> {
                         new: &mut target[to as usize..],
                         new_stride: new_size,
                         count: capacity,
-                        live: &live,
-                        extra: self.extra,
-                        now_ms: self.now_ms,
+                        live,
+                        extra,
+                        now_ms,
                     };
-                    (self.convert)(index, row).map_err(MigrateError::Failed)?;
+                    convert(index, row)?;
                 }
             }
         }
         Ok(())
     }
 }
+
+mod stepwise;
+
+pub use stepwise::{ConvertLink, Stepwise, StepwiseError, StepwiseLink};
+pub(crate) use stepwise::{Way, converted_length};
 
 #[cfg(test)]
 mod tests;

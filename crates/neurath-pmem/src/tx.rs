@@ -174,8 +174,12 @@ impl<'a> Tx<'a> {
         #[cfg(test)]
         work::count(|work| work.reads += 1);
         let slot = self.slot();
-        let view = view(&slot, object, type_id)?;
         let end = offset + size_of::<T>() as u64;
+        let view = match view(&slot, object, type_id) {
+            Ok(view) => view,
+            Err(TxError::BadRef) => return self.read_through(&slot, object, type_id, offset),
+            Err(error) => return Err(error),
+        };
         if end > u64::from(view.object_size) {
             return Err(TxError::BadRef);
         }
@@ -186,6 +190,24 @@ impl<'a> Tx<'a> {
             // and nobody stores while this thread serves the message.
             let bytes = unsafe { std::slice::from_raw_parts(view.base.add(at), size) };
             return from_bytes(bytes).ok_or(TxError::Invalid);
+        }
+        self.read_through(&slot, object, type_id, offset)
+    }
+
+    /// The same as the node sees it: with what the transaction has changed, and of a segment that
+    /// still has objects of another version's type.
+    #[cold]
+    fn read_through<T: Pmem>(
+        &self,
+        slot: &RegionSlot,
+        object: Ref,
+        type_id: u64,
+        offset: u64,
+    ) -> Result<T, TxError> {
+        let size = size_of::<T>();
+        if size == 0 {
+            // The node would not look for anything.
+            return Err(TxError::BadRef);
         }
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: the slot's functions take its owner; the buffer has `size` bytes.

@@ -2,14 +2,16 @@
 //! cannot. `fixtures/region-v1.hex` holds its 64-byte lines that are not zero.
 
 use std::path::Path;
+use std::time::Duration;
 
-use neurath_pmem::inspect::{self, CheckOptions, DataLimits};
-use neurath_pmem::region::{Durability, Region, RegionError, RegionOptions};
+use neurath_pmem::inspect::{self, CheckOptions, Code, DataLimits};
+use neurath_pmem::region::{Durability, Region, RegionError, RegionOptions, Swept};
 use neurath_pmem::schema::{SchemaDesc, encode, encoded_len};
 use neurath_pmem::{Bytes, Handle, Map, P, Pmem, Tx, TxError};
 
 const FIXTURE: &str = include_str!("../fixtures/region-v1.hex");
 const JOURNAL: &str = include_str!("../fixtures/region-v1-journal.hex");
+const SWEEP: &str = include_str!("../fixtures/region-v1-sweep.hex");
 const LIMIT: u64 = 16 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pmem)]
@@ -93,11 +95,36 @@ fn make_the_journal_fixture() {
     make(&options, false, "region-v1-journal.hex");
 }
 
+/// One in the midst of a conversion segment by segment.
+#[test]
+#[ignore = "the fixtures are there"]
+fn make_the_sweep_fixture() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let path = dir.path().join("region");
+    let mut region = fill(&RegionOptions::new("fixture", 3, LIMIT), &path);
+    region.begin_conversion(newer::way()).expect("begun");
+    region.enter_conversion().expect("entered");
+    assert_eq!(region.sweep(Duration::ZERO).expect("swept"), Swept::More);
+    region.close().expect("closed");
+    dump(&path, "region-v1-sweep.hex");
+}
+
 fn make(options: &RegionOptions, close: bool, file: &str) {
     // Not where everything is memory: a journal is made on a disk only.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let path = dir.path().join("region");
-    let mut region = Region::create(&path, options, &SCHEMA).expect("made");
+    let mut region = fill(options, &path);
+    if close {
+        region.close().expect("closed");
+    } else {
+        region.make_durable().expect("durable");
+        drop(region);
+    }
+    dump(&path, file);
+}
+
+fn fill(options: &RegionOptions, path: &Path) -> Region {
+    let mut region = Region::create(path, options, &SCHEMA).expect("made");
     region.attach(&Handle::new());
     let root = region.transact(|tx| {
         let first = tx.alloc(&entry(0))?;
@@ -129,13 +156,11 @@ fn make(options: &RegionOptions, close: bool, file: &str) {
             region.make_durable().expect("durable");
         }
     }
-    if close {
-        region.close().expect("closed");
-    } else {
-        region.make_durable().expect("durable");
-        drop(region);
-    }
-    let bytes = std::fs::read(&path).expect("read");
+    region
+}
+
+fn dump(path: &Path, file: &str) {
+    let bytes = std::fs::read(path).expect("read");
     let mut text = format!("length {}\n", bytes.len());
     for (line, bytes) in bytes.chunks(64).enumerate() {
         if bytes.iter().any(|&byte| byte != 0) {
@@ -179,6 +204,124 @@ fn check(tx: &mut Tx<'_>) -> Result<(), Failure> {
         assert_eq!(state.entries.get(tx, &n)?, (n % 4 != 2).then(|| entry(n)));
     }
     Ok(())
+}
+
+/// The state of a later version, and the way there.
+mod newer {
+    use neurath_pmem::migrate::{Conversion, MigrationPlan, Row, Stepwise, StepwiseLink};
+    use neurath_pmem::schema::{SchemaDesc, encode, encoded_len};
+    use neurath_pmem::{Bytes, Map, P, Pmem, as_bytes, from_bytes};
+
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Pmem)]
+    #[repr(C)]
+    pub(super) struct Entry {
+        pub(super) since: u64,
+        pub(super) number: u64,
+        pub(super) kind: super::Kind,
+        pub(super) parts: [u16; 2],
+    }
+
+    #[derive(Clone, Copy, Debug, Pmem)]
+    #[repr(C)]
+    pub(super) struct State {
+        pub(super) first: P<Entry>,
+        pub(super) names: Map<Bytes, Bytes>,
+        pub(super) entries: Map<u32, Entry>,
+        pub(super) count: u64,
+    }
+
+    const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
+
+    pub(super) fn entry(old: super::Entry) -> Entry {
+        Entry {
+            since: 77,
+            number: old.number,
+            kind: old.kind,
+            parts: old.parts,
+        }
+    }
+
+    fn convert(_: usize, _: usize, row: Row<'_>) -> Result<(), String> {
+        for place in (0..row.count).filter(|at| row.live[at / 64] >> (at % 64) & 1 == 1) {
+            let old = &row.old[place * row.old_stride..][..size_of::<super::Entry>()];
+            let made = entry(from_bytes(old).ok_or("no entry")?);
+            let bytes = as_bytes(&made);
+            row.new[place * row.new_stride..][..bytes.len()].copy_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    pub(super) fn way() -> Stepwise {
+        let conversion = Conversion {
+            from: super::Entry::FINGERPRINT,
+            to: Entry::FINGERPRINT,
+        };
+        let decode = |bytes| SchemaDesc::decode(bytes).expect("a schema");
+        let plan = MigrationPlan::new(&decode(&super::SCHEMA), &decode(&SCHEMA), &[conversion]);
+        let link = StepwiseLink {
+            plan: plan.expect("all is covered"),
+            extra: "{}".into(),
+        };
+        let way = Stepwise::new(&super::SCHEMA, &SCHEMA, vec![link], 77, Box::new(convert));
+        way.expect("types tell")
+    }
+}
+
+#[test]
+fn a_region_in_the_midst_of_a_sweep_is_read_and_swept_to_its_end() {
+    let report = inspect::check(unpack(SWEEP), CheckOptions::here());
+    let codes: Vec<_> = report.findings.iter().map(|one| one.code).collect();
+    assert_eq!(
+        (report.errors, &codes[..]),
+        (0, &[Code::Swept][..]),
+        "{report:#?}"
+    );
+    let shown = inspect::inspect(unpack(SWEEP), Some(DataLimits::default())).expect("read");
+    assert!(shown.data.is_none());
+    assert!(
+        shown.problems[0].contains("segment by segment"),
+        "{:?}",
+        shown.problems
+    );
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("region");
+    std::fs::write(&path, unpack(SWEEP)).expect("written");
+    let options = RegionOptions::new("fixture", 3, LIMIT);
+    let wanted = Some(newer::State::FINGERPRINT);
+    let mut region = Region::open(&path, &options, wanted).expect("opened");
+    assert_eq!(region.schema_before().as_deref(), Some(&SCHEMA[..]));
+    region.attach(&Handle::new());
+    // Without the conversions, what is not converted cannot be seen.
+    let unseen = region.transact(|tx| {
+        let state: newer::State = tx.read(tx.root())?;
+        Ok::<_, Failure>(state.entries.get(tx, &0)?)
+    });
+    assert!(unseen.is_err());
+    region
+        .resume_conversion(newer::way())
+        .expect("the same way");
+    let check = |tx: &mut Tx<'_>| {
+        let state: newer::State = tx.read(tx.root())?;
+        assert_eq!((state.count, state.names.len()), (24, 24));
+        assert_eq!(tx.read(state.first)?, newer::entry(entry(0)));
+        for n in 0..24 {
+            let value = state.names.get(tx, &name(n))?.expect("a value");
+            assert_eq!(value.get(tx)?, name(n * 2));
+            let found = state.entries.get(tx, &n)?;
+            assert_eq!(found, (n % 4 != 2).then(|| newer::entry(entry(n))));
+        }
+        Ok::<_, Failure>(())
+    };
+    region.transact(check).expect("read");
+    while region.sweep(Duration::ZERO).expect("swept") != Swept::Done {}
+    region.transact(check).expect("read");
+    region.close().expect("closed");
+    let bytes = std::fs::read(&path).expect("read");
+    let report = inspect::check(bytes, CheckOptions::here());
+    assert!(
+        report.is_clean() && report.findings.is_empty(),
+        "{report:#?}"
+    );
 }
 
 #[test]

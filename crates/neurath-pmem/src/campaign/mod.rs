@@ -18,6 +18,8 @@ mod oracle;
 mod replay;
 pub(crate) mod sim;
 mod sites;
+#[cfg(test)]
+mod sweeps;
 pub(crate) mod workloads;
 
 #[cfg(test)]

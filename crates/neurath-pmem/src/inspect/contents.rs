@@ -54,6 +54,9 @@ pub enum ContentsError {
     /// It holds something that is not known here.
     #[error("{0} is a collection that this program cannot follow")]
     Unknown(String),
+    /// Not all of it is of the present schema.
+    #[error("it is being converted segment by segment")]
+    Swept,
     /// It is nested too deep.
     #[error("its references are nested deeper than {DEEPEST}, or lead round in circles")]
     Deep,
@@ -69,6 +72,9 @@ pub(super) fn contents(bytes: Bytes) -> Result<Contents, ContentsError> {
     let Some(image) = levels::level0(bytes, CheckOptions::default(), &mut report) else {
         return Err(damaged(&report));
     };
+    if image.schema_before.is_some() {
+        return Err(ContentsError::Swept);
+    }
     let Some(tables) = levels::level1(&image, &mut report) else {
         return Err(damaged(&report));
     };

@@ -125,7 +125,8 @@ pub(super) fn inspect(bytes: Bytes, limits: Option<DataLimits>) -> Result<Inspec
             current: slot == image.slot,
         }
     });
-    let data = limits.map(|limits| {
+    let shown = limits.filter(|_| image.schema_before.is_none());
+    let data = shown.map(|limits| {
         let reader = Reader {
             image: &image,
             tables: &tables,
@@ -141,7 +142,7 @@ pub(super) fn inspect(bytes: Bytes, limits: Option<DataLimits>) -> Result<Inspec
         let root = Ref(image.bytes.word(ROOT_AT));
         reader.reference(root, &image.schema, limits.depth + 1, &mut budget)
     });
-    let types = uses(&image.schema, &tables);
+    let types = uses(&image, &tables);
     image.tables = None;
     Ok(Inspection {
         file_bytes,
@@ -172,10 +173,9 @@ fn why_not(report: &Report) -> FormatError {
     FormatError::Checksum { what }
 }
 
-fn uses(schema: &SchemaDesc, tables: &Tables) -> Vec<TypeUse> {
-    let names: HashMap<u64, String> = schema
+fn uses(image: &Image, tables: &Tables) -> Vec<TypeUse> {
+    let names: HashMap<u64, String> = image
         .object_types()
-        .into_iter()
         .map(|schema| (schema.type_id(), type_text(schema)))
         .collect();
     let mut uses: BTreeMap<u64, TypeUse> = BTreeMap::new();

@@ -259,6 +259,8 @@ pub(super) struct Image {
     pub bytes: Bytes,
     pub header: Header,
     pub schema: SchemaDesc,
+    /// The schema that some segments may still be of.
+    pub schema_before: Option<SchemaDesc>,
     pub superblock: Superblock,
     pub slot: usize,
     /// The highest number of a record that was used.
@@ -266,4 +268,14 @@ pub(super) struct Image {
     pub tables: Option<Tables>,
     /// The segments and indices of what nothing refers to, where that is known.
     pub leaked: Option<Vec<(u64, u16)>>,
+}
+
+impl Image {
+    /// The types that objects may be of.
+    pub fn object_types(&self) -> impl Iterator<Item = &SchemaDesc> {
+        let before = self.schema_before.iter();
+        let before = before.flat_map(SchemaDesc::object_types);
+        // The present one of two of the same id is the last, which counts in a map.
+        before.chain(self.schema.object_types())
+    }
 }

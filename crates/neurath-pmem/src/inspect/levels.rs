@@ -17,8 +17,9 @@ use crate::region::format::{
     RecordHeader, RegionState, SCHEMA_AT, SCHEMA_MAX, SEGMENTS_PER_CHUNK, SUPERBLOCK_AT,
     SegmentEntry, Superblock,
 };
+use crate::region::sweep::Record;
 use crate::region::{FormatError, Media, RAW, journal, object_size, replay};
-use crate::schema::SchemaDesc;
+use crate::schema::{SchemaDesc, hex};
 
 const L0: Level = Level::L0;
 const L1: Level = Level::L1;
@@ -73,7 +74,9 @@ pub(super) fn headers(bytes: &Bytes, report: &mut Report) -> Option<Header> {
             report.error(L0, code, at, format!("{what}: {error}"));
         }
         // Fields that nobody reads are zero also where the checksum fits.
-        for (from, to) in [(12, 16), (116, 128), (192, 504)] {
+        let swept = matches!(&parsed, Ok(header) if header.sweep.is_some());
+        let end = if swept { 204 } else { 192 };
+        for (from, to) in [(12, 16), (116, 128), (end, 504)] {
             let name = format!("what {what} leaves free");
             must_be_zero(bytes, at + from, at + to, &name, L0, report);
         }
@@ -108,7 +111,7 @@ pub(super) fn headers(bytes: &Bytes, report: &mut Report) -> Option<Header> {
 
 /// Reads the schema that a header describes.
 pub(super) fn schema(bytes: &Bytes, header: &Header) -> Result<SchemaDesc, FormatError> {
-    let encoded = bytes.bytes(SCHEMA_AT, header.schema_len.into());
+    let encoded = bytes.bytes(header.schema_at(), header.schema_len.into());
     let wrong = |what: &str| FormatError::Checksum { what: what.into() };
     if xxh3_64(encoded) != header.schema_hash {
         return Err(wrong("the schema"));
@@ -118,6 +121,41 @@ pub(super) fn schema(bytes: &Bytes, header: &Header) -> Result<SchemaDesc, Forma
         return Err(wrong("the schema's fingerprint"));
     }
     Ok(schema)
+}
+
+/// Reads the record of a sweep, and gives the schema before. Without a sweep, what follows the
+/// schema is zero, but for the record of one that never began.
+fn schema_before(
+    bytes: &Bytes,
+    header: &Header,
+    report: &mut Report,
+) -> Result<Option<SchemaDesc>, FormatError> {
+    if let Some((record, place)) = Record::read(bytes, header)? {
+        let schema = SchemaDesc::decode(&record.old)?;
+        let message = format!(
+            "the state is converted segment by segment from {} to {}: what refers to what is not \
+             looked at before that has ended",
+            hex(schema.fingerprint),
+            hex(header.fingerprint)
+        );
+        let at = SCHEMA_AT + u64::from(place.at);
+        report.notice(L0, Code::Swept, at, message);
+        return Ok(Some(schema));
+    }
+    let after = SCHEMA_AT + u64::from(header.schema_len).next_multiple_of(8);
+    let all = SCHEMA_AT + SCHEMA_MAX;
+    let begun = (after..all).step_by(8).find(|&at| {
+        let rest = bytes.get(at, all - at).unwrap_or_default();
+        Record::parse(rest).is_ok()
+    });
+    if let Some(at) = begun {
+        let message = "a conversion segment by segment was made ready, and never began".into();
+        report.notice(L0, Code::Swept, at, message);
+    }
+    let from = SCHEMA_AT + u64::from(header.schema_len);
+    let end = begun.unwrap_or(all);
+    must_be_zero(bytes, from, end, "what follows the schema", L0, report);
+    Ok(None)
 }
 
 /// Reads both superblocks; gives the one that counts, and its slot.
@@ -190,6 +228,7 @@ pub(super) fn level0(
     if is_short(found, header.heap_at(), report) {
         return None;
     }
+    report.swept = header.sweep.is_some();
     let schema = match schema(&bytes, &header) {
         Ok(schema) => schema,
         Err(error) => {
@@ -198,9 +237,13 @@ pub(super) fn level0(
         }
     };
     report.checked(L0, "schema's bytes", header.schema_len.into());
-    let after = SCHEMA_AT + u64::from(header.schema_len);
-    let end = SCHEMA_AT + SCHEMA_MAX;
-    must_be_zero(&bytes, after, end, "what follows the schema", L0, report);
+    let schema_before = match schema_before(&bytes, &header, report) {
+        Ok(schema) => schema,
+        Err(error) => {
+            report.error(L0, Code::SchemaDamaged, SCHEMA_AT, error.to_string());
+            return None;
+        }
+    };
 
     let (superblock, slot) = superblocks(&bytes, &header, report)?;
     if found < superblock.length {
@@ -228,6 +271,7 @@ pub(super) fn level0(
         bytes,
         header,
         schema,
+        schema_before,
         superblock,
         slot,
         sequence,
@@ -370,9 +414,7 @@ pub(super) fn level1(image: &Image, report: &mut Report) -> Option<Tables> {
         ranges.push((chunk, chunk + CHUNK_LEN, "chunk", number));
     }
     let types: HashMap<u64, &SchemaDesc> = image
-        .schema
         .object_types()
-        .into_iter()
         .map(|schema| (schema.type_id(), schema))
         .collect();
     let mut segments = vec![None];

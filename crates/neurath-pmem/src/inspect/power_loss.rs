@@ -31,6 +31,15 @@ pub enum PowerLossError {
         /// What the check found.
         report: Box<Report>,
     },
+    /// Part of it is of another schema, and what refers to what cannot be checked.
+    #[error(
+        "{} was being converted segment by segment when the machine went down: what refers to what \
+         cannot be checked; restore a snapshot", path.display()
+    )]
+    Swept {
+        /// Which file.
+        path: PathBuf,
+    },
     /// It does not open.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -84,6 +93,9 @@ pub fn open_after_power_loss(
             path: path.into(),
             report: Box::new(report),
         });
+    }
+    if report.swept {
+        return Err(PowerLossError::Swept { path: path.into() });
     }
     let region = Region::open_if(path, options, schema, true)?;
     Ok((region, report))

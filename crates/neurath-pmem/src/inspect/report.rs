@@ -85,6 +85,8 @@ codes! {
     Padding = "padding",
     /// The header names features that this program ignores.
     UnknownFeature = "unknown-feature",
+    /// The state is being converted segment by segment: not all segments are of the present schema.
+    Swept = "swept",
     /// The schema cannot be read.
     SchemaDamaged = "schema-damaged",
     /// A superblock cannot be read.
@@ -221,6 +223,8 @@ pub struct Report {
     pub leaks: Vec<Leak>,
     /// Records that were replayed before anything was judged.
     pub replayed: u64,
+    /// Whether the state is being converted segment by segment.
+    pub swept: bool,
 }
 
 impl Default for Report {
@@ -237,6 +241,7 @@ impl Default for Report {
             errors: 0,
             leaks: Vec::new(),
             replayed: 0,
+            swept: false,
         }
     }
 }

@@ -133,6 +133,10 @@ pub(super) fn level2(
     report: &mut Report,
 ) -> Option<Vec<(u64, u16)>> {
     report.done(L2, Done::Partial);
+    if image.schema_before.is_some() {
+        // Level 0 has said so.
+        return None;
+    }
     let errors = report.errors;
     let programs = Programs::new(&image.schema);
     let (rows, words) = Rows::new(tables);

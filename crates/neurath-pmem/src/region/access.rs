@@ -42,6 +42,7 @@ impl<M: Media> Inner<M> {
     }
 
     pub(super) fn free(&mut self, object: Ref, type_id: u64) -> Result<(), RegionError> {
+        self.arrive(object, type_id)?;
         let (offset, _) = self.space.find(object, type_id, &self.media, &self.set)?;
         self.check_record_len(2)?;
         // Its place is not to be given out before the quarantine is over.
@@ -78,6 +79,7 @@ impl<M: Media> Inner<M> {
         bytes: &[u8],
     ) -> Result<(), RegionError> {
         let len = bytes.len() as u64;
+        self.arrive(object, type_id)?;
         let (place, size) = self.place(object, type_id, offset, len)?;
         if let Some(fresh) = self.set.find_fresh(place) {
             let range = offset as usize..(offset + len) as usize;
@@ -134,12 +136,15 @@ impl<M: Media> Inner<M> {
     }
 
     pub(super) fn read(
-        &self,
+        &mut self,
         object: Ref,
         type_id: u64,
         offset: u64,
         out: &mut [u8],
     ) -> Result<(), RegionError> {
+        if self.sweep.is_some() && self.read_unconverted(object, type_id, offset, out)? {
+            return Ok(());
+        }
         let (place, _) = self.place(object, type_id, offset, out.len() as u64)?;
         if let Some(fresh) = self.set.find_fresh(place) {
             let range = offset as usize..offset as usize + out.len();

@@ -22,9 +22,22 @@ const LINE: u64 = 64;
 
 impl<M: Media> Inner<M> {
     pub(super) fn commit(&mut self) -> Result<bool, RegionError> {
+        self.refuse_unconverted()?;
         if self.set.is_empty() {
             return Ok(false);
         }
+        if !self.commit_set()? {
+            self.abort();
+            return Ok(false);
+        }
+        self.space.committed(self.sequence, &self.media);
+        self.set.clear();
+        self.clean_handle();
+        Ok(true)
+    }
+
+    /// Makes what is in the write set last; whether there was anything to change.
+    pub(super) fn commit_set(&mut self) -> Result<bool, RegionError> {
         if self.failed {
             return Err(RegionError::failed_before());
         }
@@ -44,7 +57,6 @@ impl<M: Media> Inner<M> {
             fresh += 1;
         }
         if words == 0 && fresh == 0 {
-            self.abort();
             return Ok(false);
         }
         // The root's word was added unchecked. A longer record would not be found again.
@@ -61,9 +73,6 @@ impl<M: Media> Inner<M> {
             self.commit_ring(words, fresh)?;
         }
         self.note(words, fresh);
-        self.space.committed(self.sequence, &self.media);
-        self.set.clear();
-        self.clean_handle();
         Ok(true)
     }
 
@@ -171,6 +180,7 @@ impl<M: Media> Inner<M> {
     }
 
     pub(super) fn abort(&mut self) {
+        self.forget_unconverted();
         if self.set.is_empty() {
             return;
         }

@@ -199,6 +199,17 @@ pub enum RegionError {
         "cannot make a change durable: {0}; the region is closed for changes: restart the node"
     )]
     Sync(std::io::Error),
+    /// An object could not be converted to the present schema.
+    #[error("code_change of segment {segment} failed: {text}")]
+    Convert {
+        /// The segment's number.
+        segment: u64,
+        /// What the conversion said.
+        text: String,
+    },
+    /// The region is in the midst of a sweep, and nobody has given it the conversions.
+    #[error("the region is converted segment by segment, and its conversions are not loaded")]
+    NoConversions,
     /// The file is damaged.
     #[error(transparent)]
     Format(#[from] FormatError),

@@ -81,6 +81,20 @@ pub struct Header {
     pub features: u64,
     /// What the log is.
     pub log: Log,
+    /// Where the record of the sweep is, while segments are converted one by one. The schema
+    /// is within it then.
+    pub sweep: Option<SweepPlace>,
+}
+
+/// Where the record of a sweep lies, from [`SCHEMA_AT`] on, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SweepPlace {
+    /// Its first byte.
+    pub at: u32,
+    /// Its length.
+    pub len: u32,
+    /// The length of the schema before, which comes before the present one.
+    pub old_len: u32,
 }
 
 /// What a log is, and how long.
@@ -127,10 +141,14 @@ impl Log {
 pub const SEGMENT_SUMS: u64 = 1;
 /// The log is a journal.
 const JOURNAL: u64 = 2;
+/// Segments are converted one by one to another schema, and some may be as they were.
+const SWEEP: u64 = 4;
 /// The features that this program knows, besides the log's.
 pub const FEATURES: u64 = SEGMENT_SUMS;
 
-const HEADER_LEN: usize = 512;
+/// Bytes of a header.
+pub const HEADER_LEN: u64 = 512;
+const HEADER_SIZE: usize = HEADER_LEN as usize;
 const ENDIAN: u64 = 0x0102_0304_0506_0708;
 
 pub(crate) fn get<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -169,9 +187,9 @@ impl Header {
     /// # Panics
     ///
     /// If the name is longer than [`NAME_MAX`].
-    pub fn encode(&self) -> [u8; HEADER_LEN] {
+    pub fn encode(&self) -> [u8; HEADER_SIZE] {
         assert!(self.component.len() <= NAME_MAX, "a checked name");
-        let mut out = [0; HEADER_LEN];
+        let mut out = [0; HEADER_SIZE];
         put(&mut out, 0, &MAGIC);
         put(&mut out, 8, &FORMAT.to_le_bytes());
         // 12: the minor format, 16: compatible features.
@@ -179,7 +197,12 @@ impl Header {
             Log::Ring => 0,
             Log::Journal(_) => JOURNAL,
         };
-        put(&mut out, 24, &(self.features | journal).to_le_bytes());
+        let sweep = self.sweep.map_or(0, |_| SWEEP);
+        put(
+            &mut out,
+            24,
+            &(self.features | journal | sweep).to_le_bytes(),
+        );
         put(&mut out, 32, &ENDIAN.to_le_bytes());
         put(&mut out, 40, &(PAGE as u32).to_le_bytes());
         put(&mut out, 44, &(SEGMENT_LEN as u32).to_le_bytes());
@@ -192,8 +215,13 @@ impl Header {
         put(&mut out, 104, &self.schema_hash.to_le_bytes());
         put(&mut out, 112, &(self.component.len() as u32).to_le_bytes());
         put(&mut out, 128, self.component.as_bytes());
-        let sum = xxh3_64(&out[..HEADER_LEN - 8]);
-        put(&mut out, HEADER_LEN - 8, &sum.to_le_bytes());
+        if let Some(place) = self.sweep {
+            put(&mut out, 192, &place.at.to_le_bytes());
+            put(&mut out, 196, &place.len.to_le_bytes());
+            put(&mut out, 200, &place.old_len.to_le_bytes());
+        }
+        let sum = xxh3_64(&out[..HEADER_SIZE - 8]);
+        put(&mut out, HEADER_SIZE - 8, &sum.to_le_bytes());
         out
     }
 
@@ -203,12 +231,12 @@ impl Header {
     ///
     /// [`FormatError`] names the first field that is wrong.
     pub fn parse(bytes: &[u8]) -> Result<Header, FormatError> {
-        require(bytes.len() as u64, HEADER_LEN as u64, "the header")?;
-        let bytes = &bytes[..HEADER_LEN];
+        require(bytes.len() as u64, HEADER_LEN, "the header")?;
+        let bytes = &bytes[..HEADER_SIZE];
         if bytes[..8] != MAGIC {
             return Err(FormatError::Magic);
         }
-        if get_u64(bytes, HEADER_LEN - 8) != xxh3_64(&bytes[..HEADER_LEN - 8]) {
+        if get_u64(bytes, HEADER_SIZE - 8) != xxh3_64(&bytes[..HEADER_SIZE - 8]) {
             return Err(FormatError::Checksum {
                 what: "the header".into(),
             });
@@ -221,10 +249,9 @@ impl Header {
             });
         }
         let features = get_u64(bytes, 24);
-        if features & !(FEATURES | JOURNAL) != 0 {
-            return Err(FormatError::Feature {
-                bits: features & !(FEATURES | JOURNAL),
-            });
+        let unknown = features & !(FEATURES | JOURNAL | SWEEP);
+        if unknown != 0 {
+            return Err(FormatError::Feature { bits: unknown });
         }
         let log_len = get_u64(bytes, 64);
         let log = match features & JOURNAL {
@@ -269,6 +296,10 @@ impl Header {
                 value: schema_len.into(),
             });
         }
+        let sweep = match features & SWEEP {
+            0 => None,
+            _ => Some(SweepPlace::parse(bytes, schema_len)?),
+        };
         let name_len = get_u32(bytes, 112);
         let name = (name_len as usize <= NAME_MAX)
             .then(|| std::str::from_utf8(&bytes[128..128 + name_len as usize]).ok())
@@ -289,6 +320,14 @@ impl Header {
             schema_hash: get_u64(bytes, 104),
             features: features & FEATURES,
             log,
+            sweep,
+        })
+    }
+
+    /// Where the schema begins in the file.
+    pub fn schema_at(&self) -> u64 {
+        self.sweep.map_or(SCHEMA_AT, |place| {
+            SCHEMA_AT + u64::from(place.at) + SWEEP_HEAD + u64::from(place.old_len)
         })
     }
 
@@ -305,6 +344,30 @@ impl Header {
     /// The seed of the region's checksums, so that none is valid in another region.
     pub fn seed(&self) -> u64 {
         xxh3_64(&self.uuid)
+    }
+}
+
+/// Bytes of a sweep's record before the two schemas.
+pub const SWEEP_HEAD: u64 = 32;
+
+impl SweepPlace {
+    fn parse(bytes: &[u8], schema_len: u32) -> Result<SweepPlace, FormatError> {
+        let place = SweepPlace {
+            at: get_u32(bytes, 192),
+            len: get_u32(bytes, 196),
+            old_len: get_u32(bytes, 200),
+        };
+        let end = u64::from(place.at) + u64::from(place.len);
+        let schemas = SWEEP_HEAD + u64::from(place.old_len) + u64::from(schema_len);
+        let fits = end <= SCHEMA_MAX && schemas <= place.len.into() && place.at.is_multiple_of(8);
+        if !fits {
+            let field = "the place of a sweep's record";
+            return Err(FormatError::Field {
+                field,
+                value: place.at.into(),
+            });
+        }
+        Ok(place)
     }
 }
 

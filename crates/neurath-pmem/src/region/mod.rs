@@ -15,6 +15,7 @@ mod commit;
 mod dirty;
 mod error;
 pub mod format;
+mod holes;
 pub(crate) mod journal;
 mod media;
 mod open;
@@ -24,6 +25,7 @@ mod ring;
 mod snapshot;
 mod space;
 mod superblock;
+pub(crate) mod sweep;
 mod tee;
 mod write_set;
 
@@ -31,6 +33,8 @@ mod write_set;
 mod hostile_tests;
 #[cfg(test)]
 mod snapshot_tests;
+#[cfg(test)]
+pub(crate) mod sweep_tests;
 #[cfg(test)]
 mod tests;
 
@@ -53,12 +57,13 @@ pub(crate) use snapshot::Copy;
 pub use snapshot::{SnapshotCopy, SnapshotError, SnapshotSource};
 pub use space::RAW;
 pub(crate) use space::object_size;
+pub use sweep::{SweepStatus, Swept};
 
 use crate::dummy::Handle;
 use crate::migrate::{MigrateError, Source};
 use crate::schema::Fingerprint;
 use crate::tx::Tx;
-use format::{Header, Log, PAGE, ROOT_AT, RegionState, SCHEMA_AT, SegmentEntry, Superblock};
+use format::{Header, Log, PAGE, ROOT_AT, RegionState, SegmentEntry, Superblock};
 use journal::Journal;
 use space::Space;
 use write_set::WriteSet;
@@ -134,6 +139,8 @@ struct Inner<M: Media> {
     failed: bool,
     /// While the region is copied.
     tee: Option<tee::Tee>,
+    /// While segments are converted one by one.
+    sweep: Option<Box<sweep::Sweep>>,
 }
 
 /// The kernel's boot id: another value means that the machine went down since.
@@ -400,11 +407,7 @@ impl<M: Media> Region<M> {
 
     /// The encoded schema of the state.
     pub fn schema(&self) -> Vec<u8> {
-        let inner = self.inner();
-        inner
-            .media
-            .bytes(SCHEMA_AT, inner.header.schema_len.into())
-            .to_vec()
+        self.inner().schema().to_vec()
     }
 
     /// How much is in the region.
@@ -478,6 +481,7 @@ impl<M: Media> Inner<M> {
             journal,
             failed: false,
             tee: None,
+            sweep: None,
         }
     }
 

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::error::{FormatError, OpenError};
 use super::format::{
     self, CHUNK_LEN, HEADER_AT, HEADER_COPY_AT, Header, LOG_AT, LOG_LEN, Log, PAGE, RegionState,
-    SCHEMA_AT, SUPERBLOCK_AT, Superblock,
+    SUPERBLOCK_AT, Superblock,
 };
 use super::media::{self, Backend, Durability, MappedFile, Media};
 use super::{Region, RegionOptions, boot_id};
@@ -363,7 +363,7 @@ impl Found {
             Err(error) => return Err(error),
         };
         format::require(media.len(), header.heap_at(), "the log")?;
-        let schema = media.bytes(SCHEMA_AT, header.schema_len.into());
+        let schema = media.bytes(header.schema_at(), header.schema_len.into());
         if xxh3_64(schema) != header.schema_hash {
             return Err(FormatError::Checksum {
                 what: "the schema".into(),

@@ -10,6 +10,7 @@ use super::media::{Backend, Media};
 use super::open::Found;
 use super::ring;
 use super::space::Space;
+use super::sweep::Sweep;
 use super::{Inner, Region};
 
 impl<M: Media> Region<M> {
@@ -32,7 +33,9 @@ impl<M: Media> Region<M> {
         let (length, closed) = (superblock.length, superblock.state == RegionState::Clean);
         let space = Space::load(&media, &header, length)?;
         let sequence = replayed.sequence;
+        let sweep = Sweep::found(&media, &header)?;
         let mut inner = Inner::new(media, header, superblock, slot, space, sequence);
+        inner.sweep = sweep;
         // What was replayed must not be replayed over what the new life writes.
         if inner.journal.is_some() {
             inner.settle_journal(&stored, replayed.lap)?;
@@ -49,6 +52,7 @@ impl<M: Media> Region<M> {
                 inner.media.sync().map_err(RegionError::Sync)?;
             }
         }
+        inner.repair_header()?;
         Ok(Region::from_inner(inner))
     }
 

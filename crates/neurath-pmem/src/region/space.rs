@@ -14,6 +14,7 @@ use super::format::{
     self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, ENTRY_LEN, ENTRY_WORDS, Header, OBJECTS_MAX,
     PAGE, SEGMENT_LEN, SEGMENTS_PER_CHUNK, SegmentEntry,
 };
+use super::holes::Holes;
 use super::media::Media;
 use super::write_set::WriteSet;
 
@@ -106,6 +107,8 @@ pub(super) struct Space {
     chunks: Vec<u64>,
     heap_end: u64,
     heap_end_before: u64,
+    /// What no chunk or segment takes before `heap_end`.
+    holes: Holes,
     /// Bytes that the region may use. The file may be longer: it grows before the
     /// superblock says so.
     length: u64,
@@ -158,6 +161,7 @@ impl Space {
             chunks: Vec::new(),
             heap_end: heap.start,
             heap_end_before: heap.start,
+            holes: Holes::default(),
             length,
             quarantine: VecDeque::new(),
             steps: Vec::new(),
@@ -201,6 +205,13 @@ impl Space {
                 field: "a segment's offset",
                 value: pair[1].0,
             });
+        }
+        let mut end = heap.start;
+        for (from, to) in ranges {
+            if from > end {
+                space.holes.add(end, from - end);
+            }
+            end = to;
         }
         space.know_more(media, KNOWN_AT_OPEN)?;
         Ok(space)
@@ -580,8 +591,7 @@ impl Space {
         if number / SEGMENTS_PER_CHUNK >= self.chunks.len() as u64 {
             self.add_chunk(media, set, grow)?;
         }
-        let offset = self.heap_end;
-        self.reserve(offset + length, media, grow)?;
+        let offset = self.take_place(length, media, grow)?;
         let entry = SegmentEntry {
             type_id,
             offset,
@@ -594,6 +604,124 @@ impl Space {
         self.steps.push(Step::Added);
         self.publish(number as u32, entry, media, set);
         Ok(number as u32)
+    }
+
+    /// Takes a place for a segment: one that was freed, or one behind all others.
+    fn take_place<M: Media>(
+        &mut self,
+        length: u64,
+        media: &mut M,
+        grow: &mut dyn FnMut(&mut M, u64) -> Result<(), RegionError>,
+    ) -> Result<u64, RegionError> {
+        if let Some(offset) = self.holes.take(length) {
+            return Ok(offset);
+        }
+        let offset = self.heap_end;
+        self.reserve(offset + length, media, grow)?;
+        Ok(offset)
+    }
+
+    /// Takes a place for what stays, also if the open transaction is aborted.
+    pub(super) fn take_lasting_place<M: Media>(
+        &mut self,
+        length: u64,
+        media: &mut M,
+        grow: &mut dyn FnMut(&mut M, u64) -> Result<(), RegionError>,
+    ) -> Result<u64, RegionError> {
+        let offset = self.take_place(length, media, grow)?;
+        self.heap_end_before = self.heap_end;
+        Ok(offset)
+    }
+
+    /// Gives a place back that nothing ever referred to.
+    pub(super) fn give_place_back(&mut self, offset: u64, length: u64) {
+        self.holes.add(offset, length);
+    }
+
+    /// The entry of a segment.
+    pub(super) fn entry(&self, number: u64) -> Option<&SegmentEntry> {
+        let segment = self.segments.get(usize::try_from(number).ok()?)?;
+        segment.as_ref().map(|segment| &segment.entry)
+    }
+
+    /// One more than the highest number of a segment.
+    pub(super) fn segment_count(&self) -> u64 {
+        self.segments.len() as u64
+    }
+
+    /// Bytes that chunks and segments take, with what is free between them.
+    pub(super) fn heap_end(&self) -> u64 {
+        self.heap_end
+    }
+
+    /// The bitmap of a segment, as far as it stands for objects. To be called once it is known.
+    pub(super) fn bitmap_range(&self, number: u64, entry: &SegmentEntry) -> (u64, u64) {
+        let chunk = self.chunks[(number / SEGMENTS_PER_CHUNK) as usize];
+        let len = u64::from(entry.capacity).div_ceil(64) * 8;
+        (format::bitmap_at(chunk, number), len)
+    }
+
+    /// The words that make `entry` segment `number`'s.
+    pub(super) fn entry_words(
+        &self,
+        number: u64,
+        entry: &SegmentEntry,
+    ) -> impl Iterator<Item = (u64, u64)> + use<> {
+        let chunk = self.chunks[(number / SEGMENTS_PER_CHUNK) as usize];
+        let at = format::entry_at(chunk, number);
+        let words = entry.encode(number, self.seed);
+        (at..).step_by(8).zip(words)
+    }
+
+    /// Segment `number`, whose bitmap is known, has another entry from now on. Its `live` objects
+    /// are the same ones if they are `kept`; else there are none any more.
+    pub(super) fn replace(
+        &mut self,
+        number: u64,
+        entry: SegmentEntry,
+        (live, kept): (u64, bool),
+        media: &impl Media,
+    ) {
+        let sum = self.sum_of(number as u32, media);
+        let Some(Some(segment)) = self.segments.get_mut(number as usize) else {
+            unreachable!("a segment of the table")
+        };
+        let (before, number) = (segment.entry, number as u32);
+        self.empty.remove(&(before.length, number));
+        self.live_bytes -= live * u64::from(before.object_size);
+        if kept {
+            segment.entry = entry;
+            segment.sum = sum;
+            self.live_bytes += live * u64::from(entry.object_size);
+        } else {
+            self.live_objects -= live;
+            *segment = new_segment(entry);
+            self.quarantine
+                .retain(|(_, object)| object.segment() != u64::from(number));
+        }
+        if segment.free > 0 {
+            let class = (entry.type_id, entry.object_size);
+            self.partial.entry(class).or_default().push(number);
+        }
+        if segment.free == segment.entry.capacity {
+            self.empty.insert((entry.length, number));
+        }
+        self.views[number as usize] = view(media, &entry);
+    }
+
+    /// A segment's checksum was set outside of the open transaction.
+    pub(super) fn refresh_sum(&mut self, number: u64, media: &impl Media) {
+        let sum = self.sum_of(number as u32, media);
+        if let Some(Some(segment)) = self.segments.get_mut(number as usize)
+            && segment.sum != Sum::Ends
+        {
+            segment.sum = sum;
+        }
+    }
+
+    /// The place of a segment's objects before is free, by the commit `sequence`.
+    pub(super) fn free_place(&mut self, sequence: u64, before: &SegmentEntry) {
+        self.holes.add_later(sequence, before.offset, before.length);
     }
 
     /// Writes a segment's entry into the transaction and makes it usable.
@@ -695,6 +823,7 @@ impl Space {
 
     /// The transaction is committed as `sequence`.
     pub(super) fn committed(&mut self, sequence: u64, media: &impl Media) {
+        self.settle_holes(sequence, media);
         let nothing = self.steps.is_empty() && self.ends.is_empty() && self.freed.is_empty();
         if nothing && self.quarantine.is_empty() {
             return;
@@ -730,6 +859,12 @@ impl Space {
         }
     }
 
+    /// The last commit is `sequence`: what was freed long enough before serves again.
+    pub(super) fn settle_holes(&mut self, sequence: u64, media: &impl Media) {
+        let quarantine = QUARANTINE - u64::from(without(media, Without::SecondQuarantine));
+        self.holes.settle(sequence, quarantine);
+    }
+
     /// The transaction never was.
     pub(super) fn aborted<M: Media>(&mut self, media: &M) {
         self.freed.clear();
@@ -738,12 +873,15 @@ impl Space {
                 segment.sum = Sum::Holds;
             }
         }
+        let mut places = Vec::new();
+        let any = !self.steps.is_empty();
         while let Some(step) = self.steps.pop() {
             match step {
                 Step::Reserved(object) => self.release(object),
                 Step::Added => {
                     let number = self.segments.len() as u32 - 1;
                     if let Some(Some(segment)) = self.segments.pop() {
+                        places.push((segment.entry.offset, segment.entry.length));
                         self.empty.remove(&(segment.entry.length, number));
                         self.forget(number, &segment.entry);
                     }
@@ -763,11 +901,17 @@ impl Space {
                     self.partial.entry(class).or_default().push(number);
                 }
                 Step::Chunk => {
-                    self.chunks.pop();
+                    places.extend(self.chunks.pop().map(|chunk| (chunk, CHUNK_LEN)));
                 }
             }
-            if self.steps.is_empty() {
-                self.heap_end = self.heap_end_before;
+        }
+        if any {
+            self.heap_end = self.heap_end_before;
+        }
+        // What came from between others goes back there.
+        for (offset, length) in places {
+            if offset < self.heap_end {
+                self.holes.add(offset, length);
             }
         }
     }
