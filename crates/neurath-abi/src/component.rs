@@ -50,7 +50,14 @@ pub struct ComponentDescriptor {
     pub moves: *const Move,
     /// How many there are.
     pub move_count: usize,
+    /// What the library's SDK can do besides: some of [`READS_THROUGH`]. A descriptor of an earlier
+    /// SDK ends before it.
+    pub features: u64,
 }
+
+/// Where the view of a segment does not have an object, the library asks the node
+/// ([`crate::RegionOps::read`]): so it can work on a region that is converted segment by segment.
+pub const READS_THROUGH: u64 = 1;
 
 // SAFETY: a descriptor is immutable data in the library's read-only segment.
 #[allow(unsafe_code, reason = "it is exported as a static")]

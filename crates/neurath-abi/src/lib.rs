@@ -19,7 +19,7 @@ mod status;
 pub use bytes::{Bytes, ErrorText};
 pub use component::{
     Call, ComponentDescriptor, CreateCall, DESCRIPTOR_SYMBOL, Functions, Hook, Message,
-    MessageKind, Migration, MigrationBatch, PANIC_ABORT, PANIC_UNWIND,
+    MessageKind, Migration, MigrationBatch, PANIC_ABORT, PANIC_UNWIND, READS_THROUGH,
 };
 pub use host::{HostOps, InfoKey, LogLevel, Token};
 pub use moves::{Move, MoveCall};

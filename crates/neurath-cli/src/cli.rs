@@ -758,6 +758,8 @@ pub enum Strategy {
     Keep,
     /// Every entry is converted while messages wait.
     Eager,
+    /// Entries are converted while messages are served.
+    Incremental,
 }
 
 impl Strategy {
@@ -767,6 +769,7 @@ impl Strategy {
         match self {
             Strategy::Keep => "keep",
             Strategy::Eager => "eager",
+            Strategy::Incremental => "incremental",
         }
     }
 }

@@ -80,7 +80,14 @@ impl Stage {
     ) -> anyhow::Result<Self> {
         let changed = TemporaryFolder::new()?;
         let manifests = changed.path().join("manifests");
-        copy_manifests(&folders.manifests, &manifests, components, versions)?;
+        copy_manifests(&folders.manifests, &manifests, &|component, file, text| {
+            let named = |(version, _): &&(&str, &str)| file == format!("{version}.toml");
+            let wanted = versions.iter().find(named);
+            match wanted.filter(|_| components.contains(&component)) {
+                Some((_, durability)) => with_durability(&text, durability),
+                None => Ok(text),
+            }
+        })?;
         let folders = Folders {
             manifests,
             releases: folders.releases.clone(),
@@ -90,6 +97,21 @@ impl Stage {
             Some(address) => Self::listening_at(address, &folders, &names, output),
             None => Self::new(&folders, &names, output),
         }
+    }
+
+    /// The same, every changed state being converted while it is served.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps a release from being built.
+    pub fn incremental(
+        folders: &Folders,
+        versions: &[&str],
+        output: &Output,
+    ) -> anyhow::Result<Self> {
+        let changed = TemporaryFolder::new()?;
+        let folders = incremental_project(folders, changed.path())?;
+        Self::new(&folders, versions, output)
     }
 
     /// Builds these versions of a release of the project in `folders`.
@@ -207,12 +229,35 @@ fn copy_releases(from: &Path, to: &Path, address: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Copies the manifests of a project, these components' versions having another durability.
+/// Copies a project into a folder, every changed state being converted while it is served. Its
+/// relups are left out, as they are made from the appups.
+fn incremental_project(folders: &Folders, to: &Path) -> anyhow::Result<Folders> {
+    let made = Folders {
+        manifests: to.join("manifests"),
+        releases: to.join("releases"),
+    };
+    copy_manifests(&folders.manifests, &made.manifests, &|_, _, text| {
+        const EAGER: &str = "change = { advanced = {} } }";
+        let incremental = "change = { advanced = {} }, strategy = \"incremental\" }";
+        Ok(text.replace(EAGER, incremental))
+    })?;
+    copy_manifests(&folders.releases, &made.releases, &|_, _, text| Ok(text))?;
+    for release in made.releases.read_dir()? {
+        for file in release?.path().read_dir()? {
+            let path = file?.path();
+            if path.to_string_lossy().ends_with(".relup.toml") {
+                std::fs::remove_file(path)?;
+            }
+        }
+    }
+    Ok(made)
+}
+
+/// Copies the manifests of a project; `edit` is given the component, the file and its text.
 fn copy_manifests(
     from: &Path,
     to: &Path,
-    components: &[&str],
-    versions: &[(&str, &str)],
+    edit: &dyn Fn(&str, &str, String) -> anyhow::Result<String>,
 ) -> anyhow::Result<()> {
     let unread = || {
         format!(
@@ -227,15 +272,9 @@ fn copy_manifests(
         for file in component.path().read_dir().with_context(unread)? {
             let file = file.with_context(unread)?;
             let name = file.file_name();
-            let mut text = std::fs::read_to_string(file.path()).with_context(unread)?;
-            let wanted = versions
-                .iter()
-                .find(|(version, _)| name == format!("{version}.toml").as_str());
-            if let Some((_, durability)) = wanted
-                && components.iter().any(|name| component.file_name() == *name)
-            {
-                text = with_durability(&text, durability)?;
-            }
+            let text = std::fs::read_to_string(file.path()).with_context(unread)?;
+            let of = component.file_name();
+            let text = edit(&of.to_string_lossy(), &name.to_string_lossy(), text)?;
             std::fs::write(to.join(name), text)?;
         }
     }

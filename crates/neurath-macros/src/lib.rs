@@ -145,6 +145,7 @@ fn expand_component(component: &ComponentArgs) -> Tokens {
                     hook_count: #hook_count,
                     moves: (&raw const MOVES).cast(),
                     move_count: #move_count,
+                    features: ::neurath::entry::FEATURES,
                 };
         };
     }

@@ -25,7 +25,7 @@ pub const FILE_NAME: &str = "catalog";
 /// The first bytes of each slot.
 pub const MAGIC: [u8; 8] = *b"NEURCAT\n";
 /// The version of the format that this code writes.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 /// The earliest version that this code reads.
 const OLDEST_FORMAT: u32 = 1;
 /// Bytes of one slot.
@@ -89,6 +89,44 @@ impl RegionEntry {
     }
 }
 
+/// A region that is being converted segment by segment: what a node that starts again needs to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SweepEntry {
+    /// The component whose state it is.
+    pub component: String,
+    /// Number of the instance.
+    pub instance: u32,
+    /// Fingerprint of the schema before; that of the present one is the region's.
+    pub from: String,
+    /// The conversions, one after the other.
+    pub links: Vec<SweepLink>,
+    /// When they began (milliseconds since 1970): what each of them is told.
+    pub now_ms: u64,
+}
+
+/// One conversion of all objects of a region.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SweepLink {
+    /// Fingerprint of the schema that it leads to.
+    pub to: String,
+    /// The libraries of the component whose conversions it uses, the first that has one first.
+    pub libraries: Vec<SweepLibrary>,
+    /// The instruction's table, JSON.
+    pub extra: String,
+}
+
+/// A library of a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SweepLibrary {
+    /// A release that has it.
+    pub release: ReleaseId,
+    /// The component's version.
+    pub version: String,
+}
+
 /// What the node goes back to while the current release is unconfirmed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -132,6 +170,9 @@ pub struct State {
     /// `apply` steps as in a relup. Since format 3.
     #[serde(default)]
     pub undo: Vec<serde_json::Value>,
+    /// The regions that are converted segment by segment. Since format 4.
+    #[serde(default)]
+    pub sweeps: Vec<SweepEntry>,
 }
 
 impl State {
@@ -771,11 +812,40 @@ mod tests {
     }
 
     /// A state with all that format 3 has.
-    fn full(sequence: u64) -> State {
+    fn full_3(sequence: u64) -> State {
         let undo = serde_json::json!({ "apply": { "component": "store", "hook": "thaw" } });
         State {
             undo: vec![undo],
             ..full_2(sequence)
+        }
+    }
+
+    /// A state with all that format 4 has.
+    fn full(sequence: u64) -> State {
+        let library = |release: &str, version: &str| SweepLibrary {
+            release: ReleaseId::new("shop", release),
+            version: version.to_owned(),
+        };
+        let link = |to: &str, libraries| SweepLink {
+            to: to.to_owned(),
+            libraries,
+            extra: "{\"ttl\":60}".to_owned(),
+        };
+        State {
+            sweeps: vec![SweepEntry {
+                component: "store".to_owned(),
+                instance: 1,
+                from: "5d02a9c1".to_owned(),
+                links: vec![
+                    link("77aa01fe", vec![library("1.0.5", "1.0.5")]),
+                    link(
+                        "9f3c5a7e",
+                        vec![library("1.1.0", "1.1.0"), library("1.0.5", "1.0.5")],
+                    ),
+                ],
+                now_ms: 1_700_000_000_123,
+            }],
+            ..full_3(sequence)
         }
     }
 
@@ -930,7 +1000,7 @@ mod tests {
         slot[used - CHECKSUM_BYTES..].copy_from_slice(&checksum.to_le_bytes());
         assert!(matches!(
             choose_state(&bytes),
-            Err(CatalogError::NewerFormat { found: 4, .. })
+            Err(CatalogError::NewerFormat { found: 5, .. })
         ));
     }
 
@@ -989,7 +1059,7 @@ mod tests {
 
     /// Format 1: it must be read for ever.
     #[test]
-    fn the_fixture_of_format_1_is_read_and_goes_on_in_format_3() {
+    fn the_fixture_of_format_1_is_read_and_goes_on_in_format_4() {
         let (mut opened, _, folder) = opened_fixture("catalog-1");
         assert_eq!(opened.state(), &sample(2));
         assert_eq!(opened.generation(), 4);
@@ -1001,7 +1071,7 @@ mod tests {
 
     /// Format 2: it must be read for ever.
     #[test]
-    fn the_fixture_of_format_2_is_read_and_goes_on_in_format_3() {
+    fn the_fixture_of_format_2_is_read_and_goes_on_in_format_4() {
         let (mut opened, _, folder) = opened_fixture("catalog-2");
         assert_eq!(opened.state(), &full_2(2));
         opened.commit(full(3)).unwrap();
@@ -1010,24 +1080,35 @@ mod tests {
         assert!(again.damaged().is_empty());
     }
 
-    /// Format 3 as committed: it must be read for ever. `NEURATH_WRITE_FIXTURES=1` made it, once.
+    /// Format 3: it must be read for ever.
     #[test]
-    fn the_fixture_of_format_3_is_read() {
+    fn the_fixture_of_format_3_is_read_and_goes_on_in_format_4() {
+        let (mut opened, _, folder) = opened_fixture("catalog-3");
+        assert_eq!(opened.state(), &full_3(2));
+        opened.commit(full(3)).unwrap();
+        let again = Catalog::open(folder.path()).unwrap();
+        assert_eq!(again.state(), &full(3));
+        assert!(again.damaged().is_empty());
+    }
+
+    /// Format 4 as committed: it must be read for ever. `NEURATH_WRITE_FIXTURES=1` made it, once.
+    #[test]
+    fn the_fixture_of_format_4_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let mut catalog = Catalog::create(folder.path()).unwrap();
         catalog.commit(full(1)).unwrap();
         catalog.commit(full(2)).unwrap();
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/catalog-3");
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/catalog-4");
         if std::env::var_os("NEURATH_WRITE_FIXTURES").is_some() && !fixture.exists() {
             std::fs::create_dir_all(&fixture).unwrap();
             std::fs::copy(catalog.path(), fixture.join(FILE_NAME)).unwrap();
         }
-        let (opened, bytes, _folder) = opened_fixture("catalog-3");
+        let (opened, bytes, _folder) = opened_fixture("catalog-4");
         assert_eq!(opened.state(), &full(2));
         assert_eq!(
             bytes,
             std::fs::read(catalog.path()).unwrap(),
-            "format 3 is no longer written as it was"
+            "format 4 is no longer written as it was"
         );
     }
 

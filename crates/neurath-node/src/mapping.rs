@@ -96,6 +96,18 @@ impl Copies {
         }
     }
 
+    /// Takes over the view of one segment if it has changed: its objects may have been converted
+    /// to another type.
+    fn take_changed(&mut self, views: &[SegmentView], number: usize) {
+        let known = self.all.last().and_then(|copy| copy.get(number));
+        let (Some(known), Some(now)) = (known, views.get(number)) else {
+            return;
+        };
+        if known.base != now.base || known.type_id != now.type_id {
+            self.take_one(views, number);
+        }
+    }
+
     fn count(&mut self, views: usize) {
         #[cfg(test)]
         {
@@ -191,14 +203,16 @@ impl Inner {
         slot.root = seen.root;
     }
 
-    /// Runs a function of the region's own, if the gate is open. It changes no view of a segment.
-    fn through(&self, run: impl FnOnce(&RegionOps, *mut c_void) -> Status) -> Status {
+    /// Runs a function of the region's own, if the gate is open. It changes no view but that of the
+    /// object's segment.
+    fn through(&self, object: Ref, run: impl FnOnce(&RegionOps, *mut c_void) -> Status) -> Status {
         let target = self.lock();
         let Some(handle) = &*target else {
             return Status::DUMMY;
         };
         let status = Self::run(handle, run);
-        self.follow(handle, |_, _| {});
+        let number = object.segment() as usize;
+        self.follow(handle, |copies, views| copies.take_changed(views, number));
         status
     }
 
@@ -266,7 +280,7 @@ unsafe extern "C" fn alloc(owner: *mut c_void, type_id: u64, size: u64, out: *mu
 
 unsafe extern "C" fn free(owner: *mut c_void, object: Ref, type_id: u64) -> Status {
     // SAFETY: called through the gate's slot.
-    unsafe { inner(owner).through(|ops, region| (ops.free)(region, object, type_id)) }
+    unsafe { inner(owner).through(object, |ops, region| (ops.free)(region, object, type_id)) }
 }
 
 unsafe extern "C" fn write(
@@ -279,7 +293,9 @@ unsafe extern "C" fn write(
 ) -> Status {
     // SAFETY: called through the gate's slot, with the library's own bytes.
     unsafe {
-        inner(owner).through(|ops, region| (ops.write)(region, object, type_id, offset, bytes, len))
+        inner(owner).through(object, |ops, region| {
+            (ops.write)(region, object, type_id, offset, bytes, len)
+        })
     }
 }
 
@@ -293,7 +309,9 @@ unsafe extern "C" fn read(
 ) -> Status {
     // SAFETY: called through the gate's slot, with the library's own buffer.
     unsafe {
-        inner(owner).through(|ops, region| (ops.read)(region, object, type_id, offset, out, len))
+        inner(owner).through(object, |ops, region| {
+            (ops.read)(region, object, type_id, offset, out, len)
+        })
     }
 }
 
@@ -305,7 +323,11 @@ unsafe extern "C" fn fresh(
     len: *mut u64,
 ) -> Status {
     // SAFETY: called through the gate's slot, with the library's own variables.
-    unsafe { inner(owner).through(|ops, region| (ops.fresh)(region, object, type_id, out, len)) }
+    unsafe {
+        inner(owner).through(object, |ops, region| {
+            (ops.fresh)(region, object, type_id, out, len)
+        })
+    }
 }
 
 #[cfg(test)]

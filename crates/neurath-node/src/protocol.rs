@@ -473,6 +473,51 @@ pub struct ComponentStatus {
     pub detection: Vec<String>,
     /// Generation of its region.
     pub generation: u64,
+    /// How far the conversion of its state is, while that goes on segment by segment.
+    #[serde(default)]
+    pub sweep: Option<Sweep>,
+}
+
+/// How far the conversion of a state is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct Sweep {
+    /// Segments of the state.
+    pub segments: u64,
+    /// Segments that need nothing more, counted from the first one.
+    pub passed: u64,
+    /// Segments converted since it began, or since the node has started.
+    pub converted: u64,
+    /// The last conversion that has failed: its segment, and why.
+    pub failure: Option<String>,
+}
+
+impl From<neurath_pmem::region::SweepStatus> for Sweep {
+    fn from(status: neurath_pmem::region::SweepStatus) -> Sweep {
+        Sweep {
+            segments: status.segments,
+            passed: status.passed,
+            converted: status.converted,
+            failure: status
+                .failure
+                .map(|(segment, text)| format!("segment {segment}: {text}")),
+        }
+    }
+}
+
+impl std::fmt::Display for Sweep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let percent = self.passed * 100 / self.segments.max(1);
+        write!(
+            f,
+            "its state is converted, {} of {} segments ({percent} %)",
+            self.passed, self.segments
+        )?;
+        match &self.failure {
+            Some(failure) => write!(f, "; code_change failed, {failure}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl ComponentStatus {

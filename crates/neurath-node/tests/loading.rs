@@ -221,14 +221,21 @@ fn what_a_descriptor_lacks_is_not_there() {
     use std::mem::offset_of;
     let oldest = offset_of!(neurath_abi::ComponentDescriptor, config_change) as u32;
     let without_moves = offset_of!(neurath_abi::ComponentDescriptor, moves) as u32;
-    for (size, hooks) in [(oldest, &[][..]), (without_moves, &["again"][..])] {
+    let without_features = offset_of!(neurath_abi::ComponentDescriptor, features) as u32;
+    let again = &["again"][..];
+    for (size, hooks, moves) in [
+        (oldest, &[][..], 0),
+        (without_moves, again, 0),
+        (without_features, again, 2),
+    ] {
         let path = copy(&dir, |bytes| {
             let at = descriptor(bytes);
             bytes[at..at + 4].copy_from_slice(&size.to_le_bytes());
         });
         let library = Library::open(&path).unwrap();
         assert_eq!(library.description().hooks, hooks);
-        assert!(library.description().moves.is_empty());
+        assert_eq!(library.description().moves.len(), moves);
+        assert!(!library.description().reads_through);
         assert_eq!(library.description().migrations.len(), 1);
         assert_eq!(library.has_config_change(), size != oldest);
         let described = neurath_node::loader::describe(&path, &fs::read(&path).unwrap()).unwrap();
@@ -239,6 +246,7 @@ fn what_a_descriptor_lacks_is_not_there() {
     let described = neurath_node::loader::describe(fixture(), &whole).unwrap();
     assert_eq!(described.hooks, ["again"]);
     assert_eq!(described.moves.len(), 2);
+    assert!(described.reads_through);
 }
 
 /// What is moved comes in parts, and what a library does wrong is told.

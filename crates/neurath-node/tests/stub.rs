@@ -117,6 +117,7 @@ fn described<const N: usize>(schema: [u8; N], print: [u8; 16]) -> TypeDesc {
         migrations: Vec::new(),
         hooks: Vec::new(),
         moves: Vec::new(),
+        reads_through: true,
     };
     facts::of(&description).expect("a schema").state
 }

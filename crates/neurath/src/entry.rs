@@ -27,6 +27,9 @@ pub const PANIC_STRATEGY: u32 = if cfg!(panic = "unwind") {
 /// The compiler that built this library.
 pub const COMPILER: &str = env!("NEURATH_COMPILER");
 
+/// What this SDK can do besides.
+pub const FEATURES: u64 = neurath_abi::READS_THROUGH;
+
 /// The functions of a component.
 pub const fn functions<S: Component>() -> Functions {
     Functions {

@@ -31,6 +31,7 @@ const RATE: u64 = 4_000;
 pub fn run(command: &BenchUpgrade, output: &Output) -> anyhow::Result<()> {
     processes::end_all_when_interrupted()?;
     let stage = Stage::new(&command.folders, &["1.0.0", "1.1.0", "1.1.1"], output)?;
+    let incremental = Stage::incremental(&command.folders, &["1.0.0", "1.1.0"], output)?;
     let mut skipped = Vec::new();
     for reason in [redis::missing(), erlang::missing()].into_iter().flatten() {
         output.progress(&format!("{reason}: without that peer"));
@@ -38,19 +39,28 @@ pub fn run(command: &BenchUpgrade, output: &Output) -> anyhow::Result<()> {
     }
     let mut rows = Vec::new();
     for &entries in &command.entries {
-        let mut measured: [Vec<Measured>; 2] = Default::default();
+        let mut measured: [Vec<Measured>; 3] = Default::default();
         let mut bytes_a_key = Vec::new();
         for run in 1..=command.runs {
             let of = command.runs;
             output.progress(&format!("{} entries, run {run} of {of}", count(entries)));
-            let (own, [eager, keep]) = one_run(&stage, entries, output)?;
-            bytes_a_key.push(own);
-            measured[0].push(eager);
-            measured[1].push(keep);
+            let wanted = |strategy| command.strategy.is_none_or(|wanted| wanted == strategy);
+            if wanted(Strategy::Eager) || wanted(Strategy::Keep) {
+                let (own, upgrades) = one_run(&stage, entries, &["1.1.0", "1.1.1"], output)?;
+                bytes_a_key.push(own);
+                measured[0].push(upgrades[0]);
+                measured[1].push(upgrades[1]);
+            }
+            if wanted(Strategy::Incremental) {
+                let (own, upgrades) = one_run(&incremental, entries, &["1.1.0"], output)?;
+                bytes_a_key.push(own);
+                measured[2].push(upgrades[0]);
+            }
         }
         let redis = redis::missing().is_none().then(|| of_redis(entries));
         let redis = redis.transpose()?;
-        for (strategy, measured) in [Strategy::Eager, Strategy::Keep].into_iter().zip(&measured) {
+        let all = [Strategy::Eager, Strategy::Keep, Strategy::Incremental];
+        for (strategy, measured) in all.into_iter().zip(&measured) {
             if command.strategy.is_none_or(|wanted| wanted == strategy) {
                 let peer = of_erlang(entries, strategy, command.runs, output)?;
                 let row = row((entries, strategy), measured, peer, &bytes_a_key, redis);
@@ -84,22 +94,29 @@ struct Measured {
     peak: f64,
 }
 
-/// Fills a new node, and upgrades it twice: another layout, then code only. Also gives the bytes that
-/// an entry takes.
-fn one_run(stage: &Stage, entries: u64, output: &Output) -> anyhow::Result<(f64, [Measured; 2])> {
+/// Fills a new node, and upgrades it to one version after the other. Also gives the bytes that an
+/// entry takes.
+fn one_run(
+    stage: &Stage,
+    entries: u64,
+    versions: &[&str],
+    output: &Output,
+) -> anyhow::Result<(f64, Vec<Measured>)> {
     let node = stage.start("1.0.0")?;
     let before = node.memory()?;
     fill(node.address(), entries)?;
     let own = node.memory()?.saturating_sub(before) as f64 / entries as f64;
     let load = start_load(node.address());
-    let eager = upgrade(&node, &load, "1.1.0", output)?;
-    let keep = upgrade(&node, &load, "1.1.1", output)?;
+    let mut measured = Vec::new();
+    for version in versions {
+        measured.push(upgrade(&node, &load, version, output)?);
+    }
     let report = load.finish();
     if !report.is_clean() {
         bail!("the load found something: {report}");
     }
     node.stop()?;
-    Ok((own, [eager, keep]))
+    Ok((own, measured))
 }
 
 fn upgrade(
@@ -113,6 +130,9 @@ fn upgrade(
     let _before = load.live().take_window();
     let upgraded = control::apply(node.directory(), &release(version), None, output)?;
     std::thread::sleep(AROUND);
+    while is_converted(node)? {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let window = load.live().take_window();
     let peak = memory::peak(node.pid())?;
     control::confirm(node.directory(), output)?;
@@ -122,6 +142,12 @@ fn upgrade(
         p999: window.p999.as_secs_f64() * 1e6,
         peak: peak as f64,
     })
+}
+
+/// Whether a state of the node is still converted, segment by segment.
+fn is_converted(node: &NodeProcess) -> anyhow::Result<bool> {
+    let status = control::status(node.directory())?;
+    Ok(status.components.iter().any(|one| one.sweep.is_some()))
 }
 
 /// A client that checks every answer, at a steady rate.
@@ -149,7 +175,7 @@ fn of_erlang(
     }
     let (mut stops, mut peaks) = (Vec::new(), Vec::new());
     for _ in 0..runs {
-        let changed = erlang::change_code(entries, strategy == Strategy::Eager, PATIENCE)?;
+        let changed = erlang::change_code(entries, strategy != Strategy::Keep, PATIENCE)?;
         let Some(changed) = changed else {
             output.progress(&format!("{PEER}: more than {PATIENCE:?}"));
             return Ok(None);

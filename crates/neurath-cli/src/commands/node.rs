@@ -415,6 +415,11 @@ fn shown(status: &Status) -> String {
             one.instance
         ));
     }
+    for one in &status.components {
+        if let Some(sweep) = &one.sweep {
+            out.push_str(&format!("\n{}.{}: {sweep}\n", one.component, one.instance));
+        }
+    }
     for one in &status.retained {
         out.push_str(&format!("\nstill in use: {one}\n"));
     }
@@ -442,7 +447,7 @@ fn shown(status: &Status) -> String {
 mod tests {
     use super::*;
     use neurath_node::lifecycle::Phase;
-    use neurath_node::protocol::{ComponentStatus, KnownRelease, Trust};
+    use neurath_node::protocol::{ComponentStatus, KnownRelease, Sweep, Trust};
 
     #[test]
     fn a_status_is_shown() {
@@ -459,6 +464,12 @@ mod tests {
                 durability: "power".into(),
                 detection: vec!["statx says no DAX".into(), "backend `page`".into()],
                 generation: 2,
+                sweep: Some(Sweep {
+                    segments: 200,
+                    passed: 50,
+                    converted: 40,
+                    failure: Some("segment 7: no".into()),
+                }),
             }],
             connections: 3,
             uptime_ms: 1500,
@@ -486,6 +497,8 @@ mod tests {
         assert!(text.contains("64.0 MiB"), "{text}");
         let medium = "the medium of store.0: statx says no DAX; backend `page`";
         assert!(text.contains(medium), "{text}");
+        let sweep = "store.0: its state is converted, 50 of 200 segments (25 %); code_change failed, segment 7: no";
+        assert!(text.contains(sweep), "{text}");
         assert!(text.contains("old             kv-0.9.0"), "{text}");
         assert!(text.contains("no key is trusted"), "{text}");
         assert!(text.contains("the state of audit.0"), "{text}");

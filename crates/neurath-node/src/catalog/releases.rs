@@ -82,7 +82,16 @@ impl State {
     /// Whether a release runs, or may have to at any time: it cannot be removed.
     pub fn needs(&self, release: &ReleaseId) -> bool {
         let previous = self.previous.as_ref().map(|previous| &previous.release);
+        let libraries = self.sweeps.iter().flat_map(|sweep| &sweep.links);
+        let mut converting = libraries.flat_map(|link| &link.libraries);
         [self.current.as_ref(), self.permanent.as_ref(), previous].contains(&Some(release))
+            || converting.any(|library| library.release == *release)
+    }
+
+    /// The conversion of an instance's region that goes on segment by segment.
+    pub fn sweep(&self, component: &str, instance: u32) -> Option<&super::SweepEntry> {
+        let mut sweeps = self.sweeps.iter();
+        sweeps.find(|sweep| sweep.component == component && sweep.instance == instance)
     }
 
     /// Takes a release in, or in again.

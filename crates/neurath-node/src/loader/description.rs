@@ -7,6 +7,7 @@ use std::{
 
 use neurath_abi::{
     ABI_VERSION, Bytes, ComponentDescriptor, Hook, Migration, Move, PANIC_ABORT, PANIC_UNWIND,
+    READS_THROUGH,
 };
 
 use super::{LoadError, image::Image};
@@ -22,6 +23,8 @@ pub(super) const MAX_MOVES: usize = 1024;
 pub(super) const OLDEST_SIZE: usize = offset_of!(ComponentDescriptor, config_change);
 /// Bytes of the descriptor of an SDK without moves.
 pub(super) const WITHOUT_MOVES: usize = offset_of!(ComponentDescriptor, moves);
+/// Bytes of the descriptor of an SDK that says nothing of what else it can do.
+pub(super) const WITHOUT_FEATURES: usize = offset_of!(ComponentDescriptor, features);
 
 /// What a library says of itself, copied out of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct Description {
     pub hooks: Vec<String>,
     /// Its functions that take state out or put it in, for `move_state`.
     pub moves: Vec<MoveInfo>,
+    /// Whether it can work on a state that is converted segment by segment.
+    pub reads_through: bool,
 }
 
 /// One end of a move that a library offers.
@@ -103,6 +108,7 @@ struct RawTail {
     hook_count: usize,
     moves: *const RawMove,
     move_count: usize,
+    features: u64,
 }
 
 /// [`Move`], likewise.
@@ -237,6 +243,7 @@ pub(super) fn read(path: &Path, image: &Image, address: usize) -> Result<Parts, 
         migrations,
         hooks: hook_names,
         moves: move_infos,
+        reads_through: raw.tail.features & READS_THROUGH != 0,
     };
     Ok(Parts {
         description,
@@ -261,7 +268,7 @@ impl Reader<'_> {
     fn size(&self, size: u32) -> Result<usize, LoadError> {
         let known = size_of::<RawDescriptor>();
         match size as usize {
-            size @ (OLDEST_SIZE | WITHOUT_MOVES) => Ok(size),
+            size @ (OLDEST_SIZE | WITHOUT_MOVES | WITHOUT_FEATURES) => Ok(size),
             size if size >= known => Ok(known),
             _ => Err(self.bad("size", "is not that of this ABI version")),
         }

@@ -7,13 +7,13 @@ use std::path::Path;
 
 use neurath_abi::{
     ABI_VERSION, Bytes, ComponentDescriptor, DESCRIPTOR_SYMBOL, Hook, Migration, Move, PANIC_ABORT,
-    PANIC_UNWIND,
+    PANIC_UNWIND, READS_THROUGH,
 };
 
 use super::LoadError;
 use super::description::{
     Description, MAX_COMPILER, MAX_HOOKS, MAX_MIGRATIONS, MAX_MOVES, MAX_NAME, MAX_SCHEMA,
-    MAX_VERSION, MigrationInfo, MoveInfo, OLDEST_SIZE, WITHOUT_MOVES,
+    MAX_VERSION, MigrationInfo, MoveInfo, OLDEST_SIZE, WITHOUT_FEATURES, WITHOUT_MOVES,
 };
 use super::elf::{self, Tables};
 
@@ -125,7 +125,8 @@ impl Reader<'_> {
         let size = self.u32(at, offset_of!(ComponentDescriptor, size), "size")?;
         let size = size as usize;
         let whole = size >= size_of::<ComponentDescriptor>();
-        if !whole && ![OLDEST_SIZE, WITHOUT_MOVES].contains(&size) {
+        let known = [OLDEST_SIZE, WITHOUT_MOVES, WITHOUT_FEATURES];
+        if !whole && !known.contains(&size) {
             return Err(self.bad("size", "is not that of this ABI version"));
         }
         let strategy = offset_of!(ComponentDescriptor, panic_strategy);
@@ -167,7 +168,11 @@ impl Reader<'_> {
                 OLDEST_SIZE => Vec::new(),
                 _ => self.hooks(at)?,
             },
-            moves: if whole { self.moves(at)? } else { Vec::new() },
+            moves: match size {
+                OLDEST_SIZE | WITHOUT_MOVES => Vec::new(),
+                _ => self.moves(at)?,
+            },
+            reads_through: whole && self.features(at)? & READS_THROUGH != 0,
         })
     }
 
@@ -249,6 +254,14 @@ impl Reader<'_> {
         let row = |index: usize| start.checked_add((index * size) as u64);
         let rows = (0..count).map(|index| row(index).ok_or_else(|| self.outside(field)));
         rows.collect()
+    }
+
+    fn features(&self, at: u64) -> Result<u64, LoadError> {
+        let read = self
+            .data
+            .read_array::<8>(at, offset_of!(ComponentDescriptor, features));
+        let features = read.map(u64::from_le_bytes);
+        features.ok_or_else(|| self.outside("features"))
     }
 
     fn migration(&self, at: u64, index: usize) -> Result<MigrationInfo, LoadError> {

@@ -37,6 +37,7 @@ fn named(state: &State) -> Vec<ComponentStatus> {
         durability: String::new(),
         detection: Vec::new(),
         generation: entry.generation,
+        sweep: None,
     };
     state.regions.iter().map(of).collect()
 }
@@ -57,6 +58,7 @@ pub(super) fn status(core: &Core, figures: &Figures) -> Status {
                     durability: instance.region.durability().to_string(),
                     detection: instance.region.detection().steps.clone(),
                     generation: instance.generation,
+                    sweep: instance.region.sweep_status().map(Into::into),
                 })
                 .collect();
             (components, shard.bound())

@@ -50,6 +50,10 @@ pub(crate) struct Core {
     pub(crate) loaded: Vec<Arc<Library>>,
     /// Libraries kept for the way back.
     pub(crate) warm: Vec<Arc<Library>>,
+    /// Libraries whose conversions a state still needs, with the component and the instance.
+    pub(crate) sweeping: Vec<(String, u32, Arc<Library>)>,
+    /// Those that were needed so, and may be closed.
+    pub(crate) swept: Vec<Arc<Library>>,
     /// Libraries that could not be closed, as somebody still uses them.
     pub(crate) stuck: Vec<Arc<Library>>,
     pub(crate) next_generation: u64,
@@ -186,7 +190,9 @@ impl Core {
         }
         let mut unloaded = Vec::new();
         for library in distinct {
-            if self.warm.iter().any(|warm| Arc::ptr_eq(warm, &library)) {
+            let kept = self.warm.iter();
+            let mut kept = kept.chain(self.sweeping.iter().map(|(.., library)| library));
+            if kept.any(|kept| Arc::ptr_eq(kept, &library)) {
                 continue;
             }
             let description = library.description();
@@ -206,6 +212,26 @@ impl Core {
             }
         }
         unloaded
+    }
+
+    /// Keeps libraries open until the conversion of an instance's state has ended.
+    pub(crate) fn keep_for_sweep(
+        &mut self,
+        (component, number): (&str, u32),
+        libraries: Vec<Arc<Library>>,
+    ) {
+        self.end_of_sweep(component, number);
+        let named = libraries.into_iter();
+        let named = named.map(|one| (component.to_owned(), number, one));
+        self.sweeping.extend(named);
+    }
+
+    /// The conversion of an instance's state has ended.
+    pub(crate) fn end_of_sweep(&mut self, component: &str, number: u32) {
+        let mine =
+            |(of, instance, _): &mut (String, u32, _)| *of == component && *instance == number;
+        let ended = self.sweeping.extract_if(.., mine);
+        self.swept.extend(ended.map(|(.., library)| library));
     }
 
     /// Closes libraries whose last call has returned since.
@@ -255,11 +281,11 @@ impl Core {
         &self,
         package: &ReleasePackage,
         entry: &RegionEntry,
-        fingerprint: Fingerprint,
+        fingerprint: Option<Fingerprint>,
     ) -> Result<Region, UpgradeError> {
         let path = self.directory.region_file(&entry.file)?;
         let options = self.region_options(package, &entry.component, entry.instance)?;
-        let region = Region::open(&path, &options, Some(fingerprint))?;
+        let region = Region::open(&path, &options, fingerprint)?;
         tracing::info!(
             component = entry.component,
             durability = %region.durability(),

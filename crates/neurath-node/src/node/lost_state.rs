@@ -47,7 +47,12 @@ pub(super) fn open(
     library: &Arc<Library>,
     options: &NodeOptions,
 ) -> Result<(Region, RegionEntry), StartError> {
-    let fingerprint = library.description().fingerprint;
+    // That of a state which is just being converted may be the one before.
+    let is_swept = core.catalog.state().sweep(&entry.component, entry.instance);
+    let fingerprint = match is_swept {
+        Some(_) => None,
+        None => Some(library.description().fingerprint),
+    };
     let is_named = |names: &[String]| names.contains(&entry.component);
     let reset = is_named(&options.reset_state);
     let error = match core.open_region(package, &entry, fingerprint) {
@@ -177,7 +182,7 @@ fn reset_state(
             tracing::warn!("{text}");
             core.end(&operation, &who, Verdict::Done, text);
             let fingerprint = library.description().fingerprint;
-            let region = core.open_region(package, &entry, fingerprint)?;
+            let region = core.open_region(package, &entry, Some(fingerprint))?;
             Ok((region, entry))
         }
         Err(error) => {
@@ -219,6 +224,9 @@ fn anew(
         }
     }
     state.next_generation = core.next_generation;
+    state
+        .sweeps
+        .retain(|sweep| sweep.component != *component || sweep.instance != entry.instance);
     core.catalog.commit(state)?;
     // The old name goes; what was there keeps the other one.
     core.remove_orphans();

@@ -21,7 +21,7 @@ use crate::protocol::{Outcome, Planned, Progress, Response, Upgraded, code};
 use crate::release::ReleasePackage;
 use crate::release_handler::{HandlerError, open_built};
 use crate::shard::{ShardThread, Taken};
-use crate::upgrade::{Goal, Upgrade, UpgradeError, Way};
+use crate::upgrade::{Goal, Upgrade, UpgradeError, Way, stepwise};
 
 /// Why a request cannot be met, with the exit code for it.
 pub(super) struct Refusal {
@@ -134,6 +134,10 @@ pub(super) fn apply(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Upgraded, Refusal> {
     let package = target(core, release)?;
+    stepwise::settle_sweeps(core, who);
+    if let Some(why) = stepwise::waits_for_sweep(core) {
+        return Err(Refusal::new(code::BUSY, why));
+    }
     let Found { plan, between } = plan(core, &package, Lints::Enforce)?;
     let id = plan.id();
     if let Some(reviewed) = plan_id.filter(|reviewed| *reviewed != id) {
@@ -157,7 +161,9 @@ pub(super) fn apply(
         way: Way::Forward,
     };
     if core.rehearsal {
-        return Ok(Upgrade::new(core, &goal, progress).run()?);
+        let upgraded = Upgrade::new(core, &goal, progress).run()?;
+        stepwise::sweep_at_once(core)?;
+        return Ok(upgraded);
     }
     let confirm = goal.package.release().confirm.clone();
     let prober = prober(core, &confirm)?;
@@ -284,6 +290,9 @@ pub(super) fn rollback(
     }
     let back = went?;
     count_stop(core, &back);
+    if core.rehearsal {
+        stepwise::sweep_at_once(core)?;
+    }
     Ok(back)
 }
 

@@ -280,6 +280,11 @@ pub fn offline(
                     planned: None,
                 })
         }
+        Request::Rollback { .. } if is_changed(catalog.state()) => {
+            let text = "the state of the release before is not there any more: it was converted segment by \
+                        segment, in its file. Start the node: it goes back by itself, and keeps the writes";
+            return Ok(Response::failed(code::OPERATOR, text));
+        }
         Request::Rollback { .. } => forget(&mut catalog, &mut journal, who),
         request if is_handled => {
             let mut handler = ReleaseHandler::new(&directory, &mut catalog, &mut journal, who);
@@ -293,6 +298,16 @@ pub fn offline(
     Ok(match done {
         Ok(outcome) => Response::done(outcome),
         Err(error) => Response::failed(error.code(), error.to_string()),
+    })
+}
+
+/// Whether a state of the release before has been converted in its file.
+fn is_changed(state: &crate::catalog::State) -> bool {
+    let before = state.previous.iter().flat_map(|previous| &previous.regions);
+    let mut before = before.map(|entry| (&entry.file, &entry.fingerprint));
+    before.any(|(file, fingerprint)| {
+        let mut now = state.regions.iter();
+        now.any(|entry| entry.file == *file && entry.fingerprint != *fingerprint)
     })
 }
 

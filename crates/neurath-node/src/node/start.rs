@@ -25,7 +25,7 @@ use crate::shard::figures::Figures;
 use crate::shard::inherited::Inherited;
 use crate::shard::peers::Peers;
 use crate::shard::{Instance, Taken};
-use crate::upgrade::{FIXED, Outside, UpgradeError, undo_interrupted};
+use crate::upgrade::{FIXED, Outside, UpgradeError, stepwise, undo_interrupted};
 use crate::worker::Worker;
 
 /// How long a component's `create` or `init` may take when a node starts.
@@ -81,6 +81,8 @@ pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, Str
         window: None,
         loaded: Vec::new(),
         warm: Vec::new(),
+        sweeping: Vec::new(),
+        swept: Vec::new(),
         stuck: Vec::new(),
         next_generation,
         figures: Arc::new(Figures::new()),
@@ -341,6 +343,8 @@ pub(super) fn arrive(options: &NodeOptions, arrival: &mut Arrival) -> Result<Cor
         window: None,
         loaded: Vec::new(),
         warm: Vec::new(),
+        sweeping: Vec::new(),
+        swept: Vec::new(),
         stuck: Vec::new(),
         next_generation,
         figures: Arc::new(Figures::going_on(&record.figures)),
@@ -380,7 +384,8 @@ fn bring_up(
             let entry = entry.ok_or_else(|| {
                 UpgradeError::Script(format!("the catalog names no region of {name}.{number}"))
             })?;
-            let (region, entry) = lost_state::open(core, &package, entry, &library, options)?;
+            let (mut region, entry) = lost_state::open(core, &package, entry, &library, options)?;
+            stepwise::go_on(core, &entry, &library, &mut region)?;
             let mut instance = Instance::new(
                 name.clone(),
                 number,

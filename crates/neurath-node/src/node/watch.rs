@@ -6,6 +6,7 @@ use super::{STOP, Shared, WATCH, lock, requests};
 use crate::health::{NOBODY, Verdict as Health};
 use crate::journal::Verdict;
 use crate::shard::now_ms;
+use crate::upgrade::stepwise;
 use std::sync::TryLockError;
 
 impl Shared {
@@ -35,6 +36,8 @@ impl Shared {
                 return;
             }
             core.purge();
+            // Whoever has begun something waits for the core.
+            stepwise::settle_sweeps(&mut core, "the event loop");
             if core.journal.trouble().is_some() && core.journal.catch_up().is_ok() {
                 tracing::info!("the journal takes records again");
             }

@@ -26,6 +26,8 @@ pub(crate) struct Instance {
     pub(crate) config: String,
     /// So many messages may wait for it.
     pub(crate) mailbox: usize,
+    /// Until then nothing of its state is converted: what is left has failed.
+    pub(super) rests_until: Option<Instant>,
     restarts: VecDeque<Instant>,
 }
 
@@ -51,6 +53,7 @@ impl Instance {
             generation,
             config,
             mailbox: usize::MAX,
+            rests_until: None,
             restarts,
         }
     }

@@ -13,6 +13,7 @@ pub(crate) mod inherited;
 mod instance;
 pub(crate) mod peers;
 mod placing;
+mod sweep;
 mod thread;
 mod timers;
 
@@ -160,6 +161,7 @@ pub(crate) struct Shard {
     waiting: Arc<AtomicUsize>,
     /// Sockets that listen already.
     pub(crate) inherited: Inherited,
+    pace: sweep::Pace,
     /// Whether this is a rehearsal: nobody is to reach it.
     pub(crate) rehearsed: bool,
     /// Why the shard gave up: the supervisor's escalation.
@@ -206,6 +208,7 @@ impl Shard {
             activity,
             waiting,
             inherited: Inherited::default(),
+            pace: sweep::Pace::default(),
             rehearsed: false,
             failed: None,
         };
@@ -274,6 +277,10 @@ impl Shard {
         };
         // Rounded up, so that the timer is due after waiting.
         let timeout = timeout.map(|timeout| timeout + Duration::from_micros(999));
+        let timeout = match self.until_sweep() {
+            Some(due) => Some(timeout.map_or(due, |timeout| timeout.min(due))),
+            None => timeout,
+        };
         match self
             .poll
             .poll(events, timeout.filter(|t| *t < Duration::from_secs(3600)))
@@ -281,6 +288,7 @@ impl Shard {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             polled => polled?,
         }
+        let busy = !idle || !events.is_empty();
         for event in events.iter() {
             match event.token() {
                 WAKER => {}
@@ -325,6 +333,7 @@ impl Shard {
         if self.make_durable() {
             self.answer();
             self.flush();
+            self.sweep(busy);
         }
         Ok(())
     }
@@ -600,7 +609,10 @@ impl Shard {
                 self.apply(to);
                 Ok(consumed)
             }
-            Err(error) => {
+            Err(mut error) => {
+                if let Some(why) = instance.region.refused() {
+                    error.text = why;
+                }
                 instance.region.abort();
                 // Places are handed out from the end: the first entry of a slot counts.
                 while let Some((slot, taken)) = self.connections.taken.pop() {

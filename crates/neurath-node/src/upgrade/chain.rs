@@ -129,7 +129,7 @@ impl Ends<'_> {
     }
 
     /// One link; `None` if nothing changes, unless it is to be made `again`.
-    fn link(
+    pub(super) fn link(
         &self,
         from: &[u8],
         to: &[u8],

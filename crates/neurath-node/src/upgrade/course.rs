@@ -36,7 +36,7 @@ impl Upgrade<'_> {
             let fingerprint = part.library.description().fingerprint;
             let region = self
                 .core
-                .open_region(&self.goal.package, &entry, fingerprint)?;
+                .open_region(&self.goal.package, &entry, Some(fingerprint))?;
             part.state = NewState::Made(Box::new(region));
             part.entry = Some(entry);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use neurath_pmem::migrate::{MigrateError, PlanError};
+use neurath_pmem::migrate::{MigrateError, PlanError, StepwiseError};
 use neurath_pmem::region::OpenError;
 
 use super::outside::OutsideError;
@@ -78,6 +78,14 @@ pub enum UpgradeError {
         version: String,
         /// Why not.
         source: PlanError,
+    },
+    /// The state cannot be converted segment by segment.
+    #[error("the state of {component} cannot be converted segment by segment: {source}")]
+    Stepwise {
+        /// Which component.
+        component: String,
+        /// Why not.
+        source: StepwiseError,
     },
     /// The schema of a library or a region cannot be read.
     #[error("the schema of {component} cannot be read: {text}")]

@@ -14,6 +14,7 @@ mod outside;
 mod part;
 mod reconfigure;
 pub(crate) mod steps;
+pub(crate) mod stepwise;
 mod suspend;
 mod switch;
 mod via;
@@ -97,19 +98,27 @@ struct Seen {
     library: Arc<Library>,
     /// The encoded schema of its region.
     schema: Vec<u8>,
-    source: Source,
+    /// None if it is converted segment by segment, or to be.
+    source: Option<Source>,
     durability: Durability,
+    /// The schema before, if it is still being converted.
+    before: Option<Vec<u8>>,
 }
 
 impl Seen {
-    fn new(at: usize, instance: &Instance) -> Seen {
+    fn new(at: usize, instance: &Instance, stepwise: bool) -> Seen {
+        let region = &instance.region;
+        let before = region.schema_before();
+        // It lists all segments: not while messages wait for no reason.
+        let source = (!stepwise && before.is_none()).then(|| region.source());
         Seen {
             at,
             number: instance.number,
             library: instance.library.clone(),
-            schema: instance.region.schema(),
-            source: instance.region.source(),
-            durability: instance.region.durability(),
+            schema: region.schema(),
+            source,
+            durability: region.durability(),
+            before,
         }
     }
 }
@@ -432,10 +441,12 @@ impl<'a> Upgrade<'a> {
         let library = self.open_once(component, version)?;
         fault::point("upgrade.library-open");
         let name = component.to_owned();
+        let stepwise = stepwise::asked_for(&goal.steps, component);
         let seen: Vec<Seen> = self.look(move |instances| {
             let mine = instances.iter().enumerate();
             let mine = mine.filter(|(_, instance)| instance.component == name);
-            mine.map(|(at, instance)| Seen::new(at, instance)).collect()
+            mine.map(|(at, instance)| Seen::new(at, instance, stepwise))
+                .collect()
         })?;
         if seen.is_empty() {
             for number in 0..instances_of(&goal.package, component) {
@@ -487,8 +498,27 @@ impl<'a> Upgrade<'a> {
             again: options.durability != seen.durability || self.is_in_a_move(component),
         };
         let hops = chain::hops(&goal.steps, component);
+        let again = ends.again;
         let mut links = ends.links(&seen.schema, hops)?.into_iter();
-        let first = links.next();
+        let mut first = links.next();
+        // In the midst of a conversion the way back is the same one turned round.
+        let asked = stepwise::asked_for(&goal.steps, component);
+        let turns = seen
+            .before
+            .as_ref()
+            .is_some_and(|before| *before == library.description().schema);
+        if seen.source.is_none() && !asked && !turns && first.is_some() {
+            let what = stepwise::waits_for_sweep(self.core).unwrap_or_default();
+            return Err(UpgradeError::Script(what));
+        }
+        let stepwise = (asked || turns) && first.is_some();
+        if stepwise && again {
+            return Err(UpgradeError::Script(format!(
+                "the durability of `{component}` changes, or its state has a part in a `move_state`: both make \
+                 another file, and a state is converted segment by segment in its own; write \
+                 `strategy = \"eager\"`"
+            )));
+        }
         let config = config_json(&goal.package, component)?;
         let fingerprint = library.description().fingerprint;
         let same_schema = seen.library.description().fingerprint == fingerprint;
@@ -499,7 +529,9 @@ impl<'a> Upgrade<'a> {
             if let Some(before) = regions.iter().find(mine) {
                 let now = self.core.catalog.state().region(component, number);
                 if now.is_none_or(|now| now.file != before.file) {
-                    let region = self.core.open_region(&goal.package, before, fingerprint)?;
+                    let region = self
+                        .core
+                        .open_region(&goal.package, before, Some(fingerprint))?;
                     part.state = NewState::Made(Box::new(region));
                     part.entry = Some(before.clone());
                 } else if first.is_some() {
@@ -507,11 +539,11 @@ impl<'a> Upgrade<'a> {
                     return Err(UpgradeError::Script(what));
                 }
             }
-        } else if let Some(first) = first {
+        } else if let (Some(first), Some(source)) = (first.take_if(|_| !stepwise), &seen.source) {
             let mut generation = self.core.next_generation();
             let mut file = region_file_name(component, number, generation)?;
             let mut path = self.core.directory.region_file(&file)?;
-            part.prepare(first, &seen.source, &path, &options)?;
+            part.prepare(first, source, &path, &options)?;
             for link in links {
                 generation = self.core.next_generation();
                 file = region_file_name(component, number, generation)?;
@@ -531,8 +563,29 @@ impl<'a> Upgrade<'a> {
                 fingerprint: hex(fingerprint),
                 version: part.version.clone(),
             });
+        } else if let Some(first) = first {
+            let ends = [&seen.library, &part.library];
+            let links = std::iter::once(first).chain(links).collect();
+            let of = (seen.at, component, number);
+            let prepared = self.prepare_stepwise(of, &seen.schema, ends, links)?;
+            part.entry = self.same_file(&part);
+            part.state = NewState::Stepwise(prepared);
         }
         Ok(part)
+    }
+
+    /// The place in the catalog of a state that stays in its file and gets another schema.
+    fn same_file(&self, part: &Part) -> Option<RegionEntry> {
+        let now = self
+            .core
+            .catalog
+            .state()
+            .region(&part.component, part.number)?;
+        Some(RegionEntry {
+            fingerprint: hex(part.library.description().fingerprint),
+            version: part.version.clone(),
+            ..now.clone()
+        })
     }
 
     /// Opens the library of a version between: of it only the conversions are called.
@@ -583,7 +636,7 @@ impl<'a> Upgrade<'a> {
     /// The same, of one instance.
     fn convert(&mut self, at: usize, extra: String) -> Result<(), UpgradeError> {
         let deadline = self.left()?;
-        let Some(taken) = &self.taken else {
+        let Some(taken) = &mut self.taken else {
             return Err(UpgradeError::Script(
                 "a code_change before any suspend".into(),
             ));
@@ -594,8 +647,10 @@ impl<'a> Upgrade<'a> {
             let what = format!("a code_change of `{component}`, which does not run yet");
             return Err(UpgradeError::Script(what));
         };
-        let region = &taken.shard.instances[place].region;
-        part.convert(&mut self.worker, region, extra, deadline)?;
+        let region = &mut taken.shard.instances[place].region;
+        if !part.begin_stepwise(region)? {
+            part.convert(&mut self.worker, region, extra, deadline)?;
+        }
         fault::point("upgrade.converted");
         Ok(())
     }
@@ -719,12 +774,15 @@ impl<'a> Upgrade<'a> {
         if let Some(taken) = &mut self.taken {
             for part in &mut self.parts {
                 part.started = None;
+                let shard = &mut taken.shard;
+                if let (Some(place), NewState::Begun(..)) = (part.at, &part.state) {
+                    shard.instances[place].region.cancel_conversion();
+                }
                 if !part.terminated {
                     continue;
                 }
                 // The old version gets its handle back, and starts again on its state.
                 let Some(place) = part.at else { continue };
-                let shard = &mut taken.shard;
                 let outside = outside(shard, place);
                 let instance = &mut shard.instances[place];
                 instance.region.abort();

@@ -199,7 +199,7 @@ impl Upgrade<'_> {
         let fingerprint = part.library.description().fingerprint;
         let region = self
             .core
-            .open_region(&self.goal.package, before, fingerprint)?;
+            .open_region(&self.goal.package, before, Some(fingerprint))?;
         part.left_behind = true;
         self.parts.push(part);
         let prepared = self.prepare_copy(self.parts.len() - 1, &region.source());

@@ -9,8 +9,9 @@ use neurath_pmem::region::{Region, RegionOptions};
 
 use super::chain::{Later, Link};
 use super::error::UpgradeError;
-use crate::catalog::RegionEntry;
-use crate::loader::{Batch, Function, Library};
+use super::stepwise::{Prepared, convert_row};
+use crate::catalog::{RegionEntry, SweepEntry};
+use crate::loader::{Function, Library};
 use crate::mapping::Gate;
 use crate::shard::effects::Effects;
 use crate::shard::now_ms;
@@ -81,6 +82,10 @@ pub(super) enum NewState {
     Prepared(Building),
     /// The new generation.
     Made(Box<Region>),
+    /// It is to be converted segment by segment, in its file.
+    Stepwise(Prepared),
+    /// That has begun: the region is of the new version, and the file says nothing of it yet.
+    Begun(SweepEntry, Vec<Arc<Library>>),
     /// It is with a conversion that did not come back.
     Lost,
 }
@@ -113,6 +118,30 @@ impl Part {
             hooks: Vec::new(),
             started: None,
         }
+    }
+
+    /// Begins a conversion that goes on after the switch; whether it is such a one.
+    pub(super) fn begin_stepwise(&mut self, region: &mut Region) -> Result<bool, UpgradeError> {
+        let prepared = match std::mem::replace(&mut self.state, NewState::Kept) {
+            NewState::Stepwise(prepared) => prepared,
+            other => {
+                self.state = other;
+                return Ok(false);
+            }
+        };
+        let Prepared {
+            way,
+            entry,
+            libraries,
+        } = prepared;
+        region
+            .begin_conversion(*way)
+            .map_err(|source| UpgradeError::Stepwise {
+                component: self.component.clone(),
+                source,
+            })?;
+        self.state = NewState::Begun(entry, libraries);
+        Ok(true)
     }
 
     /// Runs `code_change` over the whole state, on a throwaway thread.
@@ -205,29 +234,6 @@ fn fill(
     conversions: &[Place],
     extra: &str,
 ) -> Result<(), MigrateError> {
-    let convert = |index: usize, row: Row<'_>| {
-        let (library, number) = &conversions[index];
-        let Row {
-            old,
-            old_stride,
-            new,
-            new_stride,
-            count,
-            live,
-            extra,
-            now_ms,
-        } = row;
-        let batch = Batch {
-            old,
-            old_stride,
-            new,
-            new_stride,
-            count,
-            live,
-            extra,
-            now_ms,
-        };
-        library.convert(*number, batch).map_err(|error| error.text)
-    };
+    let convert = |index: usize, row: Row<'_>| convert_row(&conversions[index], row);
     building.fill(source, extra, now_ms(), &convert)
 }

@@ -1,15 +1,11 @@
 //! Which steps this node carries out. The planner knows more: a plan with another step is
 //! refused before anything happens.
 
-use neurath_manifest::{Step, Strategy};
+use neurath_manifest::Step;
 
 /// What of a step this node cannot do; `None` if it carries the step out.
 pub(crate) fn missing(step: &Step) -> Option<String> {
     match step {
-        Step::CodeChange {
-            strategy: Strategy::Incremental,
-            ..
-        } => Some("`strategy = \"incremental\"`".into()),
         Step::LoadObjectCode { .. }
         | Step::PointOfNoReturn
         | Step::Suspend { .. }
@@ -73,6 +69,7 @@ mod tests {
              { load = \"a\", version = \"1.1.0\" },
              { code_change = \"a\", from = \"1.0.0\", to = \"1.1.0\" },
              { code_change = \"a\", from = \"1.0.0\", to = \"1.1.0\", via = \"b\" },
+             { code_change = \"b\", from = \"1.0.0\", to = \"1.1.0\", strategy = \"incremental\" },
              { move_state = \"m\", from = [\"a\"], to = [\"b\"] },
              { resume = [\"a\"] },
              { stop = [\"b\"] },

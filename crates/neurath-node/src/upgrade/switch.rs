@@ -25,7 +25,7 @@ impl Upgrade<'_> {
         for at in 0..self.parts.len() {
             let part = &self.parts[at];
             let component = &part.component;
-            let prepared = matches!(part.state, NewState::Prepared(_));
+            let prepared = matches!(part.state, NewState::Prepared(_) | NewState::Stepwise(_));
             if prepared && !part.same_schema {
                 let what = format!(
                     "the state of `{component}` changes, and the script has no code_change for it"
@@ -202,6 +202,18 @@ impl Upgrade<'_> {
             }
         }
         let to = self.core.id_of(package);
+        let mut sweeps = now.sweeps.clone();
+        for part in &self.parts {
+            let stays = matches!(part.state, NewState::Kept) && part.course != Course::Removed;
+            if !stays {
+                sweeps.retain(|sweep| {
+                    sweep.component != part.component || sweep.instance != part.number
+                });
+            }
+            if let NewState::Begun(sweep, _) = &part.state {
+                sweeps.push(sweep.clone());
+            }
+        }
         let forward = self.goal.way == Way::Forward;
         let previous = Previous {
             release: self.core.current(),
@@ -218,6 +230,7 @@ impl Upgrade<'_> {
             sequence: now.sequence + 1,
             // From here on, what was called is undone by the way back.
             undo: Vec::new(),
+            sweeps,
             ..now
         };
         // Regions of durability `process` survive the death of the process, and so does the
@@ -245,7 +258,18 @@ impl Upgrade<'_> {
                     let instance = &mut shard.instances[place];
                     let before = match state {
                         NewState::Made(region) => {
+                            self.core.end_of_sweep(&part.component, part.number);
                             Some(std::mem::replace(&mut instance.region, *region))
+                        }
+                        NewState::Begun(_, libraries) => {
+                            // A node that starts again does the same.
+                            if let Err(error) = instance.region.enter_conversion() {
+                                let component = &part.component;
+                                tracing::error!(component, %error, "the state takes no changes");
+                            }
+                            let of = (part.component.as_str(), part.number);
+                            self.core.keep_for_sweep(of, libraries);
+                            None
                         }
                         _ => None,
                     };

@@ -29,4 +29,5 @@ pub static NEURATH_COMPONENT: ComponentDescriptor = ComponentDescriptor {
     hook_count: 0,
     moves: std::ptr::null(),
     move_count: 0,
+    features: 0,
 };

@@ -71,6 +71,7 @@ static NEURATH_COMPONENT: ComponentDescriptor = ComponentDescriptor {
     hook_count: HOOKS.len(),
     moves: MOVES.as_ptr(),
     move_count: MOVES.len(),
+    features: neurath_abi::READS_THROUGH,
 };
 
 /// Three parts; for the peer `greedy` one that is too large, for `mute` none, for `twice` two at once.
