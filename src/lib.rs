@@ -21,6 +21,15 @@ pub fn program() -> PathBuf {
     folder.join("suite-node")
 }
 
+/// A node program of another version than [`program`]'s, with fault points as well.
+///
+/// # Panics
+///
+/// Outside of `cargo test`.
+pub fn second_program() -> PathBuf {
+    program().with_file_name("suite-node-2")
+}
+
 fn output() -> Output {
     Output::new(neurath_cli::output::MessageFormat::Human)
 }

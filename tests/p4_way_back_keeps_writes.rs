@@ -67,6 +67,7 @@ fn without_a_way_down(built: &Path, to: &Path) {
             appup: Some(up_only("appups/notebook-1.1.0.appup.toml")),
             library: good.dir().join("lib/notebook-1.1.0.so"),
         }],
+        node: None,
     };
     ReleasePackage::assemble(to, &sources).expect("a release with one way");
 }

@@ -143,6 +143,7 @@ fn other(built: &Path, to: &Path) {
             appup: Some(text("appups/notebook-1.1.0.appup.toml")),
             library: good.dir().join("lib/notebook-1.1.0.so"),
         }],
+        node: None,
     };
     ReleasePackage::assemble(to, &sources).expect("the other release");
 }

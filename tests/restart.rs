@@ -2,104 +2,16 @@
 
 mod support;
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use neurath_cli::control;
 use neurath_cli::stage::Stage;
 use neurath_cli::testing::{NodeCommand, NodeProcess};
 use neurath_node::journal::{Kind, Verdict};
 use neurath_node::protocol::Status;
-use neurath_verify::{Options, Running, Verifier};
-use support::{PATIENCE, assert_all_ended, assert_no_orphans, catalog, journal, ok, wait_until};
-
-/// A load that takes no lost connection for granted.
-fn load(address: &str, pipeline: usize, seed: u64) -> Running {
-    let options = Options {
-        address: address.to_owned(),
-        connections: 3,
-        pipeline,
-        keys: 1_000,
-        seed,
-        reconnect: false,
-        timeout: PATIENCE,
-        ..Options::default()
-    };
-    Verifier::new(options).start()
-}
-
-/// Waits until it was served so many more requests.
-fn served(load: &Running, more: u64) {
-    let goal = load.live().totals().requests + more;
-    wait_until("the load goes on", || load.live().totals().requests >= goal);
-}
-
-fn assert_clean(load: Running) {
-    let report = load.finish();
-    assert!(report.is_clean(), "{report}");
-}
-
-/// Connects again and again; each has to be taken and answered.
-struct Newcomers {
-    stop: Arc<AtomicBool>,
-    came: Arc<AtomicU64>,
-    thread: std::thread::JoinHandle<()>,
-}
-
-impl Newcomers {
-    fn start(address: &str) -> Self {
-        let (stop, came) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicU64::new(0)),
-        );
-        let (until, count, address) = (stop.clone(), came.clone(), address.to_owned());
-        let thread = std::thread::spawn(move || {
-            while !until.load(Ordering::Relaxed) {
-                assert_eq!(Client::open(&address).ask("PING"), "+PONG");
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        Self { stop, came, thread }
-    }
-
-    fn finish(self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("a connection was refused");
-        self.came.load(Ordering::Relaxed)
-    }
-}
-
-/// A client that sends lines and reads lines.
-struct Client(TcpStream);
-
-impl Client {
-    fn open(address: &str) -> Self {
-        let stream = TcpStream::connect(address).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        Self(stream)
-    }
-
-    fn send(&mut self, bytes: &str) {
-        self.0.write_all(bytes.as_bytes()).expect("sent");
-    }
-
-    fn line(&mut self) -> String {
-        let (mut line, mut byte) = (Vec::new(), [0]);
-        while !line.ends_with(b"\r\n") {
-            self.0.read_exact(&mut byte).expect("an answer");
-            line.push(byte[0]);
-        }
-        String::from_utf8_lossy(&line).trim_end().to_owned()
-    }
-
-    fn ask(&mut self, line: &str) -> String {
-        self.send(&format!("{line}\r\n"));
-        self.line()
-    }
-}
+use neurath_verify::Running;
+use support::load::{Client, Newcomers, assert_clean, load, served};
+use support::{assert_all_ended, assert_no_orphans, catalog, journal, ok, wait_until};
 
 fn descriptors(pid: u32) -> usize {
     let all = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");

@@ -1,6 +1,8 @@
 //! What several of these tests need.
 #![allow(dead_code, missing_docs)]
 
+pub mod load;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -279,6 +281,7 @@ pub fn book_with_library(built: &Path, to: &Path, library: PathBuf) {
             appup: Some(text("appups/notebook-1.1.0.appup.toml")),
             library,
         }],
+        node: None,
     };
     ReleasePackage::assemble(to, &sources).expect("the broken release is assembled");
 }

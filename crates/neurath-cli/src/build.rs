@@ -9,11 +9,13 @@ use crate::reproducible::Flags;
 use anyhow::{Context as _, bail};
 use neurath_manifest::{Release, Severity};
 use neurath_node::facts;
+use neurath_node::handover::NodeDescription;
 use neurath_node::loader::{self, Description};
-use neurath_node::release::{ComponentSources, ReleasePackage, Sources};
+use neurath_node::release::{ComponentSources, NodeSources, ReleasePackage, Sources};
 use semver::Version;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// What is built.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +54,7 @@ pub fn build(
         }
     };
     let files = compile(&project, &wanted, output)?;
+    let mut programs = BTreeMap::new();
     for (key, file) in &files {
         let facts = facts::of(&describe(key, file)?)
             .with_context(|| format!("the schema of {} {}", key.0, key.1))?;
@@ -59,7 +62,9 @@ pub fn build(
     }
     let mut built = Vec::new();
     for (name, version) in &wanted {
-        let sources = sources(&project, name, version, &files, output)?;
+        let mut sources = sources(&project, name, version, &files, output)?;
+        let release = &project.release(name, version)?.value;
+        sources.node = node(release, &mut programs, output)?;
         let place = out.join(format!("{name}-{version}"));
         if replace && place.exists() {
             std::fs::remove_dir_all(&place)
@@ -181,5 +186,46 @@ fn sources(
         release: release.source(),
         relup,
         components: parts,
+        node: None,
+    })
+}
+
+/// The node program that a release names, compiled once for all of them.
+fn node(
+    release: &Release,
+    programs: &mut BTreeMap<String, NodeSources>,
+    output: &Output,
+) -> anyhow::Result<Option<NodeSources>> {
+    let Some(package) = &release.node_program else {
+        return Ok(None);
+    };
+    if let Some(known) = programs.get(package) {
+        return Ok(Some(known.clone()));
+    }
+    output.progress(&format!("compiling the node program {package}"));
+    let program = cargo::build_program(Path::new("."), package, package, &[])?;
+    let built = describe_node(&program)?;
+    programs.insert(package.clone(), built.clone());
+    Ok(Some(built))
+}
+
+/// A node program, with what it says of itself.
+///
+/// # Errors
+///
+/// It cannot be run, or is none.
+pub fn describe_node(program: &Path) -> anyhow::Result<NodeSources> {
+    let described = Command::new(program).args(["node", "describe"]).output();
+    let described = described.with_context(|| format!("cannot run {}", program.display()))?;
+    let text = String::from_utf8_lossy(&described.stdout);
+    let description = NodeDescription::from_json(&text).with_context(|| {
+        format!(
+            "{} is no node program: `node describe` should say what it is",
+            program.display()
+        )
+    })?;
+    Ok(NodeSources {
+        program: program.to_owned(),
+        description,
     })
 }

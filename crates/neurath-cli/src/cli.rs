@@ -303,6 +303,9 @@ pub enum Node {
     },
     /// The node's figures, in the text format of Prometheus.
     Metrics(OfNode),
+    /// What this program says of itself as a node, as it is in a release that names it.
+    #[command(hide = true)]
+    Describe,
 }
 
 /// The node that is meant.
@@ -349,6 +352,9 @@ pub struct NodeStart {
     /// Take over from the program before in this process.
     #[arg(long, hide = true, requires = "foreground", conflicts_with = "keep")]
     pub take_over: bool,
+    /// Only say whether this program could take over from the node that runs there.
+    #[arg(long, hide = true, requires = "foreground", conflicts_with_all = ["keep", "take_over"])]
+    pub trial: bool,
     /// Why the program that should have taken over did not.
     #[arg(long, hide = true, requires = "take_over", value_name = "TEXT")]
     pub because: Option<String>,

@@ -35,6 +35,25 @@ pub mod testing;
 
 use clap::Parser as _;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+
+/// The version of this program as a node.
+static VERSION: OnceLock<&'static str> = OnceLock::new();
+
+/// The version of this program as a node, which releases name as `node`.
+#[must_use]
+pub fn version() -> &'static str {
+    VERSION.get().unwrap_or(&env!("CARGO_PKG_VERSION"))
+}
+
+/// As [`main`], for a node program with a version of its own: releases name that as `node`, and the program's package as
+/// `node_program`.
+#[must_use]
+pub fn main_of_node(version: &'static str) -> ExitCode {
+    // Only the first one counts, and nobody else sets it.
+    let _ = VERSION.set(version);
+    main()
+}
 
 /// Parses the arguments of this process, and carries them out.
 #[must_use]

@@ -1,5 +1,9 @@
 //! The node itself, in this process.
 
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
 use neurath_node::catalog::ReleaseId;
 use neurath_node::handover::keeper::{self, Kept};
 use neurath_node::handover::{self, Arrival, ArriveError, Launch};
@@ -78,6 +82,20 @@ pub fn run(options: NodeOptions, place: Place) -> anyhow::Result<()> {
     node.stop()?;
     tracing::info!("the node has stopped");
     Ok(())
+}
+
+/// Where the release that is to run in a directory has a program of its own, lets that one start the node, in this process.
+///
+/// # Errors
+///
+/// That program cannot be run.
+pub fn run_by_its_own(directory: &Path, launch: &Launch) -> anyhow::Result<()> {
+    let Some(program) = handover::to_start(directory, &launch.version)? else {
+        return Ok(());
+    };
+    let mut command = std::process::Command::new(&program);
+    let error = command.args(std::env::args_os().skip(1)).exec();
+    Err(error).with_context(|| format!("cannot run {}", program.display()))
 }
 
 /// Takes over from the program before in this process, or lets it go on.

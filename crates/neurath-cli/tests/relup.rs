@@ -400,6 +400,7 @@ fn released(project: &Project, version: &str) {
         release: source(format!("releases/kv/{version}.toml")),
         relup: project.path(&relup).is_file().then(|| source(relup)),
         components: vec![component("gateway"), component("store")],
+        node: None,
     };
     ReleasePackage::assemble(&project.path("built"), &sources).expect("assembled");
 }

@@ -297,6 +297,11 @@ const RELEASE_KEYS: &[Key] = &[
     must("name", Kind::Name, "Name of the release."),
     must("version", Kind::Version, "Version of the release."),
     must("node", Kind::Version, "Version of the node that runs it."),
+    may(
+        "node_program",
+        Kind::Name,
+        "Cargo package whose program of the same name is that node. It goes into the release, and takes over from another node by `restart_new_node`.",
+    ),
     must(
         "components",
         Kind::Map {

@@ -20,6 +20,8 @@ pub struct Release {
     pub version: Version,
     /// The version of the node that runs it.
     pub node: Version,
+    /// The package whose program is that node; the node that is there runs it where none is named.
+    pub node_program: Option<String>,
     /// Where the node's version is written.
     pub node_span: Span,
     /// The components in the order in which they are listed, which settles ties in plans.
@@ -173,6 +175,7 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Release> {
         name: record.text("name")?,
         version: record.version("version")?,
         node: record.version("node")?,
+        node_program: record.text("node_program"),
         node_span: record.span("node")?,
         components,
         confirm,

@@ -25,7 +25,7 @@ pub const FILE_NAME: &str = "catalog";
 /// The first bytes of each slot.
 pub const MAGIC: [u8; 8] = *b"NEURCAT\n";
 /// The version of the format that this code writes.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 /// The earliest version that this code reads.
 const OLDEST_FORMAT: u32 = 1;
 /// Bytes of one slot.
@@ -173,6 +173,20 @@ pub struct State {
     /// The regions that are converted segment by segment. Since format 4.
     #[serde(default)]
     pub sweeps: Vec<SweepEntry>,
+    /// The program that ran the release which another node has taken over from, while there is a way back to it.
+    /// Since format 5.
+    #[serde(default)]
+    pub program_before: Option<ProgramBefore>,
+}
+
+/// A node's program that is kept in `libraries/` for the way back to a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramBefore {
+    /// The release that it ran.
+    pub release: ReleaseId,
+    /// Its BLAKE3 hash, 64 lower-case hex digits.
+    pub blake3: String,
 }
 
 impl State {
@@ -811,6 +825,17 @@ mod tests {
         state
     }
 
+    /// A state with all that format 5 has.
+    fn full(sequence: u64) -> State {
+        State {
+            program_before: Some(ProgramBefore {
+                release: ReleaseId::new("shop", "1.0.0"),
+                blake3: "33".repeat(32),
+            }),
+            ..full_4(sequence)
+        }
+    }
+
     /// A state with all that format 3 has.
     fn full_3(sequence: u64) -> State {
         let undo = serde_json::json!({ "apply": { "component": "store", "hook": "thaw" } });
@@ -821,7 +846,7 @@ mod tests {
     }
 
     /// A state with all that format 4 has.
-    fn full(sequence: u64) -> State {
+    fn full_4(sequence: u64) -> State {
         let library = |release: &str, version: &str| SweepLibrary {
             release: ReleaseId::new("shop", release),
             version: version.to_owned(),
@@ -1000,7 +1025,7 @@ mod tests {
         slot[used - CHECKSUM_BYTES..].copy_from_slice(&checksum.to_le_bytes());
         assert!(matches!(
             choose_state(&bytes),
-            Err(CatalogError::NewerFormat { found: 5, .. })
+            Err(CatalogError::NewerFormat { found, .. }) if found == FORMAT + 1
         ));
     }
 
@@ -1059,7 +1084,7 @@ mod tests {
 
     /// Format 1: it must be read for ever.
     #[test]
-    fn the_fixture_of_format_1_is_read_and_goes_on_in_format_4() {
+    fn the_fixture_of_format_1_is_read_and_goes_on() {
         let (mut opened, _, folder) = opened_fixture("catalog-1");
         assert_eq!(opened.state(), &sample(2));
         assert_eq!(opened.generation(), 4);
@@ -1071,7 +1096,7 @@ mod tests {
 
     /// Format 2: it must be read for ever.
     #[test]
-    fn the_fixture_of_format_2_is_read_and_goes_on_in_format_4() {
+    fn the_fixture_of_format_2_is_read_and_goes_on() {
         let (mut opened, _, folder) = opened_fixture("catalog-2");
         assert_eq!(opened.state(), &full_2(2));
         opened.commit(full(3)).unwrap();
@@ -1082,7 +1107,7 @@ mod tests {
 
     /// Format 3: it must be read for ever.
     #[test]
-    fn the_fixture_of_format_3_is_read_and_goes_on_in_format_4() {
+    fn the_fixture_of_format_3_is_read_and_goes_on() {
         let (mut opened, _, folder) = opened_fixture("catalog-3");
         assert_eq!(opened.state(), &full_3(2));
         opened.commit(full(3)).unwrap();
@@ -1091,24 +1116,35 @@ mod tests {
         assert!(again.damaged().is_empty());
     }
 
-    /// Format 4 as committed: it must be read for ever. `NEURATH_WRITE_FIXTURES=1` made it, once.
+    /// Format 4: it must be read for ever.
     #[test]
-    fn the_fixture_of_format_4_is_read() {
+    fn the_fixture_of_format_4_is_read_and_goes_on() {
+        let (mut opened, _, folder) = opened_fixture("catalog-4");
+        assert_eq!(opened.state(), &full_4(2));
+        opened.commit(full(3)).unwrap();
+        let again = Catalog::open(folder.path()).unwrap();
+        assert_eq!(again.state(), &full(3));
+        assert!(again.damaged().is_empty());
+    }
+
+    /// Format 5 as committed: it must be read for ever. `NEURATH_WRITE_FIXTURES=1` made it, once.
+    #[test]
+    fn the_fixture_of_format_5_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let mut catalog = Catalog::create(folder.path()).unwrap();
         catalog.commit(full(1)).unwrap();
         catalog.commit(full(2)).unwrap();
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/catalog-4");
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/catalog-5");
         if std::env::var_os("NEURATH_WRITE_FIXTURES").is_some() && !fixture.exists() {
             std::fs::create_dir_all(&fixture).unwrap();
             std::fs::copy(catalog.path(), fixture.join(FILE_NAME)).unwrap();
         }
-        let (opened, bytes, _folder) = opened_fixture("catalog-4");
+        let (opened, bytes, _folder) = opened_fixture("catalog-5");
         assert_eq!(opened.state(), &full(2));
         assert_eq!(
             bytes,
             std::fs::read(catalog.path()).unwrap(),
-            "format 4 is no longer written as it was"
+            "format 5 is no longer written as it was"
         );
     }
 

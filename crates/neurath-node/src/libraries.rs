@@ -8,7 +8,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -43,6 +43,9 @@ pub enum PlaceError {
         source: io::Error,
     },
 }
+
+/// How the file of a node's program begins. No component's library does: their names end with `.so`.
+const PROGRAM: &str = "node-";
 
 /// The store. One process at a time: the lock of the node's folder sees to that.
 #[derive(Debug)]
@@ -121,6 +124,67 @@ impl Libraries {
                 let _ = fs::remove_file(&part);
                 let _ = fs::remove_file(&path);
                 Err(PlaceError::Io { path, source })
+            }
+        }
+    }
+
+    /// Writes a node's program to `node-<hash>`, if its hash is `expected`, and gives the path. It stays from one
+    /// process to the next.
+    ///
+    /// # Errors
+    ///
+    /// Other bytes than expected, or the system refused.
+    pub fn place_program(
+        &self,
+        bytes: &[u8],
+        expected: &blake3::Hash,
+    ) -> Result<PathBuf, PlaceError> {
+        let found = blake3::hash(bytes);
+        if found != *expected {
+            let component = "the node".to_owned();
+            return Err(PlaceError::Hash {
+                component,
+                found,
+                expected: *expected,
+            });
+        }
+        let path = self.program(expected);
+        // The name alone proves nothing.
+        if fs::read(&path).is_ok_and(|there| blake3::hash(&there) == found) {
+            return Ok(path);
+        }
+        let part = path.with_extension("part");
+        let written = write_new(&part, bytes)
+            .and_then(|()| fs::set_permissions(&part, fs::Permissions::from_mode(0o500)))
+            .and_then(|()| fs::rename(&part, &path))
+            .and_then(|()| crate::directory::fsync_dir(&self.dir));
+        match written {
+            Ok(()) => Ok(path),
+            Err(source) => {
+                let _ = fs::remove_file(&part);
+                Err(PlaceError::Io { path, source })
+            }
+        }
+    }
+
+    /// Where the program with this hash is, if it was placed.
+    pub fn program(&self, hash: &blake3::Hash) -> PathBuf {
+        self.dir.join(format!("{PROGRAM}{}", hash.to_hex()))
+    }
+
+    /// Removes all programs but those with these hashes. One that runs is not harmed.
+    pub fn remove_programs(&self, kept: &[blake3::Hash]) {
+        let kept: Vec<PathBuf> = kept.iter().map(|hash| self.program(hash)).collect();
+        let files = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        for file in files {
+            let name = file.file_name();
+            let name = name.to_string_lossy();
+            let is_program = name.starts_with(PROGRAM) && !name.ends_with(".so");
+            if is_program && !kept.contains(&file.path()) {
+                // It costs room, and nothing else.
+                if let Err(error) = fs::remove_file(file.path()) {
+                    tracing::warn!(%error, "the program of an earlier node stays");
+                }
             }
         }
     }

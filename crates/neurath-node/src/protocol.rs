@@ -407,6 +407,9 @@ pub struct Status {
     pub listen: Vec<String>,
     /// Old libraries that could not be unloaded.
     pub retained: Vec<Retained>,
+    /// The version of the node's program, which releases name as `node`.
+    #[serde(default)]
+    pub node: String,
     /// Where the node is.
     #[serde(default)]
     pub phase: Option<Phase>,

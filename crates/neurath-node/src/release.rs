@@ -14,10 +14,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::catalog::ReleaseId;
+use crate::handover::NodeDescription;
 use crate::package::Seal;
 use disk::{
-    Body, RELEASE, RELUP, SEAL, damaged, entries, fill, io_error, parse_manifest, read_manifest,
-    read_seal, read_verified, refuse_unknown, sync, sync_folder, write_seal,
+    Body, PROGRAM, PROGRAM_DESCRIPTION, RELEASE, RELUP, SEAL, damaged, entries, fill, io_error,
+    is_code, parse_manifest, read_manifest, read_seal, read_verified, refuse_unknown, sync,
+    sync_folder, write_seal,
 };
 pub(crate) use disk::{MANIFEST, MAX_MANIFEST, begin_part, create_in_part};
 
@@ -96,6 +98,17 @@ pub struct Sources {
     pub relup: Option<(String, String)>,
     /// The components, in any order.
     pub components: Vec<ComponentSources>,
+    /// The node's program, where the release names one (`node_program`).
+    pub node: Option<NodeSources>,
+}
+
+/// The node's program of a release.
+#[derive(Debug, Clone)]
+pub struct NodeSources {
+    /// The program's file.
+    pub program: PathBuf,
+    /// What it says of itself.
+    pub description: NodeDescription,
 }
 
 /// What a component of a release is made of.
@@ -120,6 +133,7 @@ pub struct ReleasePackage {
     components: BTreeMap<String, Component>,
     appups: BTreeMap<String, Appup>,
     relup: Option<Relup>,
+    node: Option<NodeDescription>,
     seal: Option<Seal>,
 }
 
@@ -162,6 +176,11 @@ impl ReleasePackage {
                 )?;
             }
         }
+        if let Some(node) = &sources.node {
+            put(PROGRAM.to_owned(), Body::Library(node.program.clone()))?;
+            let text = Body::Text(node.description.to_json());
+            put(PROGRAM_DESCRIPTION.to_owned(), text)?;
+        }
         let id = ReleaseId::new(&release.name, release.version.to_string());
         write(dest, &id, &bodies, None)
     }
@@ -178,7 +197,7 @@ impl ReleasePackage {
         let mut texts = BTreeMap::new();
         for entry in files.values() {
             let path = dir.join(&entry.path);
-            if entry.path.starts_with("lib/") {
+            if is_code(&entry.path) {
                 read_verified(&path, entry, &mut io::sink())?;
             } else {
                 let mut bytes = Vec::new();
@@ -211,6 +230,7 @@ impl ReleasePackage {
             components: BTreeMap::new(),
             appups: BTreeMap::new(),
             texts: BTreeMap::new(),
+            node: None,
             seal: read_seal(dir)?,
         };
         if let Some(seal) = &package.seal {
@@ -258,9 +278,28 @@ impl ReleasePackage {
             package.components.insert(component.name.clone(), component);
             expected.extend([file, library, appup]);
         }
+        if let Some(program) = &package.release.node_program {
+            if !package.files.contains_key(PROGRAM) {
+                return Err(unfit(format!(
+                    "it names the node program {program}, but has no {PROGRAM}: build it with that program"
+                )));
+            }
+            let path = dir.join(PROGRAM_DESCRIPTION);
+            let described = NodeDescription::from_json(text(PROGRAM_DESCRIPTION)?);
+            let described = described.map_err(|error| damaged(&path, error.to_string()))?;
+            let wanted = &package.release.node;
+            if described.version != wanted.to_string() {
+                return Err(unfit(format!(
+                    "it wants node {wanted}, and its node program is {}: correct `node`, or name another program",
+                    described.version
+                )));
+            }
+            package.node = Some(described);
+            expected.extend([PROGRAM.to_owned(), PROGRAM_DESCRIPTION.to_owned()]);
+        }
         if let Some(extra) = package.files.keys().find(|path| !expected.contains(*path)) {
             return Err(unfit(format!(
-                "{extra} belongs to no component that it lists"
+                "{extra} belongs to no component that it lists, nor to its node"
             )));
         }
         package.texts = texts;
@@ -379,6 +418,25 @@ impl ReleasePackage {
                 problem: format!("it has no component {component}"),
             })?;
         self.entry_bytes(entry)
+    }
+
+    /// What its node program says of itself, where it has one.
+    pub fn node(&self) -> Option<&NodeDescription> {
+        self.node.as_ref()
+    }
+
+    /// Its node program, verified again, and the program's hash; nothing if it has none.
+    ///
+    /// # Errors
+    ///
+    /// The file was changed since the release was opened.
+    pub fn program_bytes(&self) -> Result<Option<(Vec<u8>, blake3::Hash)>, ReleaseError> {
+        let Some(entry) = self.files.get(PROGRAM).filter(|_| self.node.is_some()) else {
+            return Ok(None);
+        };
+        let bytes = self.entry_bytes(entry)?;
+        let hash = blake3::hash(&bytes);
+        Ok(Some((bytes, hash)))
     }
 
     /// A file of the release by its path, verified again.

@@ -14,7 +14,7 @@ use anyhow::{anyhow, bail};
 use neurath_manifest::scalar::format_duration;
 use neurath_node::catalog::{ReleaseId, ReleaseStatus};
 use neurath_node::client::Client;
-use neurath_node::handover::Launch;
+use neurath_node::handover::{Launch, NodeDescription, trial};
 use neurath_node::node::NodeOptions;
 use neurath_node::protocol::{Failure, Outcome, Request, Status, code};
 use neurath_node::trust::read_key;
@@ -49,12 +49,29 @@ pub fn run(command: Node, output: &Output) -> anyhow::Result<()> {
             execute,
         } => distrust(&node.dir, name, execute, output),
         Node::Metrics(OfNode { dir }) => metrics(&dir, output),
+        Node::Describe => {
+            print!("{}", NodeDescription::of(crate::version()).to_json());
+            Ok(())
+        }
     }
 }
 
 fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
-    if start.detach && start.keep.is_none() && !start.take_over {
+    if start.trial {
+        let report = trial::report(&start.node.dir, crate::version());
+        println!("{}", serde_json::to_string(&report)?);
+        return Ok(());
+    }
+    let leads = rustix::process::getsid(None).is_ok_and(|of| of == rustix::process::getpid());
+    // Another program in the same process has done it already.
+    if start.detach && start.keep.is_none() && !leads {
         rustix::process::setsid()?;
+    }
+    let place = node_process::Place::of(&start);
+    let launch = launch(&start);
+    // Before anything is taken over from whoever started this process: that is for the program that serves.
+    if let node_process::Place::Start(_) = &place {
+        node_process::run_by_its_own(&start.node.dir, &launch)?;
     }
     // Before there are other threads: it changes the environment.
     let handed_over = service_manager::sockets();
@@ -77,8 +94,6 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
         true => log.event_format(JournalFormat::default()).try_init(),
         false => log.try_init(),
     };
-    let place = node_process::Place::of(&start);
-    let launch = launch(&start);
     let options = NodeOptions {
         directory: start.node.dir,
         release: start.release,
@@ -106,7 +121,7 @@ fn launch(start: &NodeStart) -> Launch {
     }
     Launch {
         arguments,
-        version: env!("CARGO_PKG_VERSION").into(),
+        version: crate::version().into(),
         within: start.take_over_within,
     }
 }
@@ -376,6 +391,7 @@ fn shown(status: &Status) -> String {
             format!("the upgrade to {}", interrupted.release),
         );
     }
+    line("node", status.node.clone());
     line("listens on", status.listen.join(", "));
     line("connections", numbers::count(status.connections));
     line(
@@ -476,6 +492,7 @@ mod tests {
             pid: 7,
             listen: vec!["127.0.0.1:7379".into()],
             retained: Vec::new(),
+            node: "0.1.0".into(),
             phase: Some(Phase::Unconfirmed),
             in_flight: None,
             next: vec!["neurath relup confirm".into()],

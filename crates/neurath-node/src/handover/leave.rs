@@ -13,8 +13,11 @@ use rustix::process::Pid;
 use super::errand::Errand;
 use super::keeper::{KEPT, LEAVES, SOCKET};
 use super::parcel::{self, ParcelError};
+use super::program::{OWN, Program, ProgramError};
 use super::record::{FiguresRecord, Record};
+use super::trial::TrialError;
 use super::{BECAUSE, KEEP, Launch, TAKE_OVER};
+use crate::catalog::CatalogError;
 use crate::control::{SocketPath, SocketPathError};
 use crate::fault;
 use crate::loader::Function;
@@ -29,8 +32,8 @@ use crate::worker::Worker;
 const STOP: Duration = Duration::from_secs(5);
 /// How long the keeper may take to come up.
 const KEEPER: Duration = Duration::from_secs(10);
-/// This process's own program, whatever its file is now.
-const OWN: &str = "/proc/self/exe";
+/// How often a program whose file is still open for writing is run again.
+const TEXT_BUSY: u32 = 100;
 
 /// Why a node was not replaced. It serves on with everything it had.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,15 @@ pub enum LeaveError {
         "this node runs inside another program, which would be replaced with it; stop that program and start it again"
     )]
     Embedded,
+    /// There is no program for the release.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The new program is not what it should be.
+    #[error(transparent)]
+    Trial(#[from] TrialError),
+    /// The catalog cannot be written.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
     /// There is no keeper.
     #[error("the process that keeps the connections does not come up: {0}")]
     Keeper(io::Error),
@@ -59,21 +71,6 @@ pub enum LeaveError {
     /// The system refused.
     #[error("cannot hand over: {0}")]
     Io(#[from] io::Error),
-}
-
-/// The program that comes next.
-#[derive(Clone, Debug)]
-pub(crate) enum Program {
-    /// The same again.
-    Same,
-}
-
-impl Program {
-    fn path(&self) -> &Path {
-        match self {
-            Program::Same => Path::new(OWN),
-        }
-    }
 }
 
 /// Replaces this process's program by another one, which does the errand. Returns only if that is not possible: the
@@ -242,7 +239,15 @@ fn figures(shard: &Shard) -> FiguresRecord {
 fn go(launch: &Launch, program: &Program) -> ! {
     let mut next = Command::new(program.path());
     next.args(&launch.arguments).arg(TAKE_OVER);
-    let error = next.exec();
+    let mut error = next.exec();
+    for _ in 0..TEXT_BUSY {
+        // A command that another thread is about to run may hold the file open for a moment.
+        if error.kind() != io::ErrorKind::ExecutableFileBusy {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+        error = next.exec();
+    }
     tracing::error!(%error, path = %program.path().display(), "the new node cannot be run");
     again(
         launch,

@@ -7,18 +7,23 @@
 
 mod arrive;
 mod codec;
+mod description;
 pub mod errand;
 pub mod keeper;
 mod leave;
 pub mod parcel;
+pub(crate) mod program;
 pub mod record;
+pub mod trial;
 
 use std::ffi::OsString;
 use std::time::Duration;
 
 pub use arrive::{Arrival, ArriveError, arrive};
+pub use description::NodeDescription;
 pub use leave::{LeaveError, go_back};
-pub(crate) use leave::{Program, leave, now_us};
+pub(crate) use leave::{leave, now_us};
+pub use program::{ProgramError, to_start};
 
 /// How a node was started that can be replaced: whoever comes next is started in the same way.
 #[derive(Clone, Debug)]

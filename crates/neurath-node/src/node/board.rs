@@ -86,6 +86,7 @@ pub(super) fn status(core: &Core, figures: &Figures) -> Status {
         pid: std::process::id(),
         listen,
         retained: core.retained(),
+        node: core.version(),
         phase: Some(phase),
         in_flight: None,
         next: lines(phase, core.journal.interrupted().is_some()),

@@ -91,6 +91,15 @@ impl Core {
         Ok(id)
     }
 
+    /// The version of the node that this program is.
+    pub(crate) fn version(&self) -> String {
+        let launch = self.launch.as_ref();
+        launch.map_or_else(
+            || env!("CARGO_PKG_VERSION").into(),
+            |one| one.version.clone(),
+        )
+    }
+
     /// The current release.
     pub(crate) fn current(&self) -> ReleaseId {
         release_id(&self.package)

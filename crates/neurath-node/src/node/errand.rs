@@ -5,13 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Node, Shared, StartError, lock, status};
+use super::{Node, Shared, StartError, lock, restarts, status};
 use crate::control::Asker;
 use crate::handover::errand::Errand;
-use crate::handover::now_us;
-use crate::journal::Verdict;
 use crate::lifecycle::Phase;
-use crate::protocol::{InFlight, Outcome, Progress, Response, code};
+use crate::protocol::{InFlight, Progress, Response};
 use crate::shard::now_ms;
 
 impl Node {
@@ -62,42 +60,11 @@ impl Shared {
             }
             progress(step);
         };
-        let response = go_on(&mut core, errand, because.as_deref(), &mut told);
+        let response = restarts::go_on(&mut core, errand, because.as_deref(), &mut told);
         core.asker = None;
         *lock(&self.flight) = None;
         let status = status(&core, &self.figures);
         *lock(&self.board) = status;
         response
-    }
-}
-
-fn go_on(
-    core: &mut super::Core,
-    errand: Errand,
-    because: Option<&str>,
-    _progress: &mut dyn FnMut(Progress),
-) -> Option<Response> {
-    match errand {
-        Errand::Restart {
-            operation,
-            who,
-            since_us,
-        } => {
-            let stop_us = now_us().saturating_sub(since_us);
-            let (verdict, text, response) = match because {
-                None => {
-                    let text = format!("clients waited for {} ms", stop_us / 1000);
-                    let outcome = Outcome::Restarted { stop_us };
-                    (Verdict::Done, text, Response::done(outcome))
-                }
-                Some(why) => {
-                    let text = format!("{why}; the node before serves on, with everything it had");
-                    let response = Response::failed(code::UPGRADE_FAILED, text.clone());
-                    (Verdict::Failed, text, response)
-                }
-            };
-            core.end(&operation, &who, verdict, text);
-            Some(response)
-        }
     }
 }

@@ -10,7 +10,9 @@ mod metrics;
 mod planning;
 mod rehearsal;
 mod requests;
+mod restarts;
 mod serve;
+mod served;
 mod snapshot;
 mod start;
 mod watch;
@@ -172,7 +174,13 @@ impl Node {
             true => None,
             false => Some(ControlServer::bind(&core.directory)?),
         };
+        if let Some(control) = &control {
+            core.control = Some(control.socket()?);
+        }
         started(&mut core, &operation)?;
+        if !rehearsal {
+            restarts::settle_program(&mut core);
+        }
         let (mut node, control) = Self::run(core, control)?;
         if let Some(control) = control {
             node.look_after(control)?;
@@ -390,10 +398,10 @@ impl Drop for Node {
 /// Records that the node serves now, and lets the catalog know of all that the journal has.
 fn started(core: &mut Core, operation: &str) -> Result<(), StartError> {
     let text = format!(
-        "{} serves, process {}, neurath {}",
+        "{} serves, process {}, node {}",
         core.current(),
         std::process::id(),
-        env!("CARGO_PKG_VERSION")
+        core.version()
     );
     core.end(operation, &start::this_process(), Verdict::Done, text);
     let mut state = core.catalog.state().clone();

@@ -8,6 +8,7 @@ use semver::Version;
 
 use super::core::Core;
 use super::requests::Refusal;
+use super::served;
 use crate::facts;
 use crate::protocol::code;
 use crate::release::ReleasePackage;
@@ -72,6 +73,7 @@ pub(super) fn plan(core: &Core, to: &ReleasePackage, lints: Lints) -> Result<Fou
     if let Some(text) = steps::refusal(&plan.steps) {
         return Err(Refusal::new(code::LINT, text));
     }
+    served::check(core, to, &catalogue, &plan.steps)?;
     Ok(Found { plan, between })
 }
 

@@ -10,14 +10,14 @@ use semver::Version;
 
 use super::core::Core;
 use super::planning::{Found, plan};
+use super::restarts;
 use crate::catalog::{ReleaseId, ReleaseStatus, State};
 use crate::fault;
-use crate::handover::errand::Errand;
-use crate::handover::{self, Program};
-use crate::health::{Prober, Window};
+use crate::handover::errand::Answer;
+use crate::health::{Prober, Sample, Window};
 use crate::journal::{Interrupted, Kind, Verdict};
 use crate::lifecycle::{Command, Phase};
-use crate::protocol::{Outcome, Planned, Progress, Response, Upgraded, code};
+use crate::protocol::{Failure, Outcome, Planned, Progress, Response, Upgraded, code};
 use crate::release::ReleasePackage;
 use crate::release_handler::{HandlerError, open_built};
 use crate::shard::{ShardThread, Taken};
@@ -159,6 +159,7 @@ pub(super) fn apply(
         operation: operation(core, "apply"),
         who: who.to_owned(),
         way: Way::Forward,
+        waited: None,
     };
     if core.rehearsal {
         let upgraded = Upgrade::new(core, &goal, progress).run()?;
@@ -166,24 +167,53 @@ pub(super) fn apply(
         return Ok(upgraded);
     }
     let confirm = goal.package.release().confirm.clone();
-    let prober = prober(core, &confirm)?;
     // What the checks say of the release that runs is what those of the new one are held against.
     let before = match core.hold {
         true => vec![Err("the node was starting".into()); confirm.checks.len()],
-        false => prober.round(),
+        false => prober(core, &confirm)?.round(),
     };
-    let upgraded = match Upgrade::new(core, &goal, progress).run() {
+    if goal.steps.first() == Some(&Step::RestartNewNode) {
+        return Err(restarts::restart_new_node(core, &goal, before));
+    }
+    carry_out(core, &goal, before, progress)
+}
+
+/// Goes forward by a script, and begins the time in which the release has to hold. `before`: what its checks said of
+/// the release before.
+pub(super) fn carry_out(
+    core: &mut Core,
+    goal: &Goal,
+    before: Vec<Sample>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Upgraded, Refusal> {
+    let upgraded = match Upgrade::new(core, goal, progress).run() {
         // An upgrade is done when all of its script is.
-        Err(UpgradeError::Later(cause)) => return Err(go_back(core, &cause, who, progress)),
+        Err(UpgradeError::Later(cause)) => return Err(go_back(core, &cause, &goal.who, progress)),
         done => done?,
     };
     count_stop(core, &upgraded);
-    match Window::begin(&confirm, prober, before) {
-        Ok(window) => core.window = Some(window),
-        // Nothing is checked then: the release goes back when its time is over.
-        Err(error) => tracing::error!(%error, "the health checks cannot be made"),
+    if goal.steps.last() == Some(&Step::RestartNode) {
+        let answer = Answer::Upgraded(upgraded.clone());
+        let left = restarts::restart_node(core, &goal.steps, false, answer, Some(before.clone()));
+        if let Some(error) = left {
+            let cause = UpgradeError::Restart(error.to_string());
+            return Err(go_back(core, &cause, &goal.who, progress));
+        }
     }
+    begin_window(core, before);
     Ok(upgraded)
+}
+
+/// Begins the time in which the current release has to hold.
+pub(super) fn begin_window(core: &mut Core, before: Vec<Sample>) {
+    let confirm = core.package.release().confirm.clone();
+    let begun = prober(core, &confirm).map(|prober| Window::begin(&confirm, prober, before));
+    match begun {
+        Ok(Ok(window)) => core.window = Some(window),
+        // Nothing is checked then: the release goes back when its time is over.
+        Ok(Err(error)) => tracing::error!(%error, "the health checks cannot be made"),
+        Err(refusal) => tracing::error!(why = refusal.brief(), "the health checks cannot be made"),
+    }
 }
 
 /// Refuses a plan that wants nothing left of earlier upgrades (`pre_purge = "soft"`), where something is.
@@ -222,17 +252,22 @@ fn prober(core: &Core, confirm: &Confirm) -> Result<Prober, Refusal> {
 }
 
 /// Goes back from a release that serves, since its script has failed.
-fn go_back(
+pub(super) fn go_back(
     core: &mut Core,
     cause: &UpgradeError,
     who: &str,
     progress: &mut dyn FnMut(Progress),
 ) -> Refusal {
-    match rollback(core, false, who, progress) {
-        Ok(back) => Refusal::new(
-            code::UPGRADE_FAILED,
-            format!("{cause}; the node went back to {}", back.to),
-        ),
+    let went = |back: &Upgraded| format!("{cause}; the node went back to {}", back.to);
+    let answer = |back: Upgraded| {
+        Answer::Failed(Failure {
+            code: code::UPGRADE_FAILED,
+            message: went(&back),
+            step: None,
+        })
+    };
+    match rollback_answered(core, false, who, progress, answer) {
+        Ok(back) => Refusal::new(code::UPGRADE_FAILED, went(&back)),
         Err(refusal) => Refusal::new(
             code::OPERATOR,
             format!("{cause}; and the node could not go back: {refusal}"),
@@ -246,6 +281,17 @@ pub(super) fn rollback(
     lose_writes: bool,
     who: &str,
     progress: &mut dyn FnMut(Progress),
+) -> Result<Upgraded, Refusal> {
+    rollback_answered(core, lose_writes, who, progress, Answer::Upgraded)
+}
+
+/// The same; `answer` is what another program that takes over at the end says of it.
+fn rollback_answered(
+    core: &mut Core,
+    lose_writes: bool,
+    who: &str,
+    progress: &mut dyn FnMut(Progress),
+    answer: impl FnOnce(Upgraded) -> Answer,
 ) -> Result<Upgraded, Refusal> {
     let Some(previous) = core.catalog.state().previous.clone() else {
         return Err(illegal(Phase::Idle, Command::Rollback));
@@ -282,18 +328,30 @@ pub(super) fn rollback(
         operation,
         who: who.to_owned(),
         way,
+        waited: None,
     };
+    let other_node = core.package.release().node != goal.package.release().node;
     let went = Upgrade::new(core, &goal, progress).run();
+    let is_there = other_node && restarts::other_program(core).is_none();
     if went.is_err() {
         // A person must say what else: the window does not ask for the same again.
         stop_window(core);
     }
-    let back = went?;
-    count_stop(core, &back);
+    let went = went?;
+    count_stop(core, &went);
     if core.rehearsal {
         stepwise::sweep_at_once(core)?;
     }
-    Ok(back)
+    match restarts::restart_node(core, &goal.steps, is_there, answer(went.clone()), None) {
+        None => Ok(went),
+        Some(error) => {
+            let text = format!(
+                "{} serves, and its node could not be brought back: {error}",
+                went.to
+            );
+            Err(Refusal::new(code::OPERATOR, text))
+        }
+    }
 }
 
 /// For the figures: how long messages waited.
@@ -354,20 +412,6 @@ pub(super) fn reboot_old(core: &mut Core, release: &ReleaseId, who: &str) -> Res
     apply(core, release, None, who, &mut |_| {})?;
     confirm(core, who)?;
     Ok(())
-}
-
-/// Replaces the program of this process by itself, anew: whoever takes over answers. Returns only if that failed.
-pub(super) fn restart(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
-    let operation = core.begin("restart", who).map_err(UpgradeError::from)?;
-    let errand = |since_us| Errand::Restart {
-        operation: operation.clone(),
-        who: who.to_owned(),
-        since_us,
-    };
-    let error = handover::leave(core, &Program::Same, errand);
-    let text = error.to_string();
-    core.end(&operation, who, Verdict::Failed, text.clone());
-    Err(Refusal::new(code::UPGRADE_FAILED, text))
 }
 
 /// A script that only exchanges code, for a way back to the old regions.
@@ -466,6 +510,7 @@ pub(super) fn confirm(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
     let warm = std::mem::take(&mut core.warm);
     let unloaded = core.close_libraries(warm);
     core.remove_orphans();
+    restarts::forget_program(core);
     fault::point("confirm.settled");
     let mut text = format!("{release} is permanent");
     if !deleted.is_empty() {

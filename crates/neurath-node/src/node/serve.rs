@@ -173,7 +173,7 @@ fn carry_out(
         } => requests::apply(core, &release, plan_id.as_deref(), who, progress)
             .map(Outcome::Upgraded),
         Request::Confirm => requests::confirm(core, who),
-        Request::Restart => requests::restart(core, who),
+        Request::Restart => super::restarts::restart(core, who),
         Request::Rollback { lose_writes } => {
             requests::rollback(core, lose_writes, who, progress).map(Outcome::Upgraded)
         }

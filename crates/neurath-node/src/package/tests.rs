@@ -38,6 +38,7 @@ fn assemble(folder: &Path, version: &str, code: &[u8]) -> ReleasePackage {
             appup: None,
             library,
         }],
+        node: None,
     };
     ReleasePackage::assemble(&folder.join("built"), &sources).unwrap()
 }

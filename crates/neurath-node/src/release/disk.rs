@@ -18,11 +18,14 @@ pub(crate) const MANIFEST: &str = "MANIFEST.json";
 pub(super) const MANIFEST_HASH: &str = "MANIFEST.blake3";
 pub(super) const RELEASE: &str = "release.toml";
 pub(super) const RELUP: &str = "relup.toml";
+/// The node's program, and what it says of itself.
+pub(super) const PROGRAM: &str = "node/program";
+pub(super) const PROGRAM_DESCRIPTION: &str = "node/program.json";
 /// What an installed release keeps of its package.
 pub(super) const SEAL: &str = "SEAL.json";
 /// The files that a manifest does not list.
 const OWN: [&str; 3] = [MANIFEST, MANIFEST_HASH, SEAL];
-const FOLDERS: [&str; 3] = ["components", "appups", "lib"];
+const FOLDERS: [&str; 4] = ["components", "appups", "lib", "node"];
 pub(crate) const MAX_MANIFEST: u64 = 4 << 20;
 const MAX_TEXT: u64 = 16 << 20;
 const MAX_LIBRARY: u64 = 1 << 30;
@@ -59,9 +62,9 @@ pub(super) fn damaged(path: &Path, problem: impl Into<String>) -> ReleaseError {
 }
 
 /// Whether a path is one that a release can have: the folder's own files, or a plain name in
-/// one of the three folders.
+/// one of the folders for components, or the node's.
 pub(super) fn is_release_path(path: &str) -> bool {
-    if path == RELEASE || path == RELUP {
+    if [RELEASE, RELUP, PROGRAM, PROGRAM_DESCRIPTION].contains(&path) {
         return true;
     }
     let Some((folder, name)) = path.split_once('/') else {
@@ -79,12 +82,13 @@ pub(super) fn is_release_path(path: &str) -> bool {
         && name.len() <= 255
 }
 
+/// Whether a file of a release is code, and no text.
+pub(super) fn is_code(path: &str) -> bool {
+    path.starts_with("lib/") || path == PROGRAM
+}
+
 fn limit(path: &str) -> u64 {
-    if path.starts_with("lib/") {
-        MAX_LIBRARY
-    } else {
-        MAX_TEXT
-    }
+    if is_code(path) { MAX_LIBRARY } else { MAX_TEXT }
 }
 
 /// Opens a regular file; a link is refused.

@@ -27,6 +27,7 @@ fn sources(dir: &Path) -> Sources {
             appup: None,
             library,
         }],
+        node: None,
     }
 }
 

@@ -63,6 +63,9 @@ pub enum UpgradeError {
         /// What does not fit, by keys.
         problems: String,
     },
+    /// The node's program could not be replaced.
+    #[error("the node could not be restarted: {0}")]
+    Restart(String),
     /// Somebody asked for it to be given up.
     #[error("it was given up before its point of no return, as was asked for")]
     Aborted,

@@ -69,6 +69,8 @@ pub(crate) struct Goal {
     pub(crate) operation: String,
     pub(crate) who: String,
     pub(crate) way: Way,
+    /// For a script that goes on in another node than it began in: how long its clients have waited for that.
+    pub(crate) waited: Option<Duration>,
 }
 
 impl Goal {
@@ -177,7 +179,7 @@ impl<'a> Upgrade<'a> {
             taken,
             stopped: None,
             pause: PAUSE,
-            stop: Duration::ZERO,
+            stop: goal.waited.unwrap_or_default(),
             times: Vec::new(),
             unrecorded: Vec::new(),
             untold: Vec::new(),
@@ -197,21 +199,23 @@ impl<'a> Upgrade<'a> {
     pub(crate) fn run(mut self) -> Result<Upgraded, UpgradeError> {
         let began = Instant::now();
         let (from, to) = (self.core.current(), self.core.id_of(&self.goal.package));
-        self.core.journal.append(
-            &self.goal.operation,
-            &self.goal.who,
-            Kind::Started {
-                operation: if self.goal.way == Way::Forward {
-                    "apply"
-                } else {
-                    "rollback"
-                }
-                .into(),
-                plan_id: Some(self.goal.plan_id.clone()),
-                from: Some(from.clone()),
-                to: Some(to.clone()),
-            },
-        )?;
+        if self.goal.waited.is_none() {
+            self.core.journal.append(
+                &self.goal.operation,
+                &self.goal.who,
+                Kind::Started {
+                    operation: if self.goal.way == Way::Forward {
+                        "apply"
+                    } else {
+                        "rollback"
+                    }
+                    .into(),
+                    plan_id: Some(self.goal.plan_id.clone()),
+                    from: Some(from.clone()),
+                    to: Some(to.clone()),
+                },
+            )?;
+        }
         fault::point("upgrade.started");
         let steps: Vec<Step> = self.goal.steps.clone();
         let last = steps.iter().rposition(changes_what_runs);
@@ -229,11 +233,15 @@ impl<'a> Upgrade<'a> {
                 },
             )
         });
-        // A release may change nothing but the configuration of what runs on.
-        let done = done.and_then(|()| match last.is_none() && self.reconfigures()? {
-            true => self.switch(),
-            false => Ok(()),
-        });
+        // A release may change nothing but the node, or the configuration of what runs on.
+        let restarts = steps.iter().any(restarts_node);
+        let done =
+            done.and_then(
+                |()| match last.is_none() && (restarts || self.reconfigures()?) {
+                    true => self.switch(),
+                    false => Ok(()),
+                },
+            );
         let serves = self.core.running.is_some() || self.core.standing.is_some();
         let failed_later = match done {
             Err(cause) if self.flipped && serves => Some(cause),
@@ -290,7 +298,11 @@ impl<'a> Upgrade<'a> {
         index: u32,
         work: impl FnOnce(&mut Self) -> Result<(), UpgradeError>,
     ) -> Result<(), UpgradeError> {
-        let began = Instant::now();
+        let mut began = Instant::now();
+        if let (Some(waited), 0) = (self.goal.waited, index) {
+            // The step that brought the script here.
+            began = began.checked_sub(waited).unwrap_or(began);
+        }
         let result = match self.core.abort.load(Ordering::Relaxed) && !self.flipped {
             true => Err(UpgradeError::Aborted),
             false => work(self),
@@ -392,6 +404,8 @@ impl<'a> Upgrade<'a> {
             }
             Step::Remove { component, .. } => self.remove(component),
             Step::Apply { target, undo } => self.apply(target, undo.as_ref()),
+            // Done by whoever carries the script out, before it and after it.
+            Step::RestartNewNode | Step::RestartNode => Ok(()),
             // They go on together, when the last of the script's changes is made.
             Step::Resume { .. } => Ok(()),
             // The old code goes in the end: see `settle`.
@@ -851,6 +865,10 @@ fn changes_what_runs(step: &Step) -> bool {
             | Step::Start { .. }
             | Step::Resume { .. }
     )
+}
+
+fn restarts_node(step: &Step) -> bool {
+    matches!(step, Step::RestartNewNode | Step::RestartNode)
 }
 
 /// What a call for an instance needs to know.

@@ -17,6 +17,7 @@ mod error;
 pub mod format;
 mod holes;
 pub(crate) mod journal;
+mod look;
 mod media;
 mod open;
 mod ops;
@@ -44,6 +45,7 @@ use std::sync::OnceLock;
 use neurath_abi::Ref;
 
 pub use error::{FormatError, OpenError, RegionError};
+pub use look::look_at;
 pub(crate) use media::map_copy;
 pub use media::{Backend, Detection, Durability, MappedFile, Mapping, Media, Medium, detect};
 #[cfg(any(test, feature = "campaign"))]

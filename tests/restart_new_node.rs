@@ -1,0 +1,429 @@
+//! A release with another node: the upgrade restarts into it in its midst, and the way back restarts into the one before.
+//! No connection is closed or refused, nothing is lost, and no answer is wrong.
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use neurath_cli::build::describe_node;
+use neurath_cli::control;
+use neurath_cli::stage::{Stage, release};
+use neurath_cli::testing::{NodeCommand, NodeProcess};
+use neurath_node::catalog::Catalog;
+use neurath_node::handover::NodeDescription;
+use neurath_node::journal::{Kind, Verdict};
+use neurath_node::protocol::Status;
+use neurath_node::release::{ComponentSources, NodeSources, ReleasePackage, Sources};
+use support::load::{Client, Newcomers, assert_clean, load, served};
+use support::{ask, assert_all_ended, assert_no_orphans, catalog, journal, ok, stderr, wait_until};
+
+/// kv 1.1.0, 1.3.0, and beside them a 2.0.0 with this node program.
+fn stage(program: NodeSources, edit: impl Fn(&str, String) -> String) -> Stage {
+    let stage = neurath_suite::kv(&["1.1.0", "1.3.0"]);
+    let newest = ReleasePackage::open(&stage.built().join("kv-1.3.0")).expect("kv 1.3.0");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("releases/kv");
+    let listen = newest.text("release.toml").expect("its release");
+    let listen = listen
+        .split("listen = \"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next());
+    let text = |name: &str| {
+        let text = std::fs::read_to_string(root.join(name)).expect("the demo's file");
+        let text = text.replace("127.0.0.1:7379", listen.expect("its address"));
+        (name.to_owned(), edit(name, text))
+    };
+    let component = |name: &str| {
+        let manifest = newest.component(name).expect("a component");
+        let stem = format!("{name}-{}", manifest.version);
+        let text = |path: String| {
+            newest
+                .text(&path)
+                .map(|text| (path.clone(), text.to_owned()))
+        };
+        ComponentSources {
+            manifest: text(format!("components/{stem}.toml")).expect("a manifest"),
+            appup: text(format!("appups/{stem}.appup.toml")),
+            library: newest.dir().join(format!("lib/{stem}.so")),
+        }
+    };
+    let sources = Sources {
+        release: text("2.0.0.toml"),
+        relup: Some(text("2.0.0.relup.toml")),
+        components: vec![component("gateway"), component("store")],
+        node: Some(program),
+    };
+    ReleasePackage::assemble(stage.built(), &sources).expect("kv 2.0.0");
+    stage
+}
+
+/// The node of kv 2.0.0, as these tests run it.
+fn second() -> NodeSources {
+    describe_node(&neurath_suite::second_program()).expect("a node program")
+}
+
+fn as_it_is(_: &str, text: String) -> String {
+    text
+}
+
+fn start(stage: &Stage, environment: &[(&str, &str)]) -> (NodeCommand, NodeProcess) {
+    let mut command = stage.command("1.1.0");
+    let pairs = environment.iter();
+    command.environment = pairs
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    command.more = vec!["--take-over-within".into(), "3s".into()];
+    let node = NodeProcess::start(&command).expect("a node");
+    for version in ["1.3.0", "2.0.0"] {
+        control::install(node.directory(), &release(version), stage.built()).expect("installed");
+    }
+    (command, node)
+}
+
+fn status(directory: &Path) -> Status {
+    control::status(directory).expect("a status")
+}
+
+#[track_caller]
+fn assert_runs(directory: &Path, version: &str, node: &str) -> Status {
+    let status = status(directory);
+    assert_eq!(status.release, Some(release(version)));
+    assert_eq!(status.node, node);
+    status
+}
+
+const APPLY: [&str; 4] = ["relup", "apply", "kv-2.0.0", "--execute"];
+const BACK: [&str; 3] = ["relup", "rollback", "--execute"];
+
+#[test]
+fn forward_and_back_under_load_nothing_is_lost_closed_or_refused() {
+    let stage = stage(second(), as_it_is);
+    let (command, node) = start(&stage, &[]);
+    let (directory, address) = (node.directory(), node.address());
+    let loads = [load(address, 1, 1), load(address, 16, 2)];
+    let newcomers = Newcomers::start(address);
+    let serve = || loads.iter().for_each(|load| served(load, 300));
+    serve();
+    ok(directory, &APPLY);
+    let there = assert_runs(directory, "2.0.0", "0.2.0");
+    assert!(there.unconfirmed);
+    assert_eq!(there.pid, node.pid(), "the process is the same");
+    let store = there.components.iter().find(|one| one.component == "store");
+    assert_eq!(
+        store.map(|one| one.version.as_str()),
+        Some("1.3.0"),
+        "the rest of the script ran"
+    );
+    serve();
+    ok(directory, &BACK);
+    let back = assert_runs(directory, "1.1.0", "0.1.0");
+    assert!(!back.unconfirmed);
+    assert_eq!(back.pid, node.pid());
+    serve();
+    assert_eq!(catalog(directory).program_before, None);
+    ok(directory, &APPLY);
+    serve();
+    ok(directory, &["relup", "confirm"]);
+    serve();
+    let newcomers = newcomers.finish();
+    assert!(newcomers > 20, "{newcomers}");
+    loads.into_iter().for_each(assert_clean);
+    assert_all_ended(&journal(directory));
+    assert_no_orphans(directory);
+    node.check().expect("the node lives");
+    // The release's own node is started, whichever program was asked to start one.
+    node.kill();
+    drop(node);
+    let again = NodeProcess::start(&command).expect("it starts again");
+    assert_runs(again.directory(), "2.0.0", "0.2.0");
+    again.stop().expect("an orderly stop");
+    let status = command.start_in_background().expect("it starts again");
+    assert_eq!(status.node, "0.2.0");
+    ok(&command.directory, &["node", "stop"]);
+}
+
+#[test]
+fn a_release_that_changes_the_node_alone() {
+    let stage = stage(second(), as_it_is);
+    let mut command = stage.command("1.3.0");
+    command.more = vec!["--take-over-within".into(), "10s".into()];
+    let node = NodeProcess::start(&command).expect("a node");
+    let directory = node.directory();
+    control::install(directory, &release("2.0.0"), stage.built()).expect("installed");
+    let load = load(node.address(), 4, 3);
+    served(&load, 300);
+    ok(directory, &APPLY);
+    assert_runs(directory, "2.0.0", "0.2.0");
+    served(&load, 300);
+    ok(directory, &BACK);
+    assert_runs(directory, "1.3.0", "0.1.0");
+    served(&load, 300);
+    assert_clean(load);
+}
+
+#[test]
+fn a_kill_before_confirmation_goes_back_to_the_node_before() {
+    let stage = stage(second(), as_it_is);
+    let (mut command, node) = start(&stage, &[]);
+    ok(node.directory(), &APPLY);
+    assert_runs(node.directory(), "2.0.0", "0.2.0");
+    node.kill();
+    drop(node);
+    command.release = None;
+    let again = NodeProcess::start(&command).expect("it starts again");
+    let back = assert_runs(again.directory(), "1.1.0", "0.1.0");
+    assert!(!back.unconfirmed);
+    assert_eq!(
+        back.pid,
+        again.pid(),
+        "twice another program, and the same process"
+    );
+    assert_all_ended(&journal(again.directory()));
+    assert_eq!(catalog(again.directory()).program_before, None);
+    again.stop().expect("an orderly stop");
+}
+
+#[test]
+fn killed_at_any_step_it_starts_as_the_one_or_the_other() {
+    let stage = stage(second(), as_it_is);
+    let points = [
+        "restart.started",
+        "restart.tried",
+        "restart.kept-program",
+        "handover.keeper",
+        "handover.served",
+        "upgrade.initialised",
+        "upgrade.flipped",
+        "upgrade.ended",
+    ];
+    for point in points {
+        println!("{point}");
+        let (mut command, node) = start(&stage, &[("NEURATH_FAULT_KILL_AT", point)]);
+        let mut client = Client::open(node.address());
+        assert_eq!(client.ask("SET key value"), "+OK");
+        assert_ne!(
+            ask(node.directory(), &APPLY).status.code(),
+            Some(0),
+            "{point}"
+        );
+        wait_until("its end", || node.check().is_err());
+        drop(node);
+        command.environment.clear();
+        command.release = None;
+        let again = NodeProcess::start(&command).expect("it starts again");
+        // Not confirmed by then, it is the release before in any case, and its node.
+        assert_runs(again.directory(), "1.1.0", "0.1.0");
+        let mut client = Client::open(again.address());
+        assert_eq!(client.ask("GET key"), "$5", "{point}");
+        assert_eq!(catalog(again.directory()).program_before, None);
+        assert_all_ended(&journal(again.directory()));
+        assert_no_orphans(again.directory());
+        let programs = std::fs::read_dir(again.directory().join("libraries"));
+        let names = programs
+            .expect("the store")
+            .map(|one| one.expect("a file").file_name());
+        let left: Vec<_> = names
+            .filter(|name| name.to_string_lossy().starts_with("node-"))
+            .collect();
+        assert!(left.is_empty(), "{point}: {left:?}");
+        again.stop().expect("an orderly stop");
+    }
+}
+
+/// The verdict on the last upgrade that was asked for.
+fn verdict(directory: &Path) -> Option<Verdict> {
+    let records = journal(directory);
+    let mut ends = records
+        .iter()
+        .rev()
+        .filter(|one| one.operation_id.starts_with("apply"));
+    ends.find_map(|one| match &one.kind {
+        Kind::Ended { verdict, .. } => Some(*verdict),
+        _ => None,
+    })
+}
+
+/// An upgrade fails, the release and the node before serve, and no client has noticed anything but a pause.
+#[track_caller]
+fn assert_undone(stage: &Stage, environment: &[(&str, &str)], said: &str) {
+    let (command, node) = start(stage, environment);
+    let directory = &command.directory;
+    let load = load(node.address(), 4, 5);
+    let newcomers = Newcomers::start(node.address());
+    served(&load, 300);
+    let asked = ask(directory, &APPLY);
+    let told = stderr(&asked);
+    assert_eq!(asked.status.code(), Some(40), "{told}");
+    assert!(told.contains(said), "{told}");
+    served(&load, 300);
+    newcomers.finish();
+    assert_clean(load);
+    let status = assert_runs(directory, "1.1.0", "0.1.0");
+    assert!(!status.unconfirmed);
+    assert_eq!(verdict(directory), Some(Verdict::Undone));
+    assert_eq!(catalog(directory).program_before, None);
+    assert_all_ended(&journal(directory));
+    assert_no_orphans(directory);
+    ok(directory, &["node", "stop"]);
+    let process = format!("/proc/{}/exe", status.pid);
+    wait_until("its end", || {
+        !Path::new(&process).exists() || node.check().is_err()
+    });
+}
+
+#[test]
+fn a_node_that_ends_or_hangs_leaves_the_one_before() {
+    let stage = stage(second(), as_it_is);
+    let kill = "NEURATH_FAULT_KILL_AT";
+    assert_undone(
+        &stage,
+        &[(kill, "handover.taken")],
+        "ended before it served",
+    );
+    assert_undone(&stage, &[(kill, "handover.up")], "ended before it served");
+    assert_undone(
+        &stage,
+        &[("NEURATH_FAULT_HANG_AT", "handover.up")],
+        "did not serve within 3s",
+    );
+}
+
+/// A script in the place of a node program, and what it is said to be.
+fn script(folder: &Path, text: &str) -> NodeSources {
+    let program: PathBuf = folder.join("node");
+    std::fs::write(&program, format!("#!/bin/sh\n{text}\n")).expect("written");
+    let mode = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(&program, mode).expect("its mode");
+    NodeSources {
+        program,
+        description: NodeDescription::of("0.2.0"),
+    }
+}
+
+#[test]
+fn a_program_that_fails_its_trial_is_never_let_near() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = |version: &str, problem: &str| {
+        let node = NodeDescription::of(version).to_json().replace('\n', "");
+        format!("echo '{{\"node\":{node},\"problem\":{problem}}}'")
+    };
+    let cases = [
+        ("kill -ABRT $$".to_owned(), "ended its trial with signal: 6"),
+        ("exit 0".into(), "said nothing"),
+        ("sleep 100".into(), "did not end its trial within 3s"),
+        (report("0.3.0", "null"), "says that it is 0.3.0"),
+        (
+            report("0.2.0", "\"regions: format 9\""),
+            "cannot take over: regions: format 9",
+        ),
+        // It passes the trial, and is no node: it ends at once.
+        (report("0.2.0", "null"), "ended at its start"),
+    ];
+    for (text, said) in cases {
+        let stage = stage(script(folder.path(), &text), as_it_is);
+        assert_undone(&stage, &[], said);
+    }
+}
+
+#[test]
+fn the_rest_of_a_script_that_fails_leads_back_to_the_node_before() {
+    let stage = stage(second(), |name, text| match name {
+        "2.0.0.relup.toml" => text.replacen(
+            "    { point_of_no_return = true },",
+            "    { point_of_no_return = true },\n    { apply = { command = [\"false\"] } },",
+            1,
+        ),
+        _ => text,
+    });
+    assert_undone(&stage, &[], "false");
+}
+
+/// kv 2.0.0 with a script that restarts the node when all else is done.
+fn at_the_end(name: &str, text: String) -> String {
+    if name != "2.0.0.relup.toml" {
+        return text;
+    }
+    let text = text.replacen("    { restart_new_node = true },\n", "", 1);
+    let purge = "    { purge = \"store\", version = \"1.1.0\", kind = \"soft\" },\n";
+    text.replacen(
+        purge,
+        &format!("{purge}    {{ restart_node = true }},\n"),
+        1,
+    )
+    .replacen("version = ", "handwritten = true\nversion = ", 1)
+}
+
+#[test]
+fn a_script_may_restart_the_node_at_its_end() {
+    let stage = stage(second(), at_the_end);
+    let (_, node) = start(&stage, &[]);
+    let directory = node.directory();
+    let load = load(node.address(), 4, 6);
+    served(&load, 300);
+    ok(directory, &APPLY);
+    let there = assert_runs(directory, "2.0.0", "0.2.0");
+    assert!(there.unconfirmed);
+    served(&load, 300);
+    ok(directory, &["relup", "confirm"]);
+    assert_clean(load);
+    assert_all_ended(&journal(directory));
+}
+
+#[test]
+fn a_restart_at_the_end_that_fails_leads_all_the_way_back() {
+    let stage = stage(second(), at_the_end);
+    let (command, node) = start(&stage, &[("NEURATH_FAULT_KILL_AT", "handover.up")]);
+    let directory = &command.directory;
+    let load = load(node.address(), 4, 7);
+    served(&load, 300);
+    let asked = ask(directory, &APPLY);
+    let told = stderr(&asked);
+    assert_eq!(asked.status.code(), Some(40), "{told}");
+    assert!(told.contains("went back to kv-1.1.0"), "{told}");
+    served(&load, 300);
+    assert_clean(load);
+    let status = assert_runs(directory, "1.1.0", "0.1.0");
+    assert!(!status.unconfirmed);
+    assert_all_ended(&journal(directory));
+    assert_no_orphans(directory);
+    ok(directory, &["node", "stop"]);
+}
+
+#[test]
+fn a_node_that_nobody_has_is_refused_before_anything_happens() {
+    let stage = stage(second(), as_it_is);
+    let (_, node) = start(&stage, &[]);
+    // The same release without the program.
+    let other = tempfile::tempdir().expect("a folder");
+    let good = ReleasePackage::open(&stage.built().join("kv-2.0.0")).expect("kv 2.0.0");
+    let text = |path: &str| (path.to_owned(), good.text(path).expect("a file").to_owned());
+    let (name, release_text) = text("release.toml");
+    let without = release_text.replace("node_program = \"kv-node\"\n", "");
+    let without = without.replace("2.0.0", "2.0.1");
+    let relup = text("relup.toml")
+        .1
+        .replace("version = \"2.0.0\"", "version = \"2.0.1\"");
+    let component = |name: &str, version: &str| ComponentSources {
+        manifest: text(&format!("components/{name}-{version}.toml")),
+        appup: Some(text(&format!("appups/{name}-{version}.appup.toml"))),
+        library: good.dir().join(format!("lib/{name}-{version}.so")),
+    };
+    let sources = Sources {
+        release: (name, without),
+        relup: Some(("relup.toml".into(), relup)),
+        components: vec![component("gateway", "1.1.0"), component("store", "1.3.0")],
+        node: None,
+    };
+    ReleasePackage::assemble(other.path(), &sources).expect("kv 2.0.1");
+    control::install(node.directory(), &release("2.0.1"), other.path()).expect("installed");
+    let before = support::everything(node.directory());
+    let asked = ask(
+        node.directory(),
+        &["relup", "apply", "kv-2.0.1", "--execute"],
+    );
+    assert_eq!(asked.status.code(), Some(20), "{}", stderr(&asked));
+    assert!(stderr(&asked).contains("wants node 0.2.0, and this one is 0.1.0"));
+    assert_eq!(support::everything(node.directory()), before);
+    assert!(Catalog::open(node.directory()).is_ok());
+    node.stop().expect("an orderly stop");
+}
