@@ -112,7 +112,7 @@ fn a_program_that_dies_or_hangs_is_replaced_by_the_one_before() {
         ("NEURATH_FAULT_KILL_AT", "handover.closed", "10s"),
         ("NEURATH_FAULT_KILL_AT", "handover.taken", "10s"),
         ("NEURATH_FAULT_KILL_AT", "handover.up", "10s"),
-        ("NEURATH_FAULT_KILL_AT", "handover.runs", "10s"),
+        ("NEURATH_FAULT_KILL_AT", "handover.ready", "10s"),
         ("NEURATH_FAULT_HANG_AT", "handover.taken", "1s"),
         ("NEURATH_FAULT_HANG_AT", "handover.up", "1s"),
     ];

@@ -99,7 +99,7 @@ impl Arrival {
         self.because.as_deref()
     }
 
-    /// Tells the keeper that this node serves, and sees its process off.
+    /// Tells the keeper that this node serves from now on, and sees its process off.
     pub(crate) fn served(&mut self) {
         let Some((stream, pid)) = self.keeper.take() else {
             return;

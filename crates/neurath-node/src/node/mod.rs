@@ -181,7 +181,7 @@ impl Node {
         if !rehearsal {
             restarts::settle_program(&mut core);
         }
-        let (mut node, control) = Self::run(core, control)?;
+        let (mut node, control) = Self::run(core, control, || ())?;
         if let Some(control) = control {
             node.look_after(control)?;
         }
@@ -203,14 +203,19 @@ impl Node {
         let asker = arrival.record.asker.take();
         let asker = asker.and_then(|place| arrival.descriptors.take(place).ok());
         core.hold = false;
-        let (mut node, control) = Self::run(core, Some(control))?;
-        if arrival.because().is_none() {
-            fault::point("handover.runs");
-        }
-        arrival.served();
-        if arrival.because().is_none() {
-            fault::point("handover.served");
-        }
+        // What was handed over is served by one node only: the keeper lets go of it before the event loop
+        // reads the first byte.
+        let let_go = || {
+            let first = arrival.because().is_none();
+            if first {
+                fault::point("handover.ready");
+            }
+            arrival.served();
+            if first {
+                fault::point("handover.served");
+            }
+        };
+        let (mut node, control) = Self::run(core, Some(control), let_go)?;
         node.shared.errand_first.store(true, Ordering::SeqCst);
         let Some(control) = control else {
             unreachable!("it was given")
@@ -223,10 +228,11 @@ impl Node {
         Ok(node)
     }
 
-    /// Lets the shard run.
+    /// Lets the shard run, after what is to be done when nothing else can fail.
     fn run(
         mut core: Core,
         control: Option<ControlServer>,
+        at_last: impl FnOnce(),
     ) -> Result<(Node, Option<ControlServer>), StartError> {
         if let Some(control) = &control {
             core.control = Some(control.socket()?);
@@ -236,6 +242,7 @@ impl Node {
         };
         let mailbox = standing.mailbox();
         let seat = Seat::new().map_err(StartError::EventLoop)?;
+        at_last();
         core.running = Some(standing.run(seat).map_err(StartError::EventLoop)?);
         let figures = core.figures.clone();
         let abort = core.abort.clone();
