@@ -67,30 +67,28 @@ pub fn look_at(path: &Path, component: &str, instance: u32) -> Result<Fingerprin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::region::{Region, RegionOptions};
+    use crate::region::tests::create;
 
     #[test]
     fn a_region_in_use_is_looked_at_and_a_foreign_one_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("region");
-        let schema = SchemaDesc::of::<u64>();
-        let options = RegionOptions::new("store", 0, 64 << 20);
-        let region = Region::create(&path, &options, &schema.encode()).unwrap();
-        let found = look_at(&path, "store", 0).unwrap();
+        let region = create(&path);
+        let found = look_at(&path, "test", 0).unwrap();
         assert_eq!(found, region.fingerprint());
         assert!(matches!(
-            look_at(&path, "store", 1),
+            look_at(&path, "test", 1),
             Err(OpenError::Owner { .. })
         ));
         let other = folder.path().join("other");
         std::fs::write(&other, vec![7; 1 << 20]).unwrap();
         assert!(matches!(
-            look_at(&other, "store", 0),
+            look_at(&other, "test", 0),
             Err(OpenError::Format { .. })
         ));
         std::fs::write(&other, b"").unwrap();
         assert!(matches!(
-            look_at(&other, "store", 0),
+            look_at(&other, "test", 0),
             Err(OpenError::Format { .. })
         ));
     }
