@@ -132,6 +132,29 @@ fn a_copy_whose_parts_come_in_no_order_is_noticed() {
     }
 }
 
+#[test]
+fn a_closed_region_that_is_used_again_looks_closed_in_neither_slot() {
+    use super::workloads::{Op, fresh, run, tx};
+    use crate::region::format::{PAGE, SUPERBLOCK_AT};
+    use crate::region::{Backend, Found, Region};
+
+    let mut region = fresh(Backend::Process);
+    run(&mut region, &tx(&[Op::Set(1, 5)])).expect("runs");
+    region.close_in_order().expect("simulated media sync");
+    let mut region = Region::recover_media(region.into_media()).expect("opens");
+    run(&mut region, &tx(&[Op::Set(1, 7)])).expect("runs");
+    // Whichever slot is torn: the other one must not say that all is in its place.
+    let media = region.into_media();
+    for at in SUPERBLOCK_AT {
+        let mut torn = media.copy();
+        torn.raw(at, &[0; PAGE as usize]);
+        assert!(
+            !Found::is_clean(&torn).expect("the other slot"),
+            "without {at}"
+        );
+    }
+}
+
 /// The record of the last commit: its place and its bytes.
 fn last_record(media: &super::sim::Sim) -> (u64, Vec<u8>) {
     use super::sim::Event;

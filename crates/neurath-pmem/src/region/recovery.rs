@@ -49,7 +49,7 @@ impl<M: Media> Region<M> {
             // Where the kernel writes pages in an order of its own, a region that was closed must
             // not look so any more when the first page of what follows is written.
             if closed && inner.media.backend() == Backend::Process {
-                inner.media.sync().map_err(RegionError::Sync)?;
+                inner.forget_closed().map_err(RegionError::Sync)?;
             }
         }
         inner.repair_header()?;

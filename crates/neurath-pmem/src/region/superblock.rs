@@ -143,6 +143,14 @@ impl<M: Media> Inner<M> {
         self.put_superblock()
     }
 
+    /// Writes the superblock that says open over the other one as well, which says closed, and
+    /// waits for both: that one would count again if both were being written when the machine
+    /// goes down, by two growths.
+    pub(super) fn forget_closed(&mut self) -> io::Result<()> {
+        self.write_superblock(RegionState::Open)?;
+        self.media.sync()
+    }
+
     /// Stores the superblock, and waits for it.
     pub(super) fn put_superblock(&mut self) -> io::Result<()> {
         let bytes = self.superblock.encode(&self.header);
