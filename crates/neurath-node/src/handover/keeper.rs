@@ -35,6 +35,9 @@ const LOOK: Duration = Duration::from_millis(10);
 const OFFER: Duration = Duration::from_secs(30);
 /// How long a process may take to die.
 const DEATH: Duration = Duration::from_secs(30);
+/// How often a process has to look dead, after the first time, and how long is between two looks.
+const LOOKS: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(3);
 /// So many programs may try in the process, one after the other: the new one, and the old one again.
 const TRIES: u32 = 3;
 
@@ -276,12 +279,14 @@ impl Watched {
 
     /// Whether it has ended. Not asked of the descriptor: systems before Linux 6.15 say so of a process that
     /// another thread than its first replaces. Nor does the first thread's end say it: that one ends then, too, and
-    /// the other takes its number.
+    /// the other takes its number. On a busy machine that takes a while: it has to look so for long.
     fn is_dead(&self) -> bool {
-        if !self.seems_dead() {
-            return false;
+        for _ in 0..LOOKS {
+            if !self.seems_dead() {
+                return false;
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
         }
-        std::thread::sleep(Duration::from_millis(2));
         self.seems_dead()
     }
 
