@@ -225,7 +225,8 @@ fn the_old_release_serves_on_and_a_good_upgrade_succeeds() {
                 ..
             })
         );
-        assert!(undone, "{name}: {ended:?}");
+        // Another ABI is found by the planner: nothing began.
+        assert!(undone || name == "other_abi", "{name}: {ended:?}");
         assert_no_orphans(node.directory());
         let status = control::status(node.directory()).expect("status");
         assert_eq!(status.components[0].version, "1.0.0", "{name}");
