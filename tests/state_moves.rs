@@ -31,9 +31,16 @@ fn ask(connection: &mut Connection, words: &[&str]) -> String {
     match connection.ask(words).expect("an answer") {
         Value::Bulk(bytes) | Value::Simple(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Value::Integer(number) => number.to_string(),
-        // A client that was not served before the kill has counted nothing.
-        Value::Null => "0".into(),
         other => panic!("{words:?}: {other:?}"),
+    }
+}
+
+/// How far a client has counted: a key that is not there, which no answer has told of, is 0.
+fn counter(connection: &mut Connection, key: &str) -> u64 {
+    match connection.ask(&["GET", key]).expect("an answer") {
+        Value::Null => 0,
+        Value::Bulk(bytes) => String::from_utf8_lossy(&bytes).parse().expect("a number"),
+        other => panic!("{key}: {other:?}"),
     }
 }
 
@@ -68,13 +75,7 @@ impl Counting {
             std::thread::spawn(move || {
                 let mut connection = Connection::open(&address).expect("a connection");
                 let key = format!("counter-{client}");
-                let get = connection.ask(&["GET", &key]).expect("an answer");
-                let mut last = match get {
-                    Value::Bulk(_) => ask(&mut connection, &["GET", &key])
-                        .parse()
-                        .expect("a number"),
-                    _ => 0u64,
-                };
+                let mut last = counter(&mut connection, &key);
                 while !stop.load(Ordering::Relaxed) {
                     let next = ask(&mut connection, &["INCR", &key]);
                     last += 1;
@@ -110,12 +111,8 @@ impl Counting {
 /// What the clients have counted, as the store says.
 fn sum(address: &str) -> u64 {
     let mut connection = Connection::open(address).expect("a connection");
-    let key = |client| format!("counter-{client}");
-    let value = |client| ask(&mut connection, &["GET", &key(client)]);
-    (0..CLIENTS)
-        .map(value)
-        .map(|text| text.parse::<u64>().expect("a number"))
-        .sum()
+    let value = |client| counter(&mut connection, &format!("counter-{client}"));
+    (0..CLIENTS).map(value).sum()
 }
 
 /// Nobody changes anything now: everything that did was counted once.
