@@ -7,6 +7,7 @@ use neurath_pmem::{Bytes, Map, P, Pmem, Tx};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[derive(Clone, Copy, Debug, Pmem)]
 #[repr(C)]
@@ -16,6 +17,13 @@ struct State {
 }
 
 const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
+
+/// One test after the other: a command that is about to run has, for a moment, what this process has open, and with
+/// it the lock of a region.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A region; with an object that nothing refers to, if wanted.
 fn region(path: &Path, leak: bool) -> Region {
@@ -159,6 +167,7 @@ fn place(dir: &tempfile::TempDir, name: &str) -> (PathBuf, String) {
 
 #[test]
 fn a_sound_region() {
+    let _alone = alone();
     let dir = tempfile::tempdir().expect("a directory");
     let (path, file) = place(&dir, "region");
     let open = region(&path, false);
@@ -222,6 +231,7 @@ fn a_sound_region() {
 
 #[test]
 fn a_leak_and_damage() {
+    let _alone = alone();
     let dir = tempfile::tempdir().expect("a directory");
     let (path, file) = place(&dir, "region");
     // Closed: what a recovery would set anew is of no account while a region is open.
@@ -265,6 +275,7 @@ fn the_schemas_know_every_code() {
 
 #[test]
 fn a_wrong_object_does_not_conform() {
+    let _alone = alone();
     let dir = tempfile::tempdir().expect("a directory");
     let (path, _) = place(&dir, "region");
     drop(region(&path, false));
