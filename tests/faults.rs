@@ -12,10 +12,10 @@ use std::process::{Command, Output};
 
 use neurath_cli::control;
 use neurath_cli::exit::code_of;
-use neurath_cli::stage::Stage;
 use neurath_cli::testing::{NodeCommand, NodeProcess};
 use neurath_node::catalog::{HEADER_BYTES, ReleaseId, SLOT_BYTES};
 use neurath_node::protocol::code;
+use support::play::Play;
 use support::{Lines, assert_all_ended, assert_no_orphans, catalog, copy, journal, quiet, stderr};
 
 fn release(version: &str) -> ReleaseId {
@@ -23,39 +23,16 @@ fn release(version: &str) -> ReleaseId {
 }
 
 /// A stopped node with a note and both releases.
-struct Play {
-    stage: Stage,
-    folder: tempfile::TempDir,
-}
-
-impl Play {
-    fn new() -> Self {
-        let play = Self {
-            stage: neurath_suite::book("notebook_1", "notebook_2"),
-            folder: tempfile::tempdir().expect("a folder"),
-        };
-        let node = NodeProcess::start(&play.command("prepared")).expect("a node");
-        play.stage.install(node.directory()).expect("installed");
-        assert_eq!(Lines::open(node.address()).ask("add one"), "0");
-        node.stop().expect("stopped");
-        play
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, name: &str) -> NodeCommand {
-        let mut command = self.stage.command("1.0.0");
-        command.directory = self.path(name);
-        command
-    }
-
-    /// A copy of the prepared node.
-    fn copied(&self, name: &str) -> NodeCommand {
-        copy(&self.path("prepared"), &self.path(name));
-        self.command(name)
-    }
+fn prepared() -> Play {
+    let play = Play {
+        stage: neurath_suite::book("notebook_1", "notebook_2"),
+        folder: tempfile::tempdir().expect("a folder"),
+    };
+    let node = NodeProcess::start(&play.command("prepared")).expect("a node");
+    play.stage.install(node.directory()).expect("installed");
+    assert_eq!(Lines::open(node.address()).ask("add one"), "0");
+    node.stop().expect("stopped");
+    play
 }
 
 /// The notes are there, and an upgrade and the way back work.
@@ -126,8 +103,8 @@ fn fill(disk: &Path) {
 /// No room for the new regions: the upgrade is refused, what runs goes on, and with room again it works.
 #[test]
 fn a_full_disk_is_named_and_nothing_is_lost() {
-    let play = Play::new();
-    let command = play.copied("regions");
+    let play = prepared();
+    let command = play.copied("prepared", "regions");
     let Some(command) = in_namespace(&command, &small_disk("regions", "24m")) else {
         return;
     };
@@ -165,8 +142,8 @@ fn a_full_disk_is_named_and_nothing_is_lost() {
 /// again all is as before.
 #[test]
 fn a_journal_without_room_begins_nothing_new_and_records_what_leads_out() {
-    let play = Play::new();
-    let command = play.copied("journal");
+    let play = prepared();
+    let command = play.copied("prepared", "journal");
     // What the node keeps behind the journal's end, and little more.
     let Some(command) = in_namespace(&command, &small_disk("journal", "320k")) else {
         return;
@@ -226,7 +203,7 @@ fn journal_in(disk: &Path) -> Vec<neurath_node::journal::Record> {
 /// A release that finds no room leaves nothing, and is taken in when there is room.
 #[test]
 fn a_package_that_finds_no_room_leaves_nothing() {
-    let play = Play::new();
+    let play = prepared();
     let package = play.path("book.neurath.tar.gz").display().to_string();
     let built = play.stage.built().display().to_string();
     let words = [
@@ -241,7 +218,7 @@ fn a_package_that_finds_no_room_leaves_nothing() {
     ];
     let packed = support::neurath(&[&words[..], &["--out", &package]].concat());
     assert!(packed.status.success(), "{}", stderr(&packed));
-    let command = play.copied("releases");
+    let command = play.copied("prepared", "releases");
     support::ok(
         &command.directory,
         &["release", "remove", "book-1.1.0", "--execute"],
@@ -278,9 +255,9 @@ fn a_package_that_finds_no_room_leaves_nothing() {
 /// A node on a file system that may only be read does not start, and says so.
 #[test]
 fn a_file_system_that_may_only_be_read_is_named() {
-    let play = Play::new();
+    let play = prepared();
     for folder in ["", "regions", "journal"] {
-        let command = play.copied("read-only");
+        let command = play.copied("prepared", "read-only");
         let script = format!(
             "mount --bind \"$D/{folder}\" \"$D/{folder}\"; mount -o remount,bind,ro \"$D/{folder}\""
         );
@@ -303,10 +280,10 @@ fn a_file_system_that_may_only_be_read_is_named() {
 /// Files and folders that the node's user may not use are named, and with the permission all is there.
 #[test]
 fn a_missing_permission_is_named() {
-    let play = Play::new();
+    let play = prepared();
     let nobody = 65_534;
     for name in ["catalog", "journal", "regions", "releases"] {
-        let command = play.copied("forbidden");
+        let command = play.copied("prepared", "forbidden");
         let path = command.directory.join(name);
         let mut limited = command.clone();
         if is_roots(&play.path("prepared")) {
@@ -374,9 +351,9 @@ fn is_roots(made: &Path) -> bool {
 /// is the flip.
 #[test]
 fn a_torn_slot_of_the_catalog_is_the_release_before() {
-    let play = Play::new();
+    let play = prepared();
     let directory = play.path("torn");
-    let command = play.copied("torn");
+    let command = play.copied("prepared", "torn");
     let before = std::fs::read(directory.join("catalog")).expect("the catalog");
     let node = NodeProcess::start(&command).expect("a node");
     control::apply(&directory, &release("1.1.0"), None, &quiet()).expect("upgraded");

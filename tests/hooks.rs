@@ -12,6 +12,7 @@ use neurath_cli::testing::NodeProcess;
 use neurath_node::catalog::ReleaseId;
 use neurath_node::journal::Kind;
 use neurath_node::protocol::code;
+use support::play::Play;
 use support::{Lines, assert_all_ended, assert_no_orphans, book_edited, catalog, journal, quiet};
 
 const UPDATE: &str = "{ update = \"notebook\", change = { advanced = {} } }";
@@ -195,31 +196,15 @@ fn a_kill_undoes_what_was_called() {
         note("before", false),
         note("undone", false)
     ));
-    let folder = support::folder_in_memory();
-    let (prepared, copy) = (folder.path().join("prepared"), folder.path().join("copy"));
-    let node = stage.start("1.0.0").expect("a node");
-    let from = node.directory().to_owned();
-    node.stop().expect("it stops");
-    support::copy(&from, &prepared);
-    let run = |variable: &str, value: String| {
-        support::copy(&prepared, &copy);
-        let mut command = stage.command("1.0.0");
-        command.directory = copy.clone();
-        command.environment.push((variable.into(), value.into()));
-        NodeProcess::start(&command).expect("a node")
+    let play = Play {
+        stage,
+        folder: support::folder_in_memory(),
     };
-    let log = folder.path().join("log");
-    let node = run("NEURATH_FAULT_LOG", log.display().to_string());
-    let passed = || -> Vec<String> {
-        let text = std::fs::read_to_string(&log).expect("the log");
-        text.lines()
-            .map(|line| line.split_once(' ').unwrap().1.to_owned())
-            .collect()
-    };
-    let begin = passed().len();
-    control::apply(&copy, &release("1.1.0"), None, &quiet()).expect("upgraded");
-    let points = passed();
-    drop(node);
+    play.keep(play.stage.start("1.0.0").expect("a node"), "prepared");
+    let (begin, points) = play.points("prepared", "copy", |directory| {
+        control::apply(directory, &release("1.1.0"), None, &quiet()).expect("upgraded");
+    });
+    let copy = play.path("copy");
     let flip = points
         .iter()
         .rposition(|name| name == "catalog.flip.before-write")
@@ -227,14 +212,13 @@ fn a_kill_undoes_what_was_called() {
     let (mut undone, mut nothing) = (0, 0);
     // Up to the flip; after it the way back is another promise's.
     for kill in begin + 1..=flip + 1 {
-        let node = run("NEURATH_FAULT_KILL", kill.to_string());
+        let at = kill.to_string();
+        let node = play.started("prepared", "copy", "NEURATH_FAULT_KILL", &at);
         let died = control::apply(&copy, &release("1.1.0"), None, &quiet());
         died.expect_err("the node is killed");
         drop(node);
         let owed = !catalog(&copy).undo.is_empty();
-        let mut command = stage.command("1.0.0");
-        command.directory = copy.clone();
-        let node = NodeProcess::start(&command).expect("it starts again");
+        let node = NodeProcess::start(&play.command("copy")).expect("it starts again");
         let state = catalog(&copy);
         assert_eq!(state.current, Some(release("1.0.0")));
         assert!(state.undo.is_empty());

@@ -11,6 +11,7 @@ use neurath_cli::stage::Stage;
 use neurath_cli::testing::NodeProcess;
 use neurath_node::catalog::ReleaseId;
 use neurath_node::protocol::code;
+use support::play::Play;
 use support::{
     Lines, ask, assert_all_ended, assert_no_orphans, book_edited, catalog, journal, ok, quiet,
     stderr,
@@ -131,37 +132,23 @@ fn what_fails_in_one_leaves_all_as_they_were() {
 /// the newer one, which goes back at the start.
 #[test]
 fn a_kill_leaves_all_in_one_version() {
-    let stage = stage("notebook_2");
-    let folder = support::folder_in_memory();
-    let (prepared, copy) = (folder.path().join("prepared"), folder.path().join("copy"));
-    let node = stage.start("1.0.0").expect("a node");
+    let play = Play {
+        stage: stage("notebook_2"),
+        folder: support::folder_in_memory(),
+    };
+    let node = play.stage.start("1.0.0").expect("a node");
     add(&mut Lines::open(node.address()), "first", 0);
-    let from = node.directory().to_owned();
-    node.stop().expect("it stops");
-    support::copy(&from, &prepared);
-    let run = |variable: &str, value: String| {
-        support::copy(&prepared, &copy);
-        let mut command = stage.command("1.0.0");
-        command.directory = copy.clone();
-        command.environment.push((variable.into(), value.into()));
-        NodeProcess::start(&command).expect("a node")
-    };
-    let log = folder.path().join("log");
-    let node = run("NEURATH_FAULT_LOG", log.display().to_string());
-    let passed = || -> Vec<String> {
-        let text = std::fs::read_to_string(&log).expect("the log");
-        let name = |line: &str| line.split_once(' ').map(|(_, name)| name.to_owned());
-        text.lines().filter_map(name).collect()
-    };
-    let begin = passed().len();
-    control::apply(&copy, &release("1.1.0"), None, &quiet()).expect("upgraded");
-    let points = passed();
-    drop(node);
+    play.keep(node, "prepared");
+    let (begin, points) = play.points("prepared", "copy", |directory| {
+        control::apply(directory, &release("1.1.0"), None, &quiet()).expect("upgraded");
+    });
+    let copy = play.path("copy");
     // Of the steps that each instance has its own of, the last one: the others are behind it.
     let last = |at: &usize| !points[at + 1..].contains(&points[*at]);
     let mut newer = Vec::new();
     for at in (begin..points.len()).filter(last) {
-        let node = run("NEURATH_FAULT_KILL", (at + 1).to_string());
+        let kill = (at + 1).to_string();
+        let node = play.started("prepared", "copy", "NEURATH_FAULT_KILL", &kill);
         // The last points are passed when the answer is on its way.
         let _ = control::apply(&copy, &release("1.1.0"), None, &quiet());
         drop(node);
@@ -173,7 +160,7 @@ fn a_kill_leaves_all_in_one_version() {
             "{name}: {versions:?}"
         );
         newer.push(versions[0] == "1.1.0");
-        let node = start_again(&stage, &copy);
+        let node = start_again(&play.stage, &copy);
         assert_notes(&mut Lines::open(node.address()), "1.0.0", &["first"]);
         assert_no_orphans(&copy);
     }

@@ -6,65 +6,42 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use neurath_cli::stage::Stage;
 use neurath_cli::testing::{NodeCommand, NodeProcess};
 use neurath_node::journal::{Kind, Verdict};
 use neurath_pmem::region::format::{Header, PAGE, SUPERBLOCK_AT, Superblock};
-use support::{Lines, assert_all_ended, catalog, copy, journal, neurath, stderr};
+use support::play::Play;
+use support::{Lines, assert_all_ended, catalog, journal, neurath, stderr};
 
-struct Play {
-    stage: Stage,
-    folder: tempfile::TempDir,
-}
-
-impl Play {
-    /// A node with two notes, whose machine went down.
-    fn new() -> Self {
-        let play = Self {
-            stage: neurath_suite::book("notebook_1", "notebook_2"),
-            folder: tempfile::tempdir().expect("a folder"),
-        };
-        let node = NodeProcess::start(&play.command("lost")).expect("a node");
-        let mut lines = Lines::open(node.address());
-        assert_eq!(lines.ask("add one"), "0");
-        assert_eq!(lines.ask("add two"), "1");
-        let snapshot = play.path("snapshot").display().to_string();
-        support::ok(
-            node.directory(),
-            &["state", "snapshot", "notebook", &snapshot],
-        );
-        assert_eq!(lines.ask("add three"), "2");
-        node.kill();
-        drop(node);
-        let region = region(&play.path("lost"));
-        let mut bytes = std::fs::read(&region).expect("a region");
-        let header = Header::parse(&bytes).expect("a header");
-        for at in SUPERBLOCK_AT {
-            let slot = &mut bytes[at as usize..(at + PAGE) as usize];
-            let mut superblock = Superblock::parse(slot, &header).expect("a superblock");
-            superblock.boot_id = [7; 16];
-            let encoded = superblock.encode(&header);
-            slot[..encoded.len()].copy_from_slice(&encoded);
-        }
-        std::fs::write(region, bytes).expect("written");
-        play
+/// A node with two notes, whose machine went down.
+fn lost() -> Play {
+    let play = Play {
+        stage: neurath_suite::book("notebook_1", "notebook_2"),
+        folder: tempfile::tempdir().expect("a folder"),
+    };
+    let node = NodeProcess::start(&play.command("lost")).expect("a node");
+    let mut lines = Lines::open(node.address());
+    assert_eq!(lines.ask("add one"), "0");
+    assert_eq!(lines.ask("add two"), "1");
+    let snapshot = play.path("snapshot").display().to_string();
+    support::ok(
+        node.directory(),
+        &["state", "snapshot", "notebook", &snapshot],
+    );
+    assert_eq!(lines.ask("add three"), "2");
+    node.kill();
+    drop(node);
+    let region = region(&play.path("lost"));
+    let mut bytes = std::fs::read(&region).expect("a region");
+    let header = Header::parse(&bytes).expect("a header");
+    for at in SUPERBLOCK_AT {
+        let slot = &mut bytes[at as usize..(at + PAGE) as usize];
+        let mut superblock = Superblock::parse(slot, &header).expect("a superblock");
+        superblock.boot_id = [7; 16];
+        let encoded = superblock.encode(&header);
+        slot[..encoded.len()].copy_from_slice(&encoded);
     }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, name: &str) -> NodeCommand {
-        let mut command = self.stage.command("1.0.0");
-        command.directory = self.path(name);
-        command
-    }
-
-    /// A copy of the node whose machine went down.
-    fn lost(&self, name: &str) -> NodeCommand {
-        copy(&self.path("lost"), &self.path(name));
-        self.command(name)
-    }
+    std::fs::write(region, bytes).expect("written");
+    play
 }
 
 /// The file of the only region.
@@ -109,8 +86,8 @@ fn ended(directory: &Path, operation: &str) -> Option<(Verdict, String)> {
 
 #[test]
 fn a_state_that_was_lost_with_the_machine_is_served_only_by_name() {
-    let play = Play::new();
-    let mut command = play.lost("accepted");
+    let play = lost();
+    let mut command = play.copied("lost", "accepted");
     let directory = command.directory.clone();
     let before = std::fs::read(region(&directory)).expect("a region");
     let error = refused(&command);
@@ -158,8 +135,8 @@ fn a_state_that_was_lost_with_the_machine_is_served_only_by_name() {
 
 #[test]
 fn a_damaged_state_is_not_served_and_an_empty_one_only_by_name() {
-    let play = Play::new();
-    let mut command = play.lost("damaged");
+    let play = lost();
+    let mut command = play.copied("lost", "damaged");
     let directory = command.directory.clone();
     let file = region(&directory);
     // The last page that anything was written to never came to the medium.
@@ -215,8 +192,8 @@ fn a_damaged_state_is_not_served_and_an_empty_one_only_by_name() {
 
 #[test]
 fn a_snapshot_takes_the_place_of_what_was_lost() {
-    let play = Play::new();
-    let command = play.lost("restored");
+    let play = lost();
+    let command = play.copied("lost", "restored");
     let file = region(&command.directory).display().to_string();
     let snapshot = play.path("snapshot").display().to_string();
     let output = neurath(&["state", "restore", &snapshot, &file, "--execute"]);

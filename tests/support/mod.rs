@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod load;
+pub mod play;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
