@@ -141,8 +141,7 @@ impl<M: Media> Inner<M> {
             return Ok(());
         }
         let fenced = self.media.fence();
-        self.failed |= fenced.is_err();
-        fenced.map_err(RegionError::Sync)
+        self.or_failed(fenced)
     }
 
     /// Notes what was committed and applied, if the region is being copied.

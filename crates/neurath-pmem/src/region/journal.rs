@@ -630,7 +630,7 @@ impl<M: Media> Inner<M> {
     }
 
     /// After an error the region takes no more changes.
-    fn or_failed(&mut self, done: io::Result<()>) -> Result<(), RegionError> {
+    pub(super) fn or_failed(&mut self, done: io::Result<()>) -> Result<(), RegionError> {
         self.failed |= done.is_err();
         done.map_err(RegionError::Sync)
     }

@@ -319,8 +319,7 @@ impl<M: Media> Inner<M> {
         for at in [HEADER_AT, HEADER_COPY_AT] {
             self.media.store(at, &bytes);
             let done = self.media.persist(at, bytes.len() as u64);
-            self.failed |= done.is_err();
-            done.map_err(RegionError::Sync)?;
+            self.or_failed(done)?;
         }
         Ok(())
     }
@@ -336,8 +335,7 @@ impl<M: Media> Inner<M> {
         let first = first.to_vec();
         self.media.store(HEADER_COPY_AT, &first);
         let done = self.media.persist(HEADER_COPY_AT, HEADER_LEN);
-        self.failed |= done.is_err();
-        done.map_err(RegionError::Sync)
+        self.or_failed(done)
     }
 
     fn cancel_conversion(&mut self) {
@@ -471,14 +469,12 @@ impl<M: Media> Inner<M> {
         };
         let (schema, place) = (sweep.record.new.clone(), sweep.place);
         let done = self.store_plain_schema(&schema);
-        self.failed |= done.is_err();
-        done.map_err(RegionError::Sync)?;
+        self.or_failed(done)?;
         self.tee = None;
         self.header.sweep = None;
         self.put_header()?;
         let done = self.zero_record(place);
-        self.failed |= done.is_err();
-        done.map_err(RegionError::Sync)?;
+        self.or_failed(done)?;
         self.sweep = None;
         Ok(())
     }
