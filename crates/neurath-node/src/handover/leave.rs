@@ -102,7 +102,7 @@ fn hand_over(
     fault::point("handover.keeper");
     let (mut taken, stands) = stand_still(core)?;
     let since_us = now_us();
-    let given = quiesce(core, &mut taken).and_then(|()| {
+    let given = quiesce(&mut taken).and_then(|()| {
         let shard = &taken.shard;
         let mut descriptors = vec![lock.as_fd(), control.as_fd()];
         let asker = asker.as_ref().map(|asker| {
@@ -132,7 +132,7 @@ fn hand_over(
         return Err(error);
     }
     fault::point("handover.left");
-    close(core, taken);
+    close(taken);
     fault::point("handover.closed");
     go(&launch, program)
 }
@@ -164,10 +164,10 @@ fn serve_again(core: &mut Core, taken: Taken, stands: bool) -> Result<(), LeaveE
 }
 
 /// Lets every component stop its work; what that wrote is committed.
-fn quiesce(core: &Core, taken: &mut Taken) -> Result<(), LeaveError> {
+fn quiesce(taken: &mut Taken) -> Result<(), LeaveError> {
     let mut worker = Worker::default();
     for at in 0..taken.shard.instances.len() {
-        let called = call(core, &mut taken.shard, at, Function::Quiesce, &mut worker);
+        let called = call(&mut taken.shard, at, Function::Quiesce, &mut worker);
         let mut effects = called.map_err(LeaveError::Component)?;
         taken.shard.carry_out(at, &mut effects);
     }
@@ -175,10 +175,10 @@ fn quiesce(core: &Core, taken: &mut Taken) -> Result<(), LeaveError> {
 }
 
 /// Ends every component, and closes its region. Nothing leads back from here in this program.
-fn close(core: &Core, mut taken: Taken) {
+fn close(mut taken: Taken) {
     let mut worker = Worker::default();
     for at in 0..taken.shard.instances.len() {
-        let ended = call(core, &mut taken.shard, at, Function::Terminate, &mut worker);
+        let ended = call(&mut taken.shard, at, Function::Terminate, &mut worker);
         if let Err(error) = ended {
             tracing::warn!(error, "a component did not end well");
         }
@@ -192,25 +192,13 @@ fn close(core: &Core, mut taken: Taken) {
 }
 
 fn call(
-    core: &Core,
     shard: &mut Shard,
     at: usize,
     function: Function,
     worker: &mut Worker,
 ) -> Result<crate::shard::effects::Effects, String> {
-    let peers = shard.peers().clone();
+    let outside = Outside::of(shard, at, Listening::Nowhere, FIXED);
     let instance = &mut shard.instances[at];
-    let outside = Outside {
-        component: instance.component.clone(),
-        number: instance.number,
-        library: instance.library.clone(),
-        config: instance.config.clone(),
-        peers,
-        listening: Listening::Nowhere,
-        figures: core.figures.clone(),
-        region: instance.region_figures(),
-        setting: FIXED,
-    };
     let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
     let called = outside.call(worker, function, &gate, STOP);
     gate.close();

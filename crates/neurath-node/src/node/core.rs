@@ -190,13 +190,8 @@ impl Core {
     /// Closes libraries that nothing calls any more; names those that are gone. Those that
     /// are kept for the way back are left alone.
     pub(crate) fn close_libraries(&mut self, libraries: Vec<Arc<Library>>) -> Vec<String> {
-        let mut distinct: Vec<Arc<Library>> = Vec::new();
-        for library in libraries {
-            // Several instances share one.
-            if !distinct.iter().any(|known| Arc::ptr_eq(known, &library)) {
-                distinct.push(library);
-            }
-        }
+        // Several instances share one.
+        let distinct = distinct(libraries);
         let mut unloaded = Vec::new();
         for library in distinct {
             let kept = self.warm.iter();
@@ -336,6 +331,17 @@ impl Core {
             tracing::error!(%error, "an operation's end could not be recorded yet");
         }
     }
+}
+
+/// Each library once.
+pub(crate) fn distinct(libraries: impl IntoIterator<Item = Arc<Library>>) -> Vec<Arc<Library>> {
+    let mut found: Vec<Arc<Library>> = Vec::new();
+    for library in libraries {
+        if !found.iter().any(|known| Arc::ptr_eq(known, &library)) {
+            found.push(library);
+        }
+    }
+    found
 }
 
 /// A component's configuration in a release, JSON: its own defaults, and what the release sets. Checked

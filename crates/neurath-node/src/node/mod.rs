@@ -40,7 +40,7 @@ use crate::shard::{NotSent, Seat};
 use crate::upgrade::{FIXED, Outside};
 use crate::worker::Worker;
 use board::status;
-pub(crate) use core::{Core, config_json, instances_of, mailbox_of};
+pub(crate) use core::{Core, config_json, distinct, instances_of, mailbox_of};
 pub use error::{CallError, NodeError, StartError};
 pub use rehearsal::{
     Memory, REHEARSALS, Rehearsal, RehearsalError, Rehearsed, RehearsedState, WayBack, rehearse,
@@ -347,21 +347,11 @@ impl Node {
         let mut taken = running
             .take(STOP)
             .map_err(|not| NodeError::Stop(not.error.to_string()))?;
-        let peers = taken.shard.peers().clone();
         let mut trouble = Vec::new();
         let mut worker = Worker::default();
-        for mut instance in taken.shard.instances.drain(..) {
-            let outside = Outside {
-                component: instance.component.clone(),
-                number: instance.number,
-                library: instance.library.clone(),
-                config: instance.config.clone(),
-                peers: peers.clone(),
-                listening: Listening::Nowhere,
-                figures: core.figures.clone(),
-                region: instance.region_figures(),
-                setting: FIXED,
-            };
+        for at in 0..taken.shard.instances.len() {
+            let outside = Outside::of(&taken.shard, at, Listening::Nowhere, FIXED);
+            let instance = &mut taken.shard.instances[at];
             let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
             let called = outside.call(&mut worker, Function::Terminate, &gate, STOP);
             gate.close();
@@ -371,6 +361,8 @@ impl Node {
             } else if let Err(error) = instance.region.commit() {
                 trouble.push(error.to_string());
             }
+        }
+        for instance in taken.shard.instances.drain(..) {
             if let Err(error) = instance.region.close() {
                 trouble.push(error.to_string());
             }

@@ -288,6 +288,7 @@ pub(crate) fn create_region(
         peers: Peers::of_release(package),
         // What `create` asks for is dropped.
         listening: Listening::Nowhere,
+        inherited: Inherited::default(),
         figures: Arc::new(Figures::new()),
         region: (0, 0),
         setting: FIXED,
@@ -413,22 +414,11 @@ fn bring_up(
         let adopted = taken.shard.adopt(shard, &mut arrival.descriptors);
         adopted.map_err(|error| StartError::HandOver(error.to_string()))?;
     }
-    let peers = taken.shard.peers().clone();
     let mut worker = Worker::default();
     for at in 0..taken.shard.instances.len() {
         let listening = taken.shard.listening(Some(at));
+        let outside = Outside::of(&taken.shard, at, listening, FIXED);
         let instance = &mut taken.shard.instances[at];
-        let outside = Outside {
-            component: instance.component.clone(),
-            number: instance.number,
-            library: instance.library.clone(),
-            config: instance.config.clone(),
-            peers: peers.clone(),
-            listening,
-            figures: core.figures.clone(),
-            region: instance.region_figures(),
-            setting: FIXED,
-        };
         let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
         let called = outside.call(&mut worker, Function::Init, &gate, START);
         gate.close();

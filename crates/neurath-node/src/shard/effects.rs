@@ -86,8 +86,8 @@ impl Effects {
 /// Where an instance listens.
 #[derive(Clone, Debug)]
 pub(crate) enum Listening {
-    /// At these addresses, in its own words; at others with the sockets that are there.
-    At(Vec<String>, Inherited),
+    /// At these addresses, in its own words.
+    At(Vec<String>),
     /// Nowhere, whatever it asks for: it is only rehearsed.
     Nowhere,
 }
@@ -103,6 +103,8 @@ pub(crate) struct Asked<'a, L> {
     pub(crate) peers: &'a Peers,
     /// Where it listens already.
     pub(crate) listening: &'a Listening,
+    /// What it listens with where a socket is there.
+    pub(crate) inherited: &'a Inherited,
     pub(crate) line: &'a mut L,
     pub(crate) effects: &'a mut Effects,
     pub(crate) figures: &'a Arc<Figures>,
@@ -159,11 +161,11 @@ impl<L: Line> Services for Asked<'_, L> {
     }
 
     fn listen(&mut self, address: &str) -> Status {
-        let inherited = match self.listening {
-            Listening::At(known, there) if !known.iter().any(|known| known == address) => there,
-            Listening::At(..) | Listening::Nowhere => return Status::OK,
-        };
-        match inherited.listen(address) {
+        match self.listening {
+            Listening::At(known) if !known.iter().any(|known| known == address) => {}
+            Listening::At(_) | Listening::Nowhere => return Status::OK,
+        }
+        match self.inherited.listen(address) {
             Ok(listener) => {
                 let address = address.to_owned();
                 self.effects.list.push(Effect::Listen { address, listener });

@@ -239,8 +239,7 @@ impl Shard {
         }
         let listeners = self.listeners.iter().flatten();
         let owned = listeners.filter(|listener| Some(listener.owner) == owner);
-        let known = owned.map(|listener| listener.address.clone()).collect();
-        Listening::At(known, self.inherited.clone())
+        Listening::At(owned.map(|listener| listener.address.clone()).collect())
     }
 
     /// Where clients reach it.
@@ -574,6 +573,7 @@ impl Shard {
             number: instance.number,
             peers: &self.peers,
             listening: &listening,
+            inherited: &self.inherited,
             line: &mut self.connections,
             effects: &mut self.effects,
             figures: &self.figures,
@@ -771,12 +771,11 @@ impl Shard {
     /// Asks the instances of a component whether their state makes sense. What they change or ask
     /// for is dropped.
     pub(crate) fn check(&mut self, component: &str) -> Result<(), String> {
-        let mut looked = false;
-        for at in 0..self.instances.len() {
-            if self.instances[at].component != component {
-                continue;
-            }
-            looked = true;
+        let places = self.places_of(component);
+        if places.is_empty() {
+            return Err(format!("no instance of `{component}` runs"));
+        }
+        for at in places {
             let called = self.invoke(at, Function::CheckState, None);
             self.instances[at].region.abort();
             self.effects.clear();
@@ -786,10 +785,7 @@ impl Shard {
                 false => error.text,
             })?;
         }
-        match looked {
-            true => Ok(()),
-            false => Err(format!("no instance of `{component}` runs")),
-        }
+        Ok(())
     }
 
     /// Takes a request of this process.

@@ -13,6 +13,12 @@ impl Shard {
         self.names = names.collect();
     }
 
+    /// The places of a component's instances.
+    pub(crate) fn places_of(&self, component: &str) -> Vec<usize> {
+        let mine = |at: &usize| self.instances[*at].component == component;
+        (0..self.instances.len()).filter(mine).collect()
+    }
+
     /// Gives an instance a place; tells which.
     pub(crate) fn add(&mut self, instance: Instance) -> usize {
         self.instances.push(instance);

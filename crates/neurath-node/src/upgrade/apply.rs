@@ -224,8 +224,7 @@ fn call(
         unreachable!("a command is no hook")
     };
     let shard = &mut taken.shard;
-    let mine = |at: &usize| shard.instances[*at].component == *component;
-    let mine: Vec<usize> = (0..shard.instances.len()).filter(mine).collect();
+    let mine = shard.places_of(component);
     if mine.is_empty() {
         let what = format!("a hook of `{component}`, which does not run");
         return Err(UpgradeError::Script(what));

@@ -9,6 +9,7 @@ use neurath_pmem::region::RegionOptions;
 use neurath_pmem::schema::{SchemaDesc, hex};
 
 use super::error::UpgradeError;
+use super::json_of;
 use super::part::Place;
 use super::via::Vias;
 use crate::loader::Library;
@@ -87,9 +88,7 @@ impl Ends<'_> {
                 // On the way down each library begins with its own state.
                 Some(next) => &self.library(&next.from.to_string())?.description().schema,
             };
-            let extra = hop.extra.as_ref().map(serde_json::to_string).transpose();
-            let extra = extra.map_err(|error| UpgradeError::Script(error.to_string()))?;
-            let extra = Some(extra.unwrap_or_else(|| "{}".into()));
+            let extra = Some(json_of(hop.extra.as_ref())?);
             let conversions = match &hop.via {
                 Some(name) => self.via(name)?,
                 None => library,

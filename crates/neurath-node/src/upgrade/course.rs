@@ -1,11 +1,8 @@
 //! Components that come, stop, start again and go.
 
-use neurath_pmem::schema::hex;
-
 use super::part::{Course, NewState, Part};
 use super::{Upgrade, UpgradeError, Way};
 use crate::catalog::RegionEntry;
-use crate::directory::region_file_name;
 use crate::fault;
 use crate::loader::Library;
 use crate::node::{config_json, create_region};
@@ -56,24 +53,16 @@ impl Upgrade<'_> {
 
     /// Makes the region of an instance that comes.
     fn make_region(&mut self, part: &Part) -> Result<RegionEntry, UpgradeError> {
-        let generation = self.core.next_generation();
-        let file = region_file_name(&part.component, part.number, generation)?;
+        let (entry, _) = self.new_generation((&part.component, part.number), &part.library)?;
         create_region(
             &self.core.directory,
             &self.goal.package,
             (&part.component, part.number),
-            &file,
+            &entry.file,
             part.library.clone(),
         )?;
         fault::point("upgrade.region-made");
-        Ok(RegionEntry {
-            component: part.component.clone(),
-            instance: part.number,
-            generation,
-            file,
-            fingerprint: hex(part.library.description().fingerprint),
-            version: part.version.clone(),
-        })
+        Ok(entry)
     }
 
     /// Stops components: they end their work, and do no more.

@@ -19,6 +19,7 @@ mod suspend;
 mod switch;
 mod via;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -388,11 +389,7 @@ impl<'a> Upgrade<'a> {
             Step::CodeChange {
                 component, extra, ..
             } => {
-                let extra = extra.as_ref().map(serde_json::to_string);
-                let extra = extra
-                    .transpose()
-                    .map_err(|e| UpgradeError::Script(e.to_string()))?;
-                self.code_change(component, extra.unwrap_or_else(|| "{}".into()))?;
+                self.code_change(component, json_of(extra.as_ref())?)?;
                 self.carry_out_moves(false)
             }
             Step::MoveState { .. } => self.move_state(step),
@@ -554,29 +551,21 @@ impl<'a> Upgrade<'a> {
                 }
             }
         } else if let (Some(first), Some(source)) = (first.take_if(|_| !stepwise), &seen.source) {
-            let mut generation = self.core.next_generation();
-            let mut file = region_file_name(component, number, generation)?;
-            let mut path = self.core.directory.region_file(&file)?;
+            let of = (component, number);
+            let (mut entry, path) = self.new_generation(of, &part.library)?;
             part.prepare(first, source, &path, &options)?;
             for link in links {
-                generation = self.core.next_generation();
-                file = region_file_name(component, number, generation)?;
-                path = self.core.directory.region_file(&file)?;
+                let path;
+                (entry, path) = self.new_generation(of, &part.library)?;
+                let options = options.clone();
                 part.later.push(Later {
                     link,
-                    path: path.clone(),
-                    options: options.clone(),
+                    path,
+                    options,
                 });
             }
             fault::point("upgrade.region-prepared");
-            part.entry = Some(RegionEntry {
-                component: component.to_owned(),
-                instance: number,
-                generation,
-                file,
-                fingerprint: hex(fingerprint),
-                version: part.version.clone(),
-            });
+            part.entry = Some(entry);
         } else if let Some(first) = first {
             let ends = [&seen.library, &part.library];
             let links = std::iter::once(first).chain(links).collect();
@@ -586,6 +575,27 @@ impl<'a> Upgrade<'a> {
             part.state = NewState::Stepwise(prepared);
         }
         Ok(part)
+    }
+
+    /// A place for a new generation of an instance's state: in the catalog, and of its file.
+    fn new_generation(
+        &mut self,
+        (component, instance): (&str, u32),
+        library: &Library,
+    ) -> Result<(RegionEntry, PathBuf), UpgradeError> {
+        let generation = self.core.next_generation();
+        let file = region_file_name(component, instance, generation)?;
+        let path = self.core.directory.region_file(&file)?;
+        let about = library.description();
+        let entry = RegionEntry {
+            component: component.to_owned(),
+            instance,
+            generation,
+            file,
+            fingerprint: hex(about.fingerprint),
+            version: about.version.clone(),
+        };
+        Ok((entry, path))
     }
 
     /// The place in the catalog of a state that stays in its file and gets another schema.
@@ -636,8 +646,7 @@ impl<'a> Upgrade<'a> {
 
     /// Step 3: the old state becomes the new one's.
     fn code_change(&mut self, component: &str, extra: String) -> Result<(), UpgradeError> {
-        let mine = |at: &usize| self.parts[*at].component == component;
-        let mine: Vec<usize> = (0..self.parts.len()).filter(mine).collect();
+        let mine = self.parts_of(component);
         if mine.is_empty() {
             return Err(no_code_of(component));
         }
@@ -873,18 +882,7 @@ fn restarts_node(step: &Step) -> bool {
 
 /// What a call for an instance needs to know.
 fn outside(shard: &crate::shard::Shard, at: usize) -> Outside {
-    let instance = &shard.instances[at];
-    Outside {
-        component: instance.component.clone(),
-        number: instance.number,
-        library: instance.library.clone(),
-        config: instance.config.clone(),
-        peers: shard.peers().clone(),
-        listening: shard.listening(Some(at)),
-        figures: shard.figures.clone(),
-        region: instance.region_figures(),
-        setting: RAISE_TIMEOUT,
-    }
+    Outside::of(shard, at, shard.listening(Some(at)), RAISE_TIMEOUT)
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -894,6 +892,13 @@ fn micros(duration: Duration) -> u64 {
 /// The identity of a package's release.
 pub(crate) fn release_id(package: &ReleasePackage) -> ReleaseId {
     ReleaseId::new(package.name(), package.version())
+}
+
+/// The table of an instruction as JSON: an empty one if it has none.
+fn json_of(table: Option<&impl serde::Serialize>) -> Result<String, UpgradeError> {
+    let json = table.map(serde_json::to_string).transpose();
+    let json = json.map_err(|error| UpgradeError::Script(error.to_string()))?;
+    Ok(json.unwrap_or_else(|| "{}".into()))
 }
 
 /// The error of a step on a component that the script has not made ready.

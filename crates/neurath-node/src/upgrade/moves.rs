@@ -21,9 +21,8 @@ use neurath_pmem::schema::{Fingerprint, hex};
 use super::chain::Ends;
 use super::part::{Course, NewState, Part};
 use super::via::Vias;
-use super::{PAUSE, RAISE_TIMEOUT, Taken, Upgrade, UpgradeError, Way};
+use super::{PAUSE, RAISE_TIMEOUT, Taken, Upgrade, UpgradeError, Way, json_of};
 use crate::catalog::RegionEntry;
-use crate::directory::region_file_name;
 use crate::fault;
 use crate::loader::{CallError, Given, Library, MoveEnd};
 use crate::mapping::Gate;
@@ -145,7 +144,7 @@ impl Upgrade<'_> {
     }
 
     /// The places of a component's parts.
-    fn parts_of(&self, component: &str) -> Vec<usize> {
+    pub(super) fn parts_of(&self, component: &str) -> Vec<usize> {
         let mine = |at: &usize| self.parts[*at].component == component;
         (0..self.parts.len()).filter(mine).collect()
     }
@@ -171,20 +170,11 @@ impl Upgrade<'_> {
         let Some(link) = ends.links(&description.schema, &[])?.into_iter().next() else {
             unreachable!("it is to be made again")
         };
-        let generation = self.core.next_generation();
-        let file = region_file_name(&component, number, generation)?;
-        let path = self.core.directory.region_file(&file)?;
+        let (entry, path) = self.new_generation((&component, number), &library)?;
         let part = &mut self.parts[at];
         part.prepare(link, source, &path, &options)?;
         part.same_schema = true;
-        part.entry = Some(RegionEntry {
-            component,
-            instance: number,
-            generation,
-            file,
-            fingerprint: hex(description.fingerprint),
-            version: description.version.clone(),
-        });
+        part.entry = Some(entry);
         fault::point("upgrade.region-prepared");
         Ok(())
     }
@@ -281,13 +271,12 @@ impl Upgrade<'_> {
             Step::MoveState { extra, .. } => extra.as_ref(),
             _ => None,
         };
-        let extra = extra.map(serde_json::to_string).transpose();
-        let extra = extra.map_err(|error| UpgradeError::Script(error.to_string()))?;
+        let extra = json_of(extra)?;
         let whole = MoveEnd {
             peer: "",
             peer_instance: (0, 1),
             stays: true,
-            extra: extra.as_deref().unwrap_or("{}"),
+            extra: &extra,
             now_ms: now_ms(),
             cursor: 0,
         };

@@ -7,8 +7,10 @@ use neurath_abi::{MessageKind, Token};
 
 use crate::loader::{CallError, Event, Function, Host, Invocation, Library, Outcome};
 use crate::mapping::Gate;
+use crate::shard::Shard;
 use crate::shard::effects::{Asked, Effects, Listening, NoLine};
 use crate::shard::figures::Figures;
+use crate::shard::inherited::Inherited;
 use crate::shard::now_ms;
 use crate::shard::peers::Peers;
 use crate::worker::{Begun, WorkError, Worker};
@@ -31,6 +33,8 @@ pub(crate) struct Outside {
     pub(crate) peers: Peers,
     /// Where it listens already.
     pub(crate) listening: Listening,
+    /// What it listens with where a socket is there.
+    pub(crate) inherited: Inherited,
     pub(crate) figures: Arc<Figures>,
     /// Bytes of its region's file and live objects.
     pub(crate) region: (u64, u64),
@@ -80,6 +84,28 @@ fn name(library: &Library, function: Function) -> String {
 }
 
 impl Outside {
+    /// What a call for an instance of a shard knows.
+    pub(crate) fn of(
+        shard: &Shard,
+        at: usize,
+        listening: Listening,
+        setting: &'static str,
+    ) -> Outside {
+        let instance = &shard.instances[at];
+        Outside {
+            component: instance.component.clone(),
+            number: instance.number,
+            library: instance.library.clone(),
+            config: instance.config.clone(),
+            peers: shard.peers().clone(),
+            listening,
+            inherited: shard.inherited.clone(),
+            figures: shard.figures.clone(),
+            region: instance.region_figures(),
+            setting,
+        }
+    }
+
     /// Calls a function through `gate`, which is closed if the call overruns.
     pub(crate) fn call(
         self,
@@ -126,6 +152,7 @@ impl Outside {
                 number: self.number,
                 peers: &self.peers,
                 listening: &self.listening,
+                inherited: &self.inherited,
                 line: &mut NoLine,
                 effects: &mut effects,
                 figures: &self.figures,

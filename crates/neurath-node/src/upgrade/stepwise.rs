@@ -18,11 +18,11 @@ use super::chain::{Ends, Link};
 use super::error::UpgradeError;
 use super::part::Place;
 use super::via::Vias;
-use super::{SUSPEND, Upgrade};
+use super::{SUSPEND, Upgrade, json_of};
 use crate::catalog::{RegionEntry, State, SweepEntry, SweepLibrary, SweepLink};
 use crate::journal::Verdict;
 use crate::loader::{Batch, Library};
-use crate::node::Core;
+use crate::node::{Core, distinct};
 use crate::shard::{Seat, now_ms};
 
 /// A conversion that is ready to begin, and what the catalog says of it.
@@ -99,17 +99,6 @@ fn refused(component: &str, source: neurath_pmem::migrate::StepwiseError) -> Upg
     }
 }
 
-/// A library that has conversions of a link, once.
-fn libraries_of(link: &Link) -> Vec<Arc<Library>> {
-    let mut found: Vec<Arc<Library>> = Vec::new();
-    for (library, _) in &link.conversions {
-        if !found.iter().any(|known| Arc::ptr_eq(known, library)) {
-            found.push(library.clone());
-        }
-    }
-    found
-}
-
 impl Upgrade<'_> {
     /// Makes a conversion ready that begins at the switch.
     pub(super) fn prepare_stepwise(
@@ -149,7 +138,7 @@ impl Upgrade<'_> {
         let mut used: Vec<Arc<Library>> = Vec::new();
         let mut all = Vec::new();
         for link in links {
-            let libraries = libraries_of(&link);
+            let libraries = distinct(link.conversions.iter().map(|(one, _)| one.clone()));
             let named = libraries.iter().map(|one| self.release_with(one));
             let extra = link.extra.clone().unwrap_or_else(|| extra.clone());
             entry.links.push(SweepLink {
@@ -181,10 +170,7 @@ impl Upgrade<'_> {
             } if component == name => extra.as_ref(),
             _ => None,
         });
-        match found.map(serde_json::to_string).transpose() {
-            Ok(extra) => Ok(extra.unwrap_or_else(|| "{}".into())),
-            Err(error) => Err(UpgradeError::Script(error.to_string())),
-        }
+        json_of(found)
     }
 
     /// A release that has this library.

@@ -89,23 +89,14 @@ impl Upgrade<'_> {
             all.map(|one| one.component.clone()).collect()
         };
         for round in rounds(components, &needs) {
-            for some in self.places(&round).chunks(AT_ONCE) {
+            let shard = self.taken.as_ref().map(|taken| &taken.shard);
+            let of = |component: &&str| shard.map_or_else(Vec::new, |one| one.places_of(component));
+            let places: Vec<usize> = round.iter().flat_map(of).collect();
+            for some in places.chunks(AT_ONCE) {
                 self.quiesce(some)?;
             }
         }
         Ok(())
-    }
-
-    /// The places of the instances of these components, on the shard that stands still.
-    fn places(&self, components: &[&str]) -> Vec<usize> {
-        let instances = self.taken.iter().flat_map(|taken| &taken.shard.instances);
-        let instances: Vec<&str> = instances.map(|one| &*one.component).collect();
-        let of = |component: &&str| {
-            let mine = instances.iter().enumerate();
-            let mine = mine.filter(|(_, name)| *name == component);
-            mine.map(|(at, _)| at).collect::<Vec<_>>()
-        };
-        components.iter().flat_map(of).collect()
     }
 
     /// Lets these instances stop their work, all at the same time. What each wrote is committed.

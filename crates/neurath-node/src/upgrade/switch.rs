@@ -125,6 +125,7 @@ impl Upgrade<'_> {
             config: part.config.clone(),
             peers: Peers::of_release(&self.goal.package),
             listening,
+            inherited: shard.inherited.clone(),
             figures: self.core.figures.clone(),
             region: (stats.file_bytes, stats.live_bytes),
             setting: RAISE_TIMEOUT,
