@@ -83,8 +83,7 @@ impl Shard {
         descriptors: &mut Descriptors,
     ) -> Result<(), AdoptError> {
         let known = |(component, number): &(String, u32)| {
-            let here = |one: &super::Instance| one.component == *component && one.number == *number;
-            let at = self.instances.iter().position(here);
+            let at = self.place(component, *number);
             at.ok_or_else(|| AdoptError::Instance(format!("{component}.{number}")))
         };
         let places: Vec<usize> = record
