@@ -2,12 +2,17 @@
 //! interrupted.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::exit;
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
+use rustix::time::Timespec;
 
 static STARTED: Mutex<Vec<Arc<Mutex<Child>>>> = Mutex::new(Vec::new());
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -102,17 +107,45 @@ fn end(child: &Mutex<Child>) {
     }
 }
 
-/// Whether there is a process of this number that has not ended. One that nobody has waited for
-/// has ended, too.
-#[must_use]
-pub fn is_alive(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !has_ended(&stat))
-}
+/// A process that this one did not start, and whose end it waits for.
+#[derive(Debug)]
+pub struct Watched(OwnedFd);
 
-fn has_ended(stat: &str) -> bool {
-    // The name before the state may have anything in it.
-    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-    state.is_some_and(|state| state.starts_with(['Z', 'X']))
+impl Watched {
+    /// The process of this number; nothing if there is none.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn of(pid: u32) -> io::Result<Option<Watched>> {
+        let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
+        match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(descriptor) => Ok(Some(Watched(descriptor))),
+            Err(Errno::SRCH) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether it has ended within this time. One that nobody has waited for has ended, too.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn ends_within(&self, time: Duration) -> io::Result<bool> {
+        let until = Instant::now() + time;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).map_err(io::Error::other)?;
+            let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
+            match rustix::event::poll(&mut polled, Some(&left)) {
+                Ok(ended) => return Ok(ended > 0),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
 }
 
 /// A temporary folder that goes away even when the command is interrupted.
@@ -203,11 +236,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alive() {
-        assert!(is_alive(std::process::id()));
-        assert!(!is_alive(u32::MAX));
-        assert!(has_ended("7 (a) S) Z 1 7 7"));
-        assert!(!has_ended("7 (a Z) S 1 7 7"));
+    fn the_end_of_any_process_is_seen() -> io::Result<()> {
+        assert!(Watched::of(u32::MAX)?.is_none());
+        let process = Process::start("sleep", Command::new("sleep").arg("1000"))?;
+        let watched = Watched::of(process.pid())?.expect("it is there");
+        assert!(!watched.ends_within(Duration::ZERO)?);
+        process.kill();
+        assert!(watched.ends_within(Duration::from_secs(10))?);
+        Ok(())
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::control::{SocketPath, SocketPathError};
+use crate::peer::Peer;
 use crate::protocol::{
     Answer, FrameError, Progress, Request, Response, code, read_frame, write_frame,
 };
@@ -139,6 +140,15 @@ impl Client {
                 source,
             }),
         }
+    }
+
+    /// The node's process, as it is seen from here.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn node(&self) -> io::Result<Peer> {
+        Peer::of(&self.stream)
     }
 
     /// Limits how long each frame of an answer may take, for every request.

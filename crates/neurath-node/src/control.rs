@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use crate::directory::{CONTROL_SOCKET, NodeDirectory, fsync_dir};
 use crate::fault;
+use crate::peer::Peer;
 use crate::protocol::{
     Answer, FrameError, Progress, Request, Response, code, read_frame, write_frame,
 };
@@ -128,21 +129,6 @@ impl Default for Limits {
             idle: Duration::from_secs(60),
             frame: Duration::from_secs(10),
         }
-    }
-}
-
-/// The process that asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// Its user, by the kernel's word.
-    pub uid: u32,
-    /// Its process number.
-    pub pid: i32,
-}
-
-impl std::fmt::Display for Peer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "uid {} pid {}", self.uid, self.pid)
     }
 }
 
@@ -467,11 +453,7 @@ fn set_up(stream: &UnixStream, shared: &Shared) -> io::Result<Peer> {
     stream.set_nonblocking(false)?;
     let frame = shared.limits.frame.max(Duration::from_millis(1));
     stream.set_write_timeout(Some(frame))?;
-    let credentials = rustix::net::sockopt::socket_peercred(stream)?;
-    Ok(Peer {
-        uid: credentials.uid.as_raw(),
-        pid: credentials.pid.as_raw_nonzero().get(),
-    })
+    Peer::of(stream)
 }
 
 fn admit(number: u64, mut stream: UnixStream, shared: &Arc<Shared>) -> Result<(), FrameError> {

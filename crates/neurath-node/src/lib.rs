@@ -17,6 +17,7 @@ pub mod mapping;
 pub mod memory;
 pub mod node;
 pub mod package;
+pub mod peer;
 pub mod protocol;
 pub mod release;
 pub mod release_handler;

@@ -6,11 +6,11 @@ use crate::exit::CommandError;
 use crate::node_process;
 use crate::numbers;
 use crate::output::Output;
-use crate::processes;
+use crate::processes::Watched;
 use crate::service_manager::{self, JournalFormat, logs_to_journal};
 use crate::table::Table;
 use crate::testing::{END, LOG, NodeCommand};
-use anyhow::{anyhow, bail};
+use anyhow::{Context as _, anyhow, bail};
 use neurath_manifest::scalar::format_duration;
 use neurath_node::catalog::{ReleaseId, ReleaseStatus};
 use neurath_node::client::Client;
@@ -18,12 +18,12 @@ use neurath_node::handover::{Launch, NodeDescription, trial};
 use neurath_node::node::NodeOptions;
 use neurath_node::protocol::{Failure, Outcome, Request, Status, code};
 use neurath_node::trust::read_key;
+use rustix::io::Errno;
 use serde_json::json;
 use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 pub fn run(command: Node, output: &Output) -> anyhow::Result<()> {
     match command {
@@ -62,10 +62,9 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string(&report)?);
         return Ok(());
     }
-    let leads = rustix::process::getsid(None).is_ok_and(|of| of == rustix::process::getpid());
     // Another program in the same process has done it already.
-    if start.detach && start.keep.is_none() && !leads {
-        rustix::process::setsid()?;
+    if start.detach && start.keep.is_none() {
+        leave_session()?;
     }
     let place = node_process::Place::of(&start);
     let launch = launch(&start);
@@ -104,6 +103,15 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
         sockets: Arc::new(handed_over),
     };
     node_process::run(options, place)
+}
+
+/// Begins a session, so that what ends the terminal does not end the node. A process that leads a group already is
+/// not let do that, and has no need to: whoever made it the leader has set it apart.
+fn leave_session() -> anyhow::Result<()> {
+    match rustix::process::setsid() {
+        Ok(_) | Err(Errno::PERM) => Ok(()),
+        Err(error) => Err(error).context("cannot begin a session"),
+    }
 }
 
 /// How whoever takes this node's place is started.
@@ -170,16 +178,18 @@ fn stop(dir: &Path, output: &Output) -> anyhow::Result<()> {
 }
 
 fn stop_and_wait(dir: &Path) -> anyhow::Result<()> {
-    let pid = control::status(dir)?.pid;
+    // Not the number that the node tells: it may count otherwise than here, as in a container.
+    let process = match Client::connect(dir)?.node()?.pid {
+        Some(pid) => Watched::of(pid)?,
+        None => None,
+    };
     control::stop(dir)?;
-    let until = Instant::now() + END;
-    // The socket goes first: the node has ended when its process has.
-    while processes::is_alive(pid) {
-        if Instant::now() >= until {
-            let message = format!("the node in {} has not ended within {END:?}", dir.display());
-            return Err(CommandError::Operator(message).into());
-        }
-        std::thread::sleep(Duration::from_millis(5));
+    // The socket goes first: the node has ended when its process has. One that is out of sight is believed.
+    if let Some(process) = process
+        && !process.ends_within(END)?
+    {
+        let message = format!("the node in {} has not ended within {END:?}", dir.display());
+        return Err(CommandError::Operator(message).into());
     }
     Ok(())
 }

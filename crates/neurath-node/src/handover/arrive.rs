@@ -11,6 +11,7 @@ use super::keeper::{SERVES, SOCKET};
 use super::parcel::{self, Descriptors, Parcel, ParcelError};
 use super::record::{Record, RecordError};
 use crate::control::{SocketPath, SocketPathError};
+use crate::peer::Peer;
 
 /// How long the keeper may take for each part of its answer.
 const KEEPER: Duration = Duration::from_secs(10);
@@ -54,10 +55,9 @@ pub struct Arrival {
 pub fn arrive(directory: &Path, because: Option<String>) -> Result<Arrival, ArriveError> {
     let path = SocketPath::in_directory(directory)?;
     let stream = UnixStream::connect(path.of(SOCKET)).map_err(ArriveError::NoKeeper)?;
-    let peer = rustix::net::sockopt::socket_peercred(&stream);
-    let keeper = peer
-        .map_err(|error| ArriveError::NoKeeper(error.into()))?
-        .pid;
+    let keeper = Peer::of(&stream).map_err(ArriveError::NoKeeper)?.pid;
+    let keeper = keeper.and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+    let keeper = keeper.ok_or_else(|| ArriveError::NoKeeper(io::ErrorKind::NotFound.into()))?;
     let received = || -> Result<_, ParcelError> {
         stream.set_read_timeout(Some(KEEPER))?;
         stream.set_write_timeout(Some(KEEPER))?;

@@ -26,6 +26,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::parcel::{self, Parcel, ParcelError};
 use crate::control::{SocketPath, SocketPathError};
+use crate::peer::Peer;
 
 /// The keeper's socket in a node's directory.
 pub(crate) const SOCKET: &str = "handover.sock";
@@ -364,10 +365,7 @@ impl Bound {
         let (send, receive) = mpsc::channel();
         let accept = move || {
             for stream in listener.incoming().flatten() {
-                let peer = rustix::net::sockopt::socket_peercred(&stream);
-                let is_ours = peer.is_ok_and(|peer| {
-                    u32::try_from(peer.pid.as_raw_nonzero().get()).is_ok_and(|one| one == pid)
-                });
+                let is_ours = Peer::of(&stream).is_ok_and(|peer| peer.pid == Some(pid));
                 if is_ours && send.send(stream).is_err() {
                     return;
                 }

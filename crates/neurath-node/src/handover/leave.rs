@@ -23,6 +23,7 @@ use crate::fault;
 use crate::loader::Function;
 use crate::mapping::Gate;
 use crate::node::Core;
+use crate::peer::Peer;
 use crate::shard::effects::Listening;
 use crate::shard::{Seat, Shard, TakeError, Taken};
 use crate::upgrade::{FIXED, Outside};
@@ -283,8 +284,7 @@ impl Drop for Kept {
 
 /// Whether a process is at the other end.
 fn is_of(stream: &UnixStream, pid: u32) -> io::Result<bool> {
-    let peer = rustix::net::sockopt::socket_peercred(stream)?.pid;
-    Ok(u32::try_from(peer.as_raw_nonzero().get()).is_ok_and(|one| one == pid))
+    Ok(Peer::of(stream)?.pid == Some(pid))
 }
 
 impl Keeper {
