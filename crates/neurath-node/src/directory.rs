@@ -26,7 +26,7 @@ pub const CONTROL_SOCKET: &str = "control.sock";
 pub const TRUSTED_KEYS: &str = "trusted-keys";
 
 /// Files beside the folders that belong to a node.
-const FILES: [&str; 8] = [
+const FILES: [&str; 11] = [
     LOCK,
     TRUSTED_KEYS,
     crate::catalog::FILE_NAME,
@@ -34,6 +34,9 @@ const FILES: [&str; 8] = [
     CONTROL_SOCKET,
     "control.sock.new",
     crate::handover::keeper::SOCKET,
+    crate::meeting::NEIGHBOURS,
+    crate::meeting::RECORD,
+    crate::meeting::RECORD_PART,
     LOG,
 ];
 

@@ -14,6 +14,7 @@ pub mod libraries;
 pub mod lifecycle;
 pub mod loader;
 pub mod mapping;
+pub mod meeting;
 pub mod memory;
 pub mod node;
 pub mod package;

@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::catalog::{ReleaseId, ReleaseStatus};
 use crate::journal::Interrupted;
 use crate::lifecycle::Phase;
+use crate::meeting::{Heard, Visit};
 use crate::release_handler::ReleaseInfo;
 
 /// The version of the protocol that this code speaks.
@@ -141,6 +142,8 @@ pub enum Request {
         /// The copy's directory, which must not be there: an absolute path on the node's machine.
         out: String,
     },
+    /// Another node is at a meeting point of its script.
+    Meet(Visit),
 }
 
 impl Request {
@@ -287,6 +290,8 @@ pub enum Outcome {
     },
     /// Of [`Request::Copy`].
     Copied(Copied),
+    /// Of [`Request::Meet`].
+    Met(Heard),
 }
 
 /// A copy of a whole node that was made.

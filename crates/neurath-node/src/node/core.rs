@@ -17,6 +17,7 @@ use crate::health::Window;
 use crate::journal::{Journal, Kind, Verdict};
 use crate::libraries::Libraries;
 use crate::loader::{self, Library, Unloading};
+use crate::meeting::Meetings;
 use crate::protocol::Retained;
 use crate::release::ReleasePackage;
 use crate::release_handler::{ReleaseHandler, open_for_use};
@@ -64,6 +65,8 @@ pub(crate) struct Core {
     pub(crate) control: Option<OwnedFd>,
     /// Whoever waits for the end of what is under way.
     pub(crate) asker: Option<Asker>,
+    /// What was decided with other nodes.
+    pub(crate) meetings: Meetings,
     /// Set by whoever wants the upgrade that runs to be given up.
     pub(crate) abort: Arc<AtomicBool>,
 }

@@ -33,6 +33,7 @@ use crate::handover::{Arrival, Launch};
 use crate::journal::Verdict;
 use crate::loader::Function;
 use crate::mapping::Gate;
+use crate::meeting::Meetings;
 use crate::protocol::{InFlight, Progress, Request, Response, Status};
 use crate::shard::effects::Listening;
 use crate::shard::figures::Figures;
@@ -105,6 +106,7 @@ struct Shared {
     board: Mutex<Status>,
     mailbox: crate::shard::Mailbox,
     figures: Arc<Figures>,
+    meetings: Meetings,
     /// What is under way.
     flight: Mutex<Option<InFlight>>,
     /// Set by whoever wants the upgrade that runs to be given up.
@@ -246,6 +248,7 @@ impl Node {
         core.running = Some(standing.run(seat).map_err(StartError::EventLoop)?);
         let figures = core.figures.clone();
         let abort = core.abort.clone();
+        let meetings = core.meetings.clone();
         let board = status(&core, &figures);
         let shared = Arc::new(Shared {
             operation: Mutex::new(()),
@@ -254,6 +257,7 @@ impl Node {
             board: Mutex::new(board),
             mailbox,
             figures,
+            meetings,
             flight: Mutex::new(None),
             abort,
             errand_first: AtomicBool::new(false),

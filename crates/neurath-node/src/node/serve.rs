@@ -72,6 +72,13 @@ impl Shared {
                     Err(refusal) => refusal.response(),
                 };
             }
+            Request::Meet(visit) => {
+                let current = lock(&self.board).release.clone();
+                return match self.meetings.hear(&visit, current.as_ref()) {
+                    Ok(heard) => Response::done(Outcome::Met(heard)),
+                    Err(error) => Response::failed(code::USAGE, error.to_string()),
+                };
+            }
             Request::Stop => {
                 self.ask_to_stop(who);
                 return Response::done(Outcome::Stopping);

@@ -18,6 +18,7 @@ use crate::journal::{Journal, JournalError, Kind, START as START_OPERATION};
 use crate::libraries::Libraries;
 use crate::loader::{Function, Library};
 use crate::mapping::Gate;
+use crate::meeting::Meetings;
 use crate::release::{self, ReleasePackage};
 use crate::release_handler::{HandlerError, ReleaseHandler, entry_of, open_for_use};
 use crate::shard::effects::Listening;
@@ -69,6 +70,7 @@ pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, Str
     let package = package.map_err(UpgradeError::from)?;
     let next_generation = catalog.state().next_generation;
     let mut core = Core {
+        meetings: Meetings::of(directory.path().to_owned()),
         directory,
         catalog,
         journal,
@@ -332,6 +334,7 @@ pub(super) fn arrive(options: &NodeOptions, arrival: &mut Arrival) -> Result<Cor
     let next_generation = catalog.state().next_generation;
     let record = &arrival.record;
     let mut core = Core {
+        meetings: Meetings::of(directory.path().to_owned()),
         directory,
         catalog,
         journal,

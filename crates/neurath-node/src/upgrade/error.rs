@@ -12,6 +12,7 @@ use crate::directory::DirectoryError;
 use crate::journal::JournalError;
 use crate::libraries::PlaceError;
 use crate::loader::LoadError;
+use crate::meeting::MeetingError;
 use crate::release::ReleaseError;
 use crate::release_handler::HandlerError;
 use crate::shard::TakeError;
@@ -66,6 +67,9 @@ pub enum UpgradeError {
     /// The node's program could not be replaced.
     #[error("the node could not be restarted: {0}")]
     Restart(String),
+    /// The nodes that were to meet do not go on.
+    #[error(transparent)]
+    Meeting(#[from] MeetingError),
     /// Somebody asked for it to be given up.
     #[error("it was given up before its point of no return, as was asked for")]
     Aborted,

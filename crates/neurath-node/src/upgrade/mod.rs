@@ -9,6 +9,7 @@ mod apply;
 mod chain;
 mod course;
 mod error;
+mod meet;
 mod moves;
 mod outside;
 mod part;
@@ -400,6 +401,7 @@ impl<'a> Upgrade<'a> {
                 all.try_for_each(|component| self.take_course(component, Course::Started))
             }
             Step::Remove { component, .. } => self.remove(component),
+            Step::SyncNodes { .. } => self.sync_nodes(step),
             Step::Apply { target, undo } => self.apply(target, undo.as_ref()),
             // Done by whoever carries the script out, before it and after it.
             Step::RestartNewNode | Step::RestartNode => Ok(()),
