@@ -25,7 +25,11 @@ fn release(version: &str) -> ReleaseId {
 
 /// Four instances of the notebook, in both versions.
 fn stage(new: &str) -> Stage {
-    book_edited("notebook_1", new, |folder| {
+    stage_of("notebook_1", new)
+}
+
+fn stage_of(old: &str, new: &str) -> Stage {
+    book_edited(old, new, |folder| {
         for version in ["1.0.0", "1.1.0"] {
             let path = folder.join(format!("manifests/notebook/{version}.toml"));
             let text = std::fs::read_to_string(&path).expect("the manifest");
@@ -185,4 +189,13 @@ fn tools_know_the_instances() {
     ok(node.directory(), &["state", "snapshot", "notebook.3", &out]);
     ok(node.directory(), &["relup", "rehearse", "book-1.1.0"]);
     assert_notes(&mut client, "1.0.0", &["first"]);
+}
+
+/// None of them goes before the others are at it: one after the other, they would wait in vain.
+#[test]
+fn they_stop_their_work_at_the_same_time() {
+    let stage = stage_of("notebook_1_meets", "notebook_2");
+    let node = stage.start("1.0.0").expect("a node");
+    control::apply(node.directory(), &release("1.1.0"), None, &quiet()).expect("they meet");
+    assert_notes(&mut Lines::open(node.address()), "1.1.0", &[]);
 }
