@@ -109,7 +109,7 @@ fn a_node_in_this_process() {
     assert_eq!(ended, Err(CallError::Ended));
     assert_eq!(handle.cast("notebook", b"count"), Err(CallError::Ended));
     // A handle that is kept can do no harm: another node may have the directory by now.
-    let late = handle.request_control(Request::Rollback { lose_writes: false }, &mut |_| ());
+    let late = handle.request_control(Request::rollback(), &mut |_| ());
     assert!(matches!(late, Response::Failed(_)), "{late:?}");
     assert_no_orphans(&directory);
     let records = journal(&directory);

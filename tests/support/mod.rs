@@ -119,10 +119,12 @@ pub fn assert_all_ended(records: &[Record]) {
 pub fn assert_no_orphans(directory: &Path) {
     let state = catalog(directory);
     let previous = state.previous.iter().flat_map(|one| &one.regions);
+    let kept = state.snapshots.iter().map(|one| &one.region);
     let mut named: Vec<String> = state
         .regions
         .iter()
         .chain(previous)
+        .chain(kept)
         .map(|one| one.file.clone())
         .collect();
     named.sort();

@@ -423,6 +423,9 @@ pub enum Relup {
         /// The plan that was reviewed; the node refuses if it would carry out another one.
         #[arg(long, value_name = "FILE")]
         plan: Option<PathBuf>,
+        /// What is thrown away by it.
+        #[command(flatten)]
+        resets: Resets,
         /// Do it; else the plan is only shown.
         #[arg(long)]
         execute: bool,
@@ -437,6 +440,15 @@ pub enum Relup {
         /// Also where what was written since the upgrade would be lost.
         #[arg(long)]
         lose_writes: bool,
+        /// Throw the present state of this component away: that from before the upgrade comes back. All whose state
+        /// the way back throws away have to be named, and no others.
+        #[arg(
+            long,
+            value_name = "COMPONENT",
+            value_delimiter = ',',
+            conflicts_with = "lose_writes"
+        )]
+        reset: Vec<String>,
         /// Do it; else it is only said what would be done.
         #[arg(long)]
         execute: bool,
@@ -479,6 +491,18 @@ pub enum Relup {
         #[arg(long, requires = "set_aside")]
         execute: bool,
     },
+}
+
+/// What `relup apply` throws away.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Resets {
+    /// Throw the state of this component away: it begins anew. All whose state the plan throws away (`reset_node`) have
+    /// to be named, and no others.
+    #[arg(long, value_name = "COMPONENT", value_delimiter = ',')]
+    pub reset: Vec<String>,
+    /// Keep no snapshot of what is thrown away: the confirmation of the release deletes it.
+    #[arg(long, requires = "reset")]
+    pub no_snapshot: bool,
 }
 
 /// What `relup apply` leads to.
@@ -707,6 +731,18 @@ pub enum State {
         snapshot: PathBuf,
         /// The region's file.
         file: PathBuf,
+        /// Do it; else it is only said what would be done.
+        #[arg(long)]
+        execute: bool,
+    },
+    /// Delete a snapshot that a node has kept of a state which an upgrade has thrown away (`reset_node`). `node status`
+    /// names them.
+    RemoveSnapshot {
+        /// Its name, such as `store.0.1`.
+        name: String,
+        /// The node that is meant; it need not run.
+        #[command(flatten)]
+        node: OfNode,
         /// Do it; else it is only said what would be done.
         #[arg(long)]
         execute: bool,

@@ -1,5 +1,6 @@
 //! Asking a node.
 
+use crate::cli::Resets;
 use crate::exit::CommandError;
 use crate::output::Output;
 use anyhow::bail;
@@ -179,12 +180,59 @@ pub fn apply(
     plan_id: Option<String>,
     output: &Output,
 ) -> anyhow::Result<Upgraded> {
+    apply_resetting(directory, release, plan_id, &Resets::default(), output)
+}
+
+/// Goes to a release that throws states away.
+///
+/// # Errors
+///
+/// As [`ask`]; all components whose state is thrown away must be named.
+pub fn apply_resetting(
+    directory: &Path,
+    release: &ReleaseId,
+    plan_id: Option<String>,
+    resets: &Resets,
+    output: &Output,
+) -> anyhow::Result<Upgraded> {
     let request = Request::Apply {
         release: release.clone(),
         plan_id,
         execute: true,
+        reset: resets.reset.clone(),
+        no_snapshot: resets.no_snapshot,
     };
     upgraded(ask_aloud(directory, &request, output)?)
+}
+
+/// Goes back to the release before, which throws the present states of these components away.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub fn rollback_resetting(
+    directory: &Path,
+    reset: &[String],
+    output: &Output,
+) -> anyhow::Result<Upgraded> {
+    let request = Request::Rollback {
+        lose_writes: false,
+        reset: reset.to_vec(),
+    };
+    upgraded(ask_aloud(directory, &request, output)?)
+}
+
+/// Deletes a snapshot of a state that was thrown away; the bytes of its file.
+///
+/// # Errors
+///
+/// As [`ask`]. The node need not run.
+pub fn remove_snapshot(directory: &Path, name: &str) -> anyhow::Result<u64> {
+    let request = Request::RemoveSnapshot { name: name.into() };
+    match ask_or_offline(directory, request)? {
+        Outcome::SnapshotRemoved { bytes, .. } => Ok(bytes),
+        other => unexpected(&other),
+    }
 }
 
 /// Goes back to the release before.
@@ -195,7 +243,10 @@ pub fn apply(
 pub fn rollback(directory: &Path, lose_writes: bool, output: &Output) -> anyhow::Result<Upgraded> {
     upgraded(ask_aloud(
         directory,
-        &Request::Rollback { lose_writes },
+        &Request::Rollback {
+            lose_writes,
+            reset: Vec::new(),
+        },
         output,
     )?)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use neurath_node::catalog::ReleaseId;
 use neurath_node::journal::Record;
-use neurath_node::protocol::{Planned, Retained, Trust, Upgraded};
+use neurath_node::protocol::{Planned, ResetState, Retained, Trust, Upgraded};
 use neurath_node::release_handler::ReleaseInfo;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -91,7 +91,11 @@ fn fresh() -> Vec<(&'static str, Value)> {
         Object::new("rollback", "relup rollback, without --execute")
             .key::<Option<ReleaseId>>("release", "The current release.")
             .key::<Option<ReleaseId>>("permanent", "Where it would go back to.")
-            .key::<bool>("unconfirmed", "Whether there is anything to go back from."),
+            .key::<bool>("unconfirmed", "Whether there is anything to go back from.")
+            .perhaps::<Vec<ResetState>>(
+                "reset",
+                "The states that it would throw away: each component must be named.",
+            ),
         Object::new("record", "relup log, one for each record").key::<Record>("record", ""),
         Object::new("log", "relup log, at last")
             .key::<u64>("records", "How many there are.")

@@ -28,11 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // A release has to be in the node's own folder first.
         let package = ReleasePackage::open(&std::path::Path::new(releases).join(next))?;
         package.install(&std::path::Path::new(directory).join("releases"))?;
-        let apply = Request::Apply {
-            release: id(next)?,
-            plan_id: None,
-            execute: true,
-        };
+        let apply = Request::apply(id(next)?);
         let response = handle.request_control(apply, &mut |progress| {
             println!("{}: {} us", progress.step, progress.micros);
         });

@@ -5,6 +5,7 @@
 //! before. The format is described byte by byte in `docs/catalog-format.md`.
 
 mod releases;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -19,13 +20,14 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::fault;
 use crate::trust::Seen;
 pub use releases::{Mark, ReleaseEntry, ReleaseStatus};
+pub use snapshots::{ResetEntry, SNAPSHOT_LIMIT, SnapshotEntry};
 
 /// Name of the catalog file inside a node directory.
 pub const FILE_NAME: &str = "catalog";
 /// The first bytes of each slot.
 pub const MAGIC: [u8; 8] = *b"NEURCAT\n";
 /// The version of the format that this code writes.
-pub const FORMAT: u32 = 5;
+pub const FORMAT: u32 = 6;
 /// The earliest version that this code reads.
 const OLDEST_FORMAT: u32 = 1;
 /// Bytes of one slot.
@@ -137,6 +139,9 @@ pub struct Previous {
     pub regions: Vec<RegionEntry>,
     /// The plan that led to the current release.
     pub plan_id: String,
+    /// Whose state the upgrade has thrown away. Since format 6.
+    #[serde(default)]
+    pub reset: Vec<ResetEntry>,
 }
 
 /// Everything that one commit changes at once.
@@ -177,6 +182,9 @@ pub struct State {
     /// Since format 5.
     #[serde(default)]
     pub program_before: Option<ProgramBefore>,
+    /// What is kept of states that upgrades have thrown away. Since format 6.
+    #[serde(default)]
+    pub snapshots: Vec<SnapshotEntry>,
 }
 
 /// A node's program that is kept in `libraries/` for the way back to a release.
@@ -197,16 +205,11 @@ impl State {
             .find(|region| region.is_of(component, instance))
     }
 
-    /// Whether a region file is named by the current release or by the way back; any other file is an orphan.
+    /// Whether a region file is named by the current release, by the way back, or as a snapshot; any other file is an
+    /// orphan.
     pub fn names_region_file(&self, file: &str) -> bool {
-        let kept = self
-            .previous
-            .iter()
-            .flat_map(|previous| previous.regions.iter());
-        self.regions
-            .iter()
-            .chain(kept)
-            .any(|region| region.file == file)
+        let of_release = self.regions.iter().any(|region| region.file == file);
+        of_release || self.goes_back_to(file) || self.snapshot(file).is_some()
     }
 }
 
@@ -795,6 +798,7 @@ mod tests {
                 release: ReleaseId::new("shop", "1.0.0"),
                 regions: vec![region("store", 0, 2), region("store", 1, 3)],
                 plan_id: "3b1f".to_owned(),
+                reset: Vec::new(),
             }),
             unconfirmed_since_ms: Some(1_700_000_000_000),
             next_generation: 6,
@@ -825,8 +829,26 @@ mod tests {
         state
     }
 
-    /// A state with all that format 5 has.
+    /// A state with all that format 6 has.
     fn full(sequence: u64) -> State {
+        let mut state = full_5(sequence);
+        let previous = state.previous.as_mut().unwrap();
+        previous.reset.push(ResetEntry {
+            component: "store".to_owned(),
+            instance: 1,
+            sequence: 2,
+        });
+        let region = previous.regions[1].clone();
+        state.snapshots.push(SnapshotEntry {
+            region,
+            release: ReleaseId::new("shop", "1.0.0"),
+            made_ms: 1_700_000_000_456,
+        });
+        state
+    }
+
+    /// A state with all that format 5 has.
+    fn full_5(sequence: u64) -> State {
         State {
             program_before: Some(ProgramBefore {
                 release: ReleaseId::new("shop", "1.0.0"),
@@ -1127,24 +1149,35 @@ mod tests {
         assert!(again.damaged().is_empty());
     }
 
-    /// Format 5 as committed: it must be read for ever. `NEURATH_WRITE_FIXTURES=1` made it, once.
+    /// Format 5: it must be read for ever.
     #[test]
-    fn the_fixture_of_format_5_is_read() {
+    fn the_fixture_of_format_5_is_read_and_goes_on() {
+        let (mut opened, _, folder) = opened_fixture("catalog-5");
+        assert_eq!(opened.state(), &full_5(2));
+        opened.commit(full(3)).unwrap();
+        let again = Catalog::open(folder.path()).unwrap();
+        assert_eq!(again.state(), &full(3));
+        assert!(again.damaged().is_empty());
+    }
+
+    /// Format 6 as committed: it must be read for ever. `NEURATH_WRITE_FIXTURES=1` made it, once.
+    #[test]
+    fn the_fixture_of_format_6_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let mut catalog = Catalog::create(folder.path()).unwrap();
         catalog.commit(full(1)).unwrap();
         catalog.commit(full(2)).unwrap();
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/catalog-5");
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/catalog-6");
         if std::env::var_os("NEURATH_WRITE_FIXTURES").is_some() && !fixture.exists() {
             std::fs::create_dir_all(&fixture).unwrap();
             std::fs::copy(catalog.path(), fixture.join(FILE_NAME)).unwrap();
         }
-        let (opened, bytes, _folder) = opened_fixture("catalog-5");
+        let (opened, bytes, _folder) = opened_fixture("catalog-6");
         assert_eq!(opened.state(), &full(2));
         assert_eq!(
             bytes,
             std::fs::read(catalog.path()).unwrap(),
-            "format 5 is no longer written as it was"
+            "format 6 is no longer written as it was"
         );
     }
 

@@ -68,6 +68,12 @@ pub enum Request {
         plan_id: Option<String>,
         /// Act; else only say what would be done.
         execute: bool,
+        /// The components whose state the plan throws away: all of them must be named.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        reset: Vec<String>,
+        /// Keep no snapshot of what is thrown away, once the release is confirmed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        no_snapshot: bool,
     },
     /// Make the current release the permanent one.
     Confirm,
@@ -75,6 +81,14 @@ pub enum Request {
     Rollback {
         /// Also where the writes made since would be lost.
         lose_writes: bool,
+        /// The components whose state is thrown away on the way back: all of them must be named.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        reset: Vec<String>,
+    },
+    /// Delete what was kept of a state that an upgrade has thrown away.
+    RemoveSnapshot {
+        /// Its name, as the status has it.
+        name: String,
     },
     /// Copy an instance's state as it is at some commit from now on. Nothing stops for it.
     Snapshot {
@@ -147,6 +161,25 @@ pub enum Request {
 }
 
 impl Request {
+    /// To go to a release, at once, where its plan throws no state away.
+    pub fn apply(release: ReleaseId) -> Request {
+        Request::Apply {
+            release,
+            plan_id: None,
+            execute: true,
+            reset: Vec::new(),
+            no_snapshot: false,
+        }
+    }
+
+    /// To go back to the release before, with the writes made since, where that throws no state away.
+    pub fn rollback() -> Request {
+        Request::Rollback {
+            lose_writes: false,
+            reset: Vec::new(),
+        }
+    }
+
     /// Whether the request changes nothing.
     pub fn is_read_only(&self) -> bool {
         matches!(
@@ -232,7 +265,7 @@ pub enum Outcome {
         /// Those that are not, and why.
         retained: Vec<Retained>,
         /// Instances, as `COMPONENT.INSTANCE`, that the release does not have any more, and whose state is
-        /// deleted now.
+        /// deleted now; with ` before its reset` behind it one whose state was thrown away without a snapshot.
         #[serde(default)]
         deleted: Vec<String>,
     },
@@ -277,6 +310,13 @@ pub enum Outcome {
         release: ReleaseId,
         /// Whether it was there.
         was_there: bool,
+    },
+    /// Of [`Request::RemoveSnapshot`].
+    SnapshotRemoved {
+        /// Its name.
+        name: String,
+        /// Bytes of its file.
+        bytes: u64,
     },
     /// Of [`Request::Trust`] and [`Request::Distrust`].
     Trusted {
@@ -388,6 +428,9 @@ pub struct Planned {
     pub steps: Vec<String>,
     /// The plan itself.
     pub plan: serde_json::Value,
+    /// The components whose state it throws away: whoever applies it must name them.
+    #[serde(default)]
+    pub reset: Vec<String>,
 }
 
 /// What runs, and how it is.
@@ -440,12 +483,143 @@ pub struct Status {
     #[serde(default)]
     pub health: Vec<String>,
     /// Instances, as `COMPONENT.INSTANCE`, that the current release does not have any more: their state is deleted
-    /// when it is confirmed.
+    /// when it is confirmed; with ` before its reset` behind it one whose state was thrown away without a snapshot.
     #[serde(default)]
     pub deleted_by_confirm: Vec<String>,
     /// What keeps the journal from taking more, if anything does: then nothing new is begun.
     #[serde(default)]
     pub journal: Option<String>,
+    /// What is kept of states that upgrades have thrown away, until it is removed by name.
+    #[serde(default)]
+    pub snapshots: Vec<KeptSnapshot>,
+    /// The states that were made since the upgrade has thrown those before away. The way back loses them.
+    #[serde(default)]
+    pub reset: Vec<ResetState>,
+}
+
+/// What is kept of a state that an upgrade has thrown away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct KeptSnapshot {
+    /// What it is called, to remove it.
+    pub name: String,
+    /// Whose state it is.
+    pub component: String,
+    /// The number of the instance.
+    pub instance: u32,
+    /// The version of the component.
+    pub version: String,
+    /// The release that it was the state of.
+    pub release: ReleaseId,
+    /// Its file: a region, which `neurath state` reads.
+    pub file: String,
+    /// Bytes of the file; 0 if it is not there.
+    pub bytes: u64,
+    /// When it was thrown away (milliseconds since 1970).
+    pub made_ms: u64,
+    /// Whether the way back of the current release needs it. It cannot be removed then.
+    pub way_back: bool,
+}
+
+/// An instance whose state the upgrade to the current release has thrown away, while that is not confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct ResetState {
+    /// The component.
+    pub component: String,
+    /// The number of the instance.
+    pub instance: u32,
+    /// Transactions since; `None` while the event loop does not say.
+    pub transactions: Option<u64>,
+    /// Bytes of the objects that live in the new state; `None` while the event loop does not say.
+    pub live_bytes: Option<u64>,
+    /// Whether a snapshot of the state before stays when the release is confirmed.
+    pub snapshot: bool,
+}
+
+impl std::fmt::Display for KeptSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            name,
+            component,
+            version,
+            release,
+            bytes,
+            file,
+            ..
+        } = self;
+        write!(
+            f,
+            "{name}: {component} {version} of {release}, {bytes} bytes, {file}"
+        )?;
+        match self.way_back {
+            true => f.write_str("; the way back needs it"),
+            false => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Display for ResetState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            component,
+            instance,
+            ..
+        } = self;
+        write!(
+            f,
+            "the way back throws away the state of {component}.{instance} made since its reset"
+        )?;
+        if let (Some(transactions), Some(bytes)) = (self.transactions, self.live_bytes) {
+            write!(f, ": {transactions} transactions, {bytes} bytes")?;
+        }
+        write!(f, "; it must be named, by --reset {component}")
+    }
+}
+
+/// A state that an upgrade or a way back has thrown away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct ThrownAway {
+    /// The component.
+    pub component: String,
+    /// The number of the instance.
+    pub instance: u32,
+    /// Transactions that it held: since it was made.
+    pub transactions: Option<u64>,
+    /// Whether an upgrade had made it in the place of one that it had thrown away.
+    pub since_reset: bool,
+    /// The snapshot that is kept of it.
+    pub snapshot: Option<String>,
+    /// The file of the state from before the upgrade, if that has come back.
+    pub restored: Option<String>,
+}
+
+impl std::fmt::Display for ThrownAway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            component,
+            instance,
+            ..
+        } = self;
+        write!(f, "thrown away: the state of {component}.{instance}")?;
+        if let Some(transactions) = self.transactions {
+            let since = if self.since_reset {
+                " since the reset"
+            } else {
+                ""
+            };
+            write!(f, ", {transactions} transactions{since}")?;
+        }
+        match &self.snapshot {
+            Some(snapshot) => write!(f, ", kept as the snapshot {snapshot}")?,
+            None => f.write_str(", and no snapshot is kept")?,
+        }
+        match &self.restored {
+            Some(_) => f.write_str("; its state from before the upgrade is back"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A release in a [`Status`].
@@ -577,6 +751,9 @@ pub struct Upgraded {
     pub unloaded: Vec<String>,
     /// Libraries that were not, and why.
     pub retained: Vec<Retained>,
+    /// The states that were thrown away.
+    #[serde(default)]
+    pub thrown_away: Vec<ThrownAway>,
 }
 
 /// How long a step took.

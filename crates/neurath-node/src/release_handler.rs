@@ -16,6 +16,7 @@ use crate::catalog::{Catalog, CatalogError, ReleaseEntry, ReleaseId, ReleaseStat
 use crate::directory::{DirectoryError, NodeDirectory, fsync_dir};
 use crate::fault;
 use crate::journal::{Journal, JournalError, Kind, Verdict};
+use crate::node::delete_snapshot;
 use crate::package::{self, PackageError, Seal};
 use crate::protocol::code;
 use crate::release::{self, ReleaseError, ReleasePackage};
@@ -62,6 +63,19 @@ pub enum HandlerError {
         /// Why not.
         source: Box<TrustError>,
     },
+    /// No such snapshot.
+    #[error("no snapshot is called {name}; there are: {}", or_none(.known))]
+    NoSnapshot {
+        /// The name.
+        name: String,
+        /// The snapshots there are.
+        known: Vec<String>,
+    },
+    /// The snapshot is what the current release goes back to.
+    #[error(
+        "the way back of the current release needs the snapshot {0}; confirm the release by `neurath relup confirm`, or go back, first"
+    )]
+    SnapshotInUse(String),
     /// No such key.
     #[error("no trusted key is called {name}; there are: {}", .keys.join(", "))]
     NoKey {
@@ -108,6 +122,13 @@ pub enum HandlerError {
     },
 }
 
+fn or_none(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    }
+}
+
 fn or_way_back(way_back: bool) -> &'static str {
     if way_back {
         ", or the way back of it"
@@ -131,9 +152,12 @@ impl HandlerError {
         match self {
             Self::Trust(_) | Self::Distrusts { .. } => code::SIGNATURE,
             Self::Package(PackageError::Trust(_)) => code::SIGNATURE,
-            Self::NotUnpacked(_) | Self::NoKey { .. } | Self::BadKey { .. } => code::USAGE,
+            Self::NotUnpacked(_)
+            | Self::NoKey { .. }
+            | Self::BadKey { .. }
+            | Self::NoSnapshot { .. } => code::USAGE,
             Self::Changed { .. } | Self::Package(_) | Self::Release(_) => code::LINT,
-            Self::InUse { .. } => code::BUSY,
+            Self::InUse { .. } | Self::SnapshotInUse(_) => code::BUSY,
             Self::Journal(error) if error.is_edited() => code::HISTORY,
             _ => code::OPERATOR,
         }
@@ -340,6 +364,37 @@ impl<'a> ReleaseHandler<'a> {
             },
         )?;
         Ok(true)
+    }
+
+    /// Deletes a snapshot of a state that was thrown away; the bytes of its file.
+    ///
+    /// # Errors
+    ///
+    /// There is none of this name, the way back needs it, or the system refused.
+    pub fn remove_snapshot(&mut self, name: &str) -> Result<u64, HandlerError> {
+        let state = self.catalog.state();
+        if state.snapshot(name).is_none() {
+            let known = state.snapshots.iter().map(|one| one.region.file.clone());
+            return Err(HandlerError::NoSnapshot {
+                name: name.to_owned(),
+                known: known.collect(),
+            });
+        }
+        if state.goes_back_to(name) {
+            return Err(HandlerError::SnapshotInUse(name.to_owned()));
+        }
+        let subject = format!("remove the snapshot {name}");
+        self.recorded("remove-snapshot", &subject, None, |this| {
+            // From the catalog first: a file that it does not name is removed by the next start.
+            let mut state = this.catalog.state().clone();
+            state.snapshots.retain(|one| one.region.file != name);
+            this.commit(state)?;
+            let deleted = delete_snapshot(this.directory, name);
+            deleted.map_err(|source| HandlerError::Io {
+                path: this.directory.regions().join(name),
+                source,
+            })
+        })
     }
 
     /// Lets the node trust a key, from now on with the others.

@@ -87,6 +87,7 @@ fn committed_relups_are_fresh() {
         ("1.1.1", &["1.1.0"]),
         ("1.2.0", &["1.1.0", "1.1.1"]),
         ("1.3.0", &["1.1.0", "1.1.1", "1.2.0"]),
+        ("3.0.0", &["1.1.1", "1.3.0", "2.0.0"]),
     ] {
         let bases: Vec<_> = bases.iter().map(|base| version(base)).collect();
         let relup = generate_relup(&catalogue, ("kv", &version(target)), &bases)

@@ -9,8 +9,10 @@ mod connection;
 mod fill;
 mod model;
 mod report;
+mod turns;
 mod verifier;
 
 pub use fill::{check_fill, fill, fill_key, fill_value};
 pub use report::{Finding, FindingKind, Live, Report, Totals, Window};
+pub use turns::Turns;
 pub use verifier::{Options, Running, Verifier};

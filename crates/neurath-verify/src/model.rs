@@ -151,7 +151,7 @@ pub(crate) struct Mismatch {
     pub(crate) text: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
     keys: HashMap<u64, Known>,
 }
@@ -414,6 +414,17 @@ impl Known {
 }
 
 impl Model {
+    /// Of a server that holds none of these keys.
+    pub(crate) fn empty(keys: u64) -> Self {
+        let nothing = || Known {
+            states: vec![None],
+            before: None,
+        };
+        Self {
+            keys: (0..keys).map(|key| (key, nothing())).collect(),
+        }
+    }
+
     /// Checks a reply that isn't an error against the model and goes on from it. `sent` is when
     /// the request was sent.
     pub(crate) fn settle(

@@ -3,6 +3,7 @@
 use crate::connection::Connection;
 use crate::model::{Model, Operation, Random, random_operation};
 use crate::report::{FindingKind, Live, Recorder, Report};
+use crate::turns::{Turning, Turns};
 use kv_resp::Value;
 use std::io;
 use std::ops::RangeInclusive;
@@ -34,6 +35,8 @@ pub struct Options {
     pub value_len: RangeInclusive<usize>,
     /// Whether `SET EX`, `TTL` and `PERSIST` may be used; it may change while the load runs.
     pub expiry: Arc<AtomicBool>,
+    /// Tells that the server's state is exchanged on purpose.
+    pub turns: Turns,
     /// Ends the load when it becomes true.
     pub stop: Arc<AtomicBool>,
     /// Ends the load after this time.
@@ -56,6 +59,7 @@ impl Default for Options {
             seed: 1,
             value_len: 1..=100,
             expiry: Arc::default(),
+            turns: Turns::default(),
             stop: Arc::default(),
             duration: None,
             rate: None,
@@ -166,6 +170,7 @@ struct Worker<'a> {
     pace: Option<Duration>,
     random: Random,
     model: Model,
+    turning: Turning,
     connection: Option<Connection>,
     was_connected: bool,
     /// Since when the server can't be reached: a request now would wait that long.
@@ -194,6 +199,7 @@ impl<'a> Worker<'a> {
                 options.seed ^ (index as u64 + 1).wrapping_mul(0xd6e8_feb8_6659_fd93),
             ),
             model: Model::default(),
+            turning: Turning::default(),
             connection: None,
             was_connected: false,
             down_since: None,
@@ -298,6 +304,8 @@ impl<'a> Worker<'a> {
         for operation in batch {
             operation.encode(name, &mut self.output);
         }
+        let turns = &self.options.turns;
+        self.turning.settle(turns, &mut self.model, self.keys);
         let sent = Instant::now();
         recorder.sent(sent);
         let mut acknowledged = 0;
@@ -319,17 +327,29 @@ impl<'a> Worker<'a> {
                     let text = format!("{asked} answered {}", text.escape_ascii());
                     recorder.find(FindingKind::Error, text);
                     self.model.maybe(operation, sent);
+                    self.turning.maybe(operation, sent);
                     continue;
                 }
                 acknowledged += u64::from(operation.writes());
+                self.turning.look(turns, &self.model, self.keys);
+                let mut found = Vec::new();
                 self.model
-                    .settle(operation, &reply, sent, name, |mismatch| {
-                        recorder.find(mismatch.kind, mismatch.text);
-                    });
+                    .settle(operation, &reply, sent, name, |one| found.push(one));
+                if self.turning.is_under_way() && !found.is_empty() {
+                    self.turning.happen(&mut self.model);
+                    found.clear();
+                    self.model
+                        .settle(operation, &reply, sent, name, |one| found.push(one));
+                }
+                self.turning.maybe(operation, sent);
+                for mismatch in found {
+                    recorder.find(mismatch.kind, mismatch.text);
+                }
             }
         }
         for operation in batch.iter().skip(answered) {
             self.model.maybe(operation, sent);
+            self.turning.maybe(operation, sent);
         }
         let waited = (answered < batch.len()).then(|| sent.elapsed());
         recorder.received(&self.times, waited);

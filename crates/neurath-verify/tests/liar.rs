@@ -1,7 +1,7 @@
 //! A server that lies is found out, and one that merely fails isn't called a liar.
 
 use kv_resp::{Args, Progress, Protocol, Writer, parse};
-use neurath_verify::{FindingKind, Options, Report, Verifier, check_fill, fill};
+use neurath_verify::{FindingKind, Options, Report, Turns, Verifier, check_fill, fill};
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -174,9 +174,13 @@ fn serve(mut stream: TcpStream, store: &Mutex<Store>, lie: Lie) {
 
 /// A server that lies in this way; it runs until the test's process ends.
 fn start(lie: Lie) -> String {
+    start_with(lie, Arc::default())
+}
+
+/// The same, with this store.
+fn start_with(lie: Lie, store: Arc<Mutex<Store>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
-    let store = Arc::new(Mutex::new(Store::default()));
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let store = store.clone();
@@ -298,4 +302,73 @@ fn a_pause_is_in_the_window_in_which_it_was() {
     let report = running.join().expect("no panic");
     assert!(report.is_clean(), "{report}");
     assert!(report.worst_request >= Duration::from_millis(290));
+}
+
+/// A load on a server whose store `exchange` changes in its midst, once it is announced, or not.
+fn exchanged(exchange: impl Fn(&Turns, &Mutex<Store>)) -> Report {
+    let store = Arc::new(Mutex::new(Store::default()));
+    let turns = Turns::default();
+    let load = Verifier::new(Options {
+        address: start_with(Lie::None, store.clone()),
+        duration: None,
+        turns: turns.clone(),
+        ..options(Lie::None)
+    })
+    .start();
+    let served = |more: u64| {
+        let goal = load.live().totals().requests + more;
+        while load.live().totals().requests < goal {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    served(2_000);
+    exchange(&turns, &store);
+    served(2_000);
+    load.finish()
+}
+
+fn take_all(store: &Mutex<Store>) -> HashMap<Vec<u8>, Vec<u8>> {
+    std::mem::take(&mut store.lock().expect("not poisoned").keys)
+}
+
+#[test]
+fn a_state_that_is_exchanged_on_purpose_is_followed_there_and_back() {
+    let soon = || std::thread::sleep(Duration::from_millis(5));
+    let report = exchanged(|turns, store| {
+        turns.to_nothing();
+        soon();
+        let before = take_all(store);
+        soon();
+        turns.end();
+        std::thread::sleep(Duration::from_millis(100));
+        turns.back();
+        soon();
+        store.lock().expect("not poisoned").keys = before;
+        soon();
+        turns.end();
+    });
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.checked_keys, 40);
+}
+
+#[test]
+fn what_is_not_wholly_exchanged_or_not_announced_is_found() {
+    let silent = exchanged(|_, store| drop(take_all(store)));
+    assert!(silent.lost > 0, "{silent}");
+    let half = exchanged(|turns, store| {
+        turns.to_nothing();
+        // Every other key stays.
+        let mut each = 0;
+        store.lock().expect("not poisoned").keys.retain(|_, _| {
+            each += 1;
+            each % 2 == 0
+        });
+        turns.end();
+    });
+    assert!(half.lost + half.wrong > 0, "{half}");
+    let not = exchanged(|turns, _| {
+        turns.to_nothing();
+        turns.end();
+    });
+    assert!(not.wrong > 0, "{not}");
 }

@@ -457,6 +457,20 @@ fn shown(status: &Status) -> String {
             "\ndeleted when the release is confirmed: the state of {one}\n"
         ));
     }
+    for one in &status.reset {
+        out.push_str(&format!("\n{one}\n"));
+    }
+    if !status.snapshots.is_empty() {
+        let bytes = status.snapshots.iter().map(|one| one.bytes).sum();
+        out.push_str(&format!(
+            "\nsnapshots of states that were thrown away: {}, {}\n",
+            status.snapshots.len(),
+            numbers::bytes(bytes)
+        ));
+        for one in &status.snapshots {
+            out.push_str(&format!("  {one}\n"));
+        }
+    }
     if let Some(trouble) = &status.journal {
         out.push_str(&format!("\nthe journal: {trouble}\n"));
     }
@@ -473,7 +487,9 @@ fn shown(status: &Status) -> String {
 mod tests {
     use super::*;
     use neurath_node::lifecycle::Phase;
-    use neurath_node::protocol::{ComponentStatus, KnownRelease, Sweep, Trust};
+    use neurath_node::protocol::{
+        ComponentStatus, KeptSnapshot, KnownRelease, ResetState, Sweep, Trust,
+    };
 
     #[test]
     fn a_status_is_shown() {
@@ -516,6 +532,24 @@ mod tests {
             health: vec!["tcp 127.0.0.1:7379: holds (0 of 2 failed)".into()],
             deleted_by_confirm: vec!["audit.0".into()],
             journal: Some("/kv/journal: there is no room".into()),
+            snapshots: vec![KeptSnapshot {
+                name: "store.0.1".into(),
+                component: "store".into(),
+                instance: 0,
+                version: "1.0.0".into(),
+                release: ReleaseId::new("kv", "1.0.0"),
+                file: "/kv/regions/store.0.1".into(),
+                bytes: 64 << 20,
+                made_ms: 0,
+                way_back: true,
+            }],
+            reset: vec![ResetState {
+                component: "store".into(),
+                instance: 0,
+                transactions: Some(12),
+                live_bytes: Some(2048),
+                snapshot: true,
+            }],
         };
         let text = shown(&status);
         assert!(text.contains("check: tcp 127.0.0.1:7379: holds"), "{text}");
@@ -529,6 +563,11 @@ mod tests {
         assert!(text.contains("old             kv-0.9.0"), "{text}");
         assert!(text.contains("no key is trusted"), "{text}");
         assert!(text.contains("the state of audit.0"), "{text}");
+        let lost = "the way back throws away the state of store.0 made since its reset: 12 transactions, 2048 bytes";
+        assert!(text.contains(lost), "{text}");
+        let kept = "thrown away: 1, 64.0 MiB\n  store.0.1: store 1.0.0 of kv-1.0.0, 67108864 bytes, \
+                    /kv/regions/store.0.1; the way back needs it\n";
+        assert!(text.contains(kept), "{text}");
         assert!(text.contains("the journal: /kv/journal: there"), "{text}");
         assert!(text.ends_with("next:\n  neurath relup confirm\n"), "{text}");
     }

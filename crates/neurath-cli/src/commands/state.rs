@@ -7,10 +7,12 @@ use crate::numbers;
 use crate::output::Output;
 use crate::state_json;
 use crate::table::Table;
+use anyhow::bail;
 use neurath_pmem::inspect::{
     self, DataLimits, Done, InspectError, Inspection, Level, Report, Severity,
 };
 use neurath_pmem::region::format::Log;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 pub fn run(command: &State, output: &Output) -> anyhow::Result<()> {
@@ -45,6 +47,11 @@ pub fn run(command: &State, output: &Output) -> anyhow::Result<()> {
             file,
             execute,
         } => restore(snapshot, file, *execute, output),
+        State::RemoveSnapshot {
+            name,
+            node,
+            execute,
+        } => remove_snapshot(&node.dir, name, *execute, output),
         State::Repair { file, out, execute } => {
             let mut beside = file.clone().into_os_string();
             beside.push(".repaired");
@@ -331,6 +338,32 @@ fn restore(snapshot: &Path, file: &Path, execute: bool, output: &Output) -> anyh
     if !execute {
         output.progress("nothing was changed; add --execute");
     }
+    Ok(())
+}
+
+fn remove_snapshot(dir: &Path, name: &str, execute: bool, output: &Output) -> anyhow::Result<()> {
+    if execute {
+        let bytes = control::remove_snapshot(dir, name)?;
+        output.text(&format!(
+            "deleted: the snapshot {name}, {}",
+            numbers::bytes(bytes)
+        ));
+        output.json(
+            &json!({ "kind": "state-remove-snapshot", "name": name, "bytes": bytes, "done": true }),
+        );
+        return Ok(());
+    }
+    let snapshots = control::status(dir)?.snapshots;
+    let Some(found) = snapshots.iter().find(|one| one.name == name) else {
+        let known: Vec<&str> = snapshots.iter().map(|one| one.name.as_str()).collect();
+        bail!(
+            "no snapshot is called {name}; there are: {}",
+            known.join(", ")
+        );
+    };
+    output.text(&format!("would be deleted: {found}"));
+    output.progress("nothing was changed; add --execute");
+    output.json(&json!({ "kind": "state-remove-snapshot", "name": name, "bytes": found.bytes, "done": false }));
     Ok(())
 }
 

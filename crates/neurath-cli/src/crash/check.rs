@@ -176,7 +176,9 @@ fn not_ended(records: &[Record]) -> Vec<String> {
 /// P1: the files in `regions/` are those that the catalog names.
 fn no_orphans(directory: &Path) -> anyhow::Result<()> {
     let state = state(directory)?;
-    let mut named: Vec<String> = state.regions.iter().map(|one| one.file.clone()).collect();
+    let kept = state.snapshots.iter().map(|one| &one.region);
+    let all = state.regions.iter().chain(kept);
+    let mut named: Vec<String> = all.map(|one| one.file.clone()).collect();
     named.sort();
     let mut found = Vec::new();
     for file in std::fs::read_dir(directory.join("regions"))? {

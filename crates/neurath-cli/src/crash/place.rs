@@ -21,12 +21,8 @@ impl Ask {
     /// Asks the node in this directory, and waits for its answer.
     pub(super) fn of(self, directory: &Path, new: &ReleaseId) -> anyhow::Result<()> {
         let request = match self {
-            Ask::Apply => Request::Apply {
-                release: new.clone(),
-                plan_id: None,
-                execute: true,
-            },
-            Ask::Rollback => Request::Rollback { lose_writes: false },
+            Ask::Apply => Request::apply(new.clone()),
+            Ask::Rollback => Request::rollback(),
             Ask::Confirm => Request::Confirm,
         };
         control::ask(directory, &request, |_| ()).map(drop)

@@ -80,10 +80,7 @@ fn a_request_is_answered_with_its_progress() {
         client.request(&Request::Status, |_| ()).unwrap(),
         Response::failed(code::BUSY, "busy")
     );
-    match client
-        .request(&Request::Rollback { lose_writes: false }, |_| ())
-        .unwrap()
-    {
+    match client.request(&Request::rollback(), |_| ()).unwrap() {
         Response::Failed(failure) => {
             assert_eq!(failure.code, code::OPERATOR);
             assert!(failure.message.contains("a rock"), "{}", failure.message);
@@ -227,11 +224,7 @@ fn a_client_that_does_not_read_holds_up_no_upgrade() {
         .serve(handler)
         .unwrap();
     let mut stream = UnixStream::connect(node.control_socket()).unwrap();
-    let request = Request::Apply {
-        release: ReleaseId::new("shop", "1.1.0"),
-        plan_id: None,
-        execute: true,
-    };
+    let request = Request::apply(ReleaseId::new("shop", "1.1.0"));
     write_frame(&mut stream, &request).unwrap();
     let took = receive.recv_timeout(Duration::from_secs(10)).unwrap();
     assert!(took < Duration::from_millis(300), "{took:?}");

@@ -108,6 +108,7 @@ fn the_catalog_tells_the_phase_of_a_node_at_rest() {
         release: ReleaseId::new("kv", "1.0.0"),
         regions: Vec::new(),
         plan_id: String::new(),
+        reset: Vec::new(),
     });
     assert_eq!(Phase::resting(&state), Phase::Stuck);
     state.unconfirmed_since_ms = Some(1);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::core::Core;
-use super::{Shared, lock, requests, serve};
+use super::{Shared, lock, requests, resets, serve};
 use crate::catalog::{RegionEntry, State};
 use crate::health::Window;
 use crate::lifecycle::{Command as LegalCommand, Phase};
@@ -61,12 +61,26 @@ pub(super) fn status(core: &Core, figures: &Figures) -> Status {
                     sweep: instance.region.sweep_status().map(Into::into),
                 })
                 .collect();
-            (components, shard.bound())
+            let figures: Vec<_> = shard
+                .instances
+                .iter()
+                .map(|one| {
+                    let stats = one.region.stats();
+                    let figures = (stats.sequence, stats.live_bytes);
+                    ((one.component.clone(), one.number), figures)
+                })
+                .collect();
+            (components, shard.bound(), figures)
         })
     });
     let state = core.catalog.state();
     // A loop that is at work for long is no reason to say that nothing runs.
-    let (components, listen) = seen.unwrap_or_else(|| (named(state), Vec::new()));
+    let (components, listen, held) = seen.unwrap_or_else(|| (named(state), Vec::new(), Vec::new()));
+    let of = |component: &str, instance: u32| {
+        let mut all = held.iter();
+        let found = all.find(|((name, number), _)| name == component && *number == instance);
+        found.map(|(_, figures)| *figures)
+    };
     let phase = Phase::resting(state);
     let window = core.package.release().confirm.window.as_millis();
     let window = u64::try_from(window).unwrap_or(u64::MAX);
@@ -99,6 +113,8 @@ pub(super) fn status(core: &Core, figures: &Figures) -> Status {
         releases: known.collect(),
         deleted_by_confirm: requests::deleted_by_confirm(state),
         journal: core.journal.trouble(),
+        snapshots: resets::snapshots(&core.directory, state),
+        reset: resets::at_stake(state, of),
     }
 }
 

@@ -116,6 +116,18 @@ pub(super) fn text(status: &Status, figures: &Figures) -> String {
         "Libraries that could not be unloaded.",
         &one(status.retained.len() as u64),
     );
+    metric(
+        "snapshots",
+        "gauge",
+        "Snapshots that are kept of states which upgrades have thrown away.",
+        &one(status.snapshots.len() as u64),
+    );
+    metric(
+        "snapshot_bytes",
+        "gauge",
+        "Bytes of their files.",
+        &one(status.snapshots.iter().map(|one| one.bytes).sum()),
+    );
     let regions: Vec<(String, u64)> = status
         .components
         .iter()

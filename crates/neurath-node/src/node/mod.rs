@@ -10,6 +10,7 @@ mod metrics;
 mod planning;
 mod rehearsal;
 mod requests;
+mod resets;
 mod restarts;
 mod serve;
 mod served;
@@ -47,6 +48,7 @@ pub use rehearsal::{
     Memory, REHEARSALS, Rehearsal, RehearsalError, Rehearsed, RehearsedState, WayBack, rehearse,
     remove_old_rehearsals,
 };
+pub(crate) use resets::delete as delete_snapshot;
 pub use serve::{offline, set_aside};
 pub(crate) use start::create_region;
 use watch::go_back;

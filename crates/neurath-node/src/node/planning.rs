@@ -12,7 +12,6 @@ use super::served;
 use crate::facts;
 use crate::protocol::code;
 use crate::release::ReleasePackage;
-use crate::upgrade::steps;
 
 /// A plan, and the packages of releases between whose libraries it needs.
 pub(super) struct Found {
@@ -69,9 +68,6 @@ pub(super) fn plan(core: &Core, to: &ReleasePackage, lints: Lints) -> Result<Fou
             ));
         }
         plan.steps = script;
-    }
-    if let Some(text) = steps::refusal(&plan.steps) {
-        return Err(Refusal::new(code::LINT, text));
     }
     served::check(core, to, &catalogue, &plan.steps)?;
     Ok(Found { plan, between })

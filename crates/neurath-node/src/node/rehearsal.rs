@@ -185,11 +185,7 @@ pub fn rehearse(
         tracing::warn!(%error, "the peak of memory counts from the start of the process");
     }
     let resident = memory::resident(pid).unwrap_or_default();
-    let apply = Request::Apply {
-        release: release.clone(),
-        plan_id: None,
-        execute: true,
-    };
+    let apply = Request::apply(release.clone());
     let upgraded = copy.upgraded(apply, progress)?;
     let memory = Memory {
         before: resident,
@@ -324,7 +320,7 @@ impl Copy {
         old: &Of<Told>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<WayBack, RehearsalError> {
-        let back = Request::Rollback { lose_writes: false };
+        let back = Request::rollback();
         let stop_us = match self.upgraded(back, progress) {
             Ok(upgraded) => upgraded.stop_us,
             Err(RehearsalError::Upgrade(failure)) => {

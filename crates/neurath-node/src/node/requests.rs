@@ -10,6 +10,7 @@ use semver::Version;
 
 use super::core::Core;
 use super::planning::{Found, plan};
+use super::resets::{self, Asked};
 use super::restarts;
 use crate::catalog::{ReleaseId, ReleaseStatus, State};
 use crate::fault;
@@ -90,6 +91,7 @@ fn shown(core: &Core, plan: &Plan, to: &ReleasePackage) -> Planned {
         to: core.id_of(to),
         steps: plan.steps.iter().map(ToString::to_string).collect(),
         plan: plan.to_json(),
+        reset: resets::thrown_away(&plan.steps),
     }
 }
 
@@ -125,11 +127,22 @@ pub(super) fn planned(
     Ok(Outcome::Planned(shown(core, &plan, &to)))
 }
 
+/// How somebody wants an upgrade.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted<'a> {
+    /// The plan that was reviewed.
+    pub(super) plan_id: Option<&'a str>,
+    /// The components whose state may be thrown away.
+    pub(super) reset: &'a [String],
+    /// Whether no snapshot of it is to be kept.
+    pub(super) no_snapshot: bool,
+}
+
 /// Goes to another release.
 pub(super) fn apply(
     core: &mut Core,
     release: &ReleaseId,
-    plan_id: Option<&str>,
+    wanted: Wanted<'_>,
     who: &str,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Upgraded, Refusal> {
@@ -138,9 +151,9 @@ pub(super) fn apply(
     if let Some(why) = stepwise::waits_for_sweep(core) {
         return Err(Refusal::new(code::BUSY, why));
     }
-    let Found { plan, between } = plan(core, &package, Lints::Enforce)?;
+    let Found { mut plan, between } = plan(core, &package, Lints::Enforce)?;
     let id = plan.id();
-    if let Some(reviewed) = plan_id.filter(|reviewed| *reviewed != id) {
+    if let Some(reviewed) = wanted.plan_id.filter(|reviewed| *reviewed != id) {
         return Err(Refusal::new(
             code::STALE,
             format!(
@@ -151,6 +164,13 @@ pub(super) fn apply(
     }
     core.purge();
     in_use(core, &plan.steps)?;
+    if !core.rehearsal {
+        resets::are_named(&plan.steps, wanted.reset, &format!("the plan to {release}"))?;
+    }
+    if wanted.no_snapshot {
+        resets::keep_none(&mut plan.steps);
+    }
+    resets::have_room(core, &plan.steps)?;
     let goal = Goal {
         package,
         between,
@@ -266,7 +286,7 @@ pub(super) fn go_back(
             step: None,
         })
     };
-    match rollback_answered(core, false, who, progress, answer) {
+    match rollback_answered(core, false, Asked::ByItself, who, progress, answer) {
         Ok(back) => Refusal::new(code::UPGRADE_FAILED, went(&back)),
         Err(refusal) => Refusal::new(
             code::OPERATOR,
@@ -279,16 +299,18 @@ pub(super) fn go_back(
 pub(super) fn rollback(
     core: &mut Core,
     lose_writes: bool,
+    asked: Asked<'_>,
     who: &str,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Upgraded, Refusal> {
-    rollback_answered(core, lose_writes, who, progress, Answer::Upgraded)
+    rollback_answered(core, lose_writes, asked, who, progress, Answer::Upgraded)
 }
 
 /// The same; `answer` is what another program that takes over at the end says of it.
 fn rollback_answered(
     core: &mut Core,
     lose_writes: bool,
+    asked: Asked<'_>,
     who: &str,
     progress: &mut dyn FnMut(Progress),
     answer: impl FnOnce(Upgraded) -> Answer,
@@ -318,7 +340,15 @@ fn rollback_answered(
             Refusal::with_brief(refusal.code, told(&refusal.text), told(refusal.brief()))
         })?;
         let id = found.plan.id();
-        (found.plan.steps, id, Way::Back, found.between)
+        let mut steps = found.plan.steps;
+        if let Asked::Naming(names) = asked
+            && !core.rehearsal
+        {
+            let back = format!("the way back to {}", previous.release);
+            resets::are_named(&steps, names, &back)?;
+        }
+        resets::make_room(core, &mut steps);
+        (steps, id, Way::Back, found.between)
     };
     let goal = Goal {
         package,
@@ -389,14 +419,18 @@ pub(super) fn resume(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Upgraded, Refusal> {
     if core.catalog.state().previous.is_some() {
-        return rollback(core, false, who, progress);
+        return rollback(core, false, Asked::Naming(&[]), who, progress);
     }
     let Some(interrupted) = core.journal.interrupted().cloned() else {
         let text = format!("nothing was interrupted: {} serves", core.current());
         return Err(Refusal::new(code::USAGE, text));
     };
     let Interrupted { release, plan_id } = interrupted;
-    apply(core, &release, plan_id.as_deref(), who, progress)
+    let wanted = Wanted {
+        plan_id: plan_id.as_deref(),
+        ..Wanted::default()
+    };
+    apply(core, &release, wanted, who, progress)
 }
 
 /// Goes to a release that ran before, and makes it the permanent one, while the node starts.
@@ -409,7 +443,7 @@ pub(super) fn reboot_old(core: &mut Core, release: &ReleaseId, who: &str) -> Res
         let text = format!("{release} is {status}, and only an old release can be rebooted into");
         return Err(Refusal::new(code::USAGE, text));
     }
-    apply(core, release, None, who, &mut |_| {})?;
+    apply(core, release, Wanted::default(), who, &mut |_| {})?;
     confirm(core, who)?;
     Ok(())
 }
@@ -487,6 +521,7 @@ pub(super) fn confirm(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
     let state = core.catalog.state().clone();
     let release = core.current();
     let deleted = deleted_by_confirm(&state);
+    resets::make_durable(core)?;
     let operation = operation(core, "confirm");
     let started = Kind::Started {
         operation: "confirm".into(),
@@ -531,6 +566,7 @@ pub(super) fn deleted_by_confirm(state: &State) -> Vec<String> {
     let kept = state.previous.iter().flat_map(|previous| &previous.regions);
     kept.filter(|one| state.region(&one.component, one.instance).is_none())
         .map(|one| format!("{}.{}", one.component, one.instance))
+        .chain(resets::deleted_by_confirm(state))
         .collect()
 }
 

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::requests::{self, Refusal};
+use super::requests::{self, Refusal, Wanted};
+use super::resets::Asked;
 use super::{Shared, copy, lock, snapshot, status};
 use crate::catalog::Catalog;
 use crate::control::Asker;
@@ -24,10 +25,12 @@ fn command(request: &Request) -> Option<(Command, Phase)> {
     Some(match request {
         Request::Apply { execute: true, .. } => (Command::Apply, Phase::Applying),
         Request::Confirm => (Command::Confirm, Phase::Confirming),
-        Request::Rollback { lose_writes: false } => (Command::Rollback, Phase::GoingBack),
-        Request::Rollback { lose_writes: true } => {
-            (Command::RollbackLosingWrites, Phase::GoingBack)
-        }
+        Request::Rollback {
+            lose_writes: false, ..
+        } => (Command::Rollback, Phase::GoingBack),
+        Request::Rollback {
+            lose_writes: true, ..
+        } => (Command::RollbackLosingWrites, Phase::GoingBack),
         Request::Resume => (Command::Resume, Phase::Applying),
         Request::Abort => (Command::Abort, Phase::GoingBack),
         Request::Restart => (Command::Restart, Phase::Starting),
@@ -35,6 +38,7 @@ fn command(request: &Request) -> Option<(Command, Phase)> {
         | Request::Install { .. }
         | Request::SetUnpacked { .. }
         | Request::Remove { .. }
+        | Request::RemoveSnapshot { .. }
         | Request::Trust { .. }
         | Request::Distrust { .. } => (Command::Handle, Phase::Handling),
         _ => return None,
@@ -176,16 +180,30 @@ fn carry_out(
             ..
         } => requests::planned(core, &release, None),
         Request::Apply {
-            release, plan_id, ..
-        } => requests::apply(core, &release, plan_id.as_deref(), who, progress)
-            .map(Outcome::Upgraded),
+            release,
+            plan_id,
+            reset,
+            no_snapshot,
+            ..
+        } => {
+            let wanted = Wanted {
+                plan_id: plan_id.as_deref(),
+                reset: &reset,
+                no_snapshot,
+            };
+            requests::apply(core, &release, wanted, who, progress).map(Outcome::Upgraded)
+        }
         Request::Confirm => requests::confirm(core, who),
         Request::Restart => super::restarts::restart(core, who),
-        Request::Rollback { lose_writes } => {
-            requests::rollback(core, lose_writes, who, progress).map(Outcome::Upgraded)
+        Request::Rollback { lose_writes, reset } => {
+            let asked = Asked::Naming(&reset);
+            requests::rollback(core, lose_writes, asked, who, progress).map(Outcome::Upgraded)
         }
         Request::Resume => requests::resume(core, who, progress).map(Outcome::Upgraded),
-        Request::Abort => requests::rollback(core, false, who, progress).map(Outcome::Upgraded),
+        Request::Abort => {
+            let asked = Asked::Naming(&[]);
+            requests::rollback(core, false, asked, who, progress).map(Outcome::Upgraded)
+        }
         Request::Check { release } => {
             let planned = if release == core.current() {
                 None
@@ -238,6 +256,10 @@ fn handle(handler: &mut ReleaseHandler<'_>, request: Request) -> Result<Outcome,
         Request::Remove { release } => {
             let was_there = handler.remove(&release)?;
             Outcome::Removed { release, was_there }
+        }
+        Request::RemoveSnapshot { name } => {
+            let bytes = handler.remove_snapshot(&name)?;
+            Outcome::SnapshotRemoved { name, bytes }
         }
         Request::Trust { name, key } => Outcome::Trusted {
             keys: handler.trust(&name, &key)?,
@@ -339,6 +361,10 @@ fn forget(
     let release = previous.release.clone();
     state.current = Some(previous.release);
     state.regions = previous.regions;
+    // Those that are states again.
+    let regions = &state.regions;
+    let is_state = |file: &str| regions.iter().any(|entry| entry.file == file);
+    state.snapshots.retain(|one| !is_state(&one.region.file));
     state.unconfirmed_since_ms = None;
     state.sequence += 1;
     state.journal = journal.mark();

@@ -2,6 +2,7 @@
 
 use super::board::status;
 use super::core::Core;
+use super::resets::Asked;
 use super::{STOP, Shared, WATCH, lock, requests};
 use crate::health::{NOBODY, Verdict as Health};
 use crate::journal::Verdict;
@@ -101,7 +102,7 @@ fn conclude(core: &mut Core, verdict: Health) {
 /// Leaves a release that nobody has confirmed.
 pub(super) fn go_back(core: &mut Core, who: &str) {
     tracing::warn!(release = %core.current(), why = who, "not confirmed: going back");
-    if let Err(refusal) = requests::rollback(core, false, who, &mut |_| {}) {
+    if let Err(refusal) = requests::rollback(core, false, Asked::ByItself, who, &mut |_| {}) {
         let why = refusal.brief();
         tracing::error!(why, "the way back failed; the release stays unconfirmed");
         // Not again at every look: a person must decide.

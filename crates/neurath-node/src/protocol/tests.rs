@@ -15,14 +15,21 @@ fn requests() -> Vec<Request> {
             release: release.clone(),
             plan_id: None,
             execute: false,
+            reset: Vec::new(),
+            no_snapshot: false,
         },
         Request::Apply {
-            release,
+            release: release.clone(),
             plan_id: Some("3b1f".to_owned()),
             execute: true,
+            reset: Vec::new(),
+            no_snapshot: false,
         },
         Request::Confirm,
-        Request::Rollback { lose_writes: true },
+        Request::Rollback {
+            lose_writes: true,
+            reset: Vec::new(),
+        },
         Request::Stop,
         Request::Resume,
         Request::Abort,
@@ -50,6 +57,20 @@ fn requests() -> Vec<Request> {
         Request::Distrust { name: "key".into() },
         Request::Metrics,
         Request::Copy { out: "/c".into() },
+        Request::Apply {
+            release,
+            plan_id: None,
+            execute: true,
+            reset: vec!["store".to_owned()],
+            no_snapshot: true,
+        },
+        Request::Rollback {
+            lose_writes: false,
+            reset: vec!["store".to_owned()],
+        },
+        Request::RemoveSnapshot {
+            name: "store.0.1".to_owned(),
+        },
     ]
 }
 
@@ -100,6 +121,9 @@ fn the_json_of_version_1_stays() {
             r#"{"version":1,"body":{"distrust":{"name":"key"}}}"#,
             r#"{"version":1,"body":"metrics"}"#,
             r#"{"version":1,"body":{"copy":{"out":"/c"}}}"#,
+            r#"{"version":1,"body":{"apply":{"release":{"name":"shop","version":"1.1.0"},"plan_id":null,"execute":true,"reset":["store"],"no_snapshot":true}}}"#,
+            r#"{"version":1,"body":{"rollback":{"lose_writes":false,"reset":["store"]}}}"#,
+            r#"{"version":1,"body":{"remove_snapshot":{"name":"store.0.1"}}}"#,
         ]
     );
 }

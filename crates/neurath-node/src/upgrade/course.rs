@@ -41,7 +41,7 @@ impl Upgrade<'_> {
     }
 
     /// On the way back: the state that an instance had when the upgrade removed it.
-    fn left_behind(&self, component: &str, number: u32) -> Option<RegionEntry> {
+    pub(super) fn left_behind(&self, component: &str, number: u32) -> Option<RegionEntry> {
         let regions = match &self.goal.way {
             Way::Forward => return None,
             Way::Back => &self.core.catalog.state().previous.as_ref()?.regions,
@@ -52,7 +52,7 @@ impl Upgrade<'_> {
     }
 
     /// Makes the region of an instance that comes.
-    fn make_region(&mut self, part: &Part) -> Result<RegionEntry, UpgradeError> {
+    pub(super) fn make_region(&mut self, part: &Part) -> Result<RegionEntry, UpgradeError> {
         let (entry, _) = self.new_generation((&part.component, part.number), &part.library)?;
         create_region(
             &self.core.directory,

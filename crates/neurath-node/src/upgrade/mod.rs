@@ -14,7 +14,7 @@ mod moves;
 mod outside;
 mod part;
 mod reconfigure;
-pub(crate) mod steps;
+mod reset;
 pub(crate) mod stepwise;
 mod suspend;
 mod switch;
@@ -42,7 +42,7 @@ use crate::journal::{JournalError, Kind, Verdict};
 use crate::loader::{Function, Library};
 use crate::mapping::Gate;
 use crate::node::{Core, config_json, instances_of};
-use crate::protocol::{Progress, StepTime, Upgraded};
+use crate::protocol::{Progress, StepTime, ThrownAway, Upgraded};
 use crate::release::ReleasePackage;
 use crate::shard::{Instance, Seat, Taken};
 use crate::worker::Worker;
@@ -160,6 +160,8 @@ pub(crate) struct Upgrade<'a> {
     seat: Option<Seat>,
     /// The old versions' libraries and regions, after the flip.
     replaced: Vec<(Arc<Library>, Option<Region>)>,
+    /// The states that the flip has thrown away.
+    thrown_away: Vec<ThrownAway>,
     flipped: bool,
 }
 
@@ -189,6 +191,7 @@ impl<'a> Upgrade<'a> {
             crew: Vec::new(),
             seat: None,
             replaced: Vec::new(),
+            thrown_away: Vec::new(),
             flipped: false,
         }
     }
@@ -274,7 +277,11 @@ impl<'a> Upgrade<'a> {
             self.end(Verdict::Failed, cause.to_string());
             return Err(UpgradeError::Later(Box::new(cause)));
         }
-        self.end(Verdict::Done, format!("{to} serves"));
+        let mut text = format!("{to} serves");
+        for one in &self.thrown_away {
+            text.push_str(&format!("; {one}"));
+        }
+        self.end(Verdict::Done, text);
         fault::point("upgrade.ended");
         Ok(Upgraded {
             from,
@@ -284,6 +291,7 @@ impl<'a> Upgrade<'a> {
             steps: self.times,
             unloaded,
             retained,
+            thrown_away: self.thrown_away,
         })
     }
 
@@ -379,6 +387,11 @@ impl<'a> Upgrade<'a> {
             } => self.load_object_code(component, &version.to_string()),
             Step::PointOfNoReturn => {
                 self.check_hooks()?;
+                self.prepare_resets()?;
+                let goal = self.goal;
+                if let Way::BackWithLoss(before) = &goal.way {
+                    self.prepare_loss(before)?;
+                }
                 self.prepare_moves()?;
                 self.make_threads()?;
                 Ok(self.core.journal.sync()?)
@@ -394,6 +407,7 @@ impl<'a> Upgrade<'a> {
                 self.carry_out_moves(false)
             }
             Step::MoveState { .. } => self.move_state(step),
+            Step::ResetNode { components, .. } => self.reset_node(components),
             Step::Load { component, .. } => self.take_course(component, Course::Switched),
             Step::Stop { components } => self.stop(components),
             Step::Start { components } => {
@@ -412,10 +426,6 @@ impl<'a> Upgrade<'a> {
                 kind: PurgeKind::Soft | PurgeKind::Brutal,
                 ..
             } => Ok(()),
-            other => Err(UpgradeError::Script(format!(
-                "`{}` is not supported by this node; plan the upgrade without it",
-                other.verb()
-            ))),
         }
     }
 
@@ -497,6 +507,11 @@ impl<'a> Upgrade<'a> {
     ) -> Result<Part, UpgradeError> {
         let goal = self.goal;
         let number = seen.number;
+        let config = config_json(&goal.package, component)?;
+        let mut part = Part::new((component, number), Some(seen.at), library.clone(), config);
+        if self.renew(&mut part)? {
+            return Ok(part);
+        }
         let options = self.core.region_options(&goal.package, component, number)?;
         let vias = self.vias(component)?;
         let ends = Ends {
@@ -532,11 +547,8 @@ impl<'a> Upgrade<'a> {
                  `strategy = \"eager\"`"
             )));
         }
-        let config = config_json(&goal.package, component)?;
         let fingerprint = library.description().fingerprint;
-        let same_schema = seen.library.description().fingerprint == fingerprint;
-        let mut part = Part::new((component, number), Some(seen.at), library, config);
-        part.same_schema = same_schema;
+        part.same_schema = seen.library.description().fingerprint == fingerprint;
         if let Way::BackWithLoss(regions) = &goal.way {
             let mine = |entry: &&RegionEntry| entry.is_of(component, number);
             if let Some(before) = regions.iter().find(mine) {
@@ -871,6 +883,7 @@ fn changes_what_runs(step: &Step) -> bool {
             | Step::Load { .. }
             | Step::CodeChange { .. }
             | Step::MoveState { .. }
+            | Step::ResetNode { .. }
             | Step::Stop { .. }
             | Step::Remove { .. }
             | Step::Start { .. }

@@ -9,6 +9,7 @@ use neurath_pmem::region::{Region, RegionOptions};
 
 use super::chain::{Later, Link};
 use super::error::UpgradeError;
+use super::reset::Renewed;
 use super::stepwise::{Prepared, convert_row};
 use crate::catalog::{RegionEntry, SweepEntry};
 use crate::loader::{Function, Library};
@@ -48,6 +49,8 @@ pub(super) struct Part {
     pub(super) same_schema: bool,
     /// Whether the state is that which the component had when the upgrade removed it.
     pub(super) left_behind: bool,
+    /// If the script throws its state away: what comes in its place.
+    pub(super) renewed: Option<Renewed>,
     /// What the script makes of the instance.
     pub(super) course: Course,
     /// Whether the old version was terminated.
@@ -113,6 +116,7 @@ impl Part {
             later: Vec::new(),
             same_schema: false,
             left_behind: false,
+            renewed: None,
             course: Course::Ready,
             terminated: false,
             hooks: Vec::new(),

@@ -216,10 +216,16 @@ impl Upgrade<'_> {
             }
         }
         let forward = self.goal.way == Way::Forward;
+        let thrown = self.thrown_away(&now);
+        let mut snapshots = now.snapshots.clone();
+        snapshots.extend(thrown.snapshots);
+        // One that is brought back is a state again.
+        snapshots.retain(|one| !regions.iter().any(|entry| entry.file == one.region.file));
         let previous = Previous {
             release: self.core.current(),
             regions: now.regions,
             plan_id: self.goal.plan_id.clone(),
+            reset: thrown.reset,
         };
         let state = State {
             current: Some(to),
@@ -232,11 +238,13 @@ impl Upgrade<'_> {
             // From here on, what was called is undone by the way back.
             undo: Vec::new(),
             sweeps,
+            snapshots,
             ..now
         };
         // Regions of durability `process` survive the death of the process, and so does the
         // flip; where all are so, the medium is waited for when messages are served again.
         self.core.catalog.flip(state)?;
+        self.thrown_away = thrown.told;
         self.core.package = package.clone();
         Ok(())
     }

@@ -42,6 +42,16 @@ fn head(steps: &[&Step], direction: Direction, from: &Version, to: &Version) -> 
         Direction::Up => format!("Up from {from} to {to}."),
         Direction::Down => format!("Down from {from} to {to}, with the writes made since."),
     }];
+    let reset = names_of(steps, "reset_node");
+    if !reset.is_empty() {
+        lines.push(match direction {
+            Direction::Up => format!("The state of {} is THROWN AWAY.", reset.join(", ")),
+            Direction::Down => format!(
+                "The state of {} is THROWN AWAY; until the release is confirmed, that from before it comes back.",
+                reset.join(", ")
+            ),
+        });
+    }
     let limits: Vec<_> = steps
         .iter()
         .filter_map(|step| match step {
@@ -58,6 +68,19 @@ fn head(steps: &[&Step], direction: Direction, from: &Version, to: &Version) -> 
     lines
 }
 
+/// The components that steps of this name are about, each once.
+fn names_of<'a>(steps: &[&'a Step], verb: &str) -> Vec<&'a str> {
+    let mut found: Vec<&str> = Vec::new();
+    for step in steps.iter().filter(|step| step.verb() == verb) {
+        for name in step.components() {
+            if !found.contains(&name) {
+                found.push(name);
+            }
+        }
+    }
+    found
+}
+
 /// A comment before each step that begins something.
 fn of_steps(steps: &[&Step], direction: Direction) -> Vec<Option<String>> {
     let converted: HashMap<&str, (usize, Strategy)> = steps
@@ -72,11 +95,8 @@ fn of_steps(steps: &[&Step], direction: Direction) -> Vec<Option<String>> {
             _ => None,
         })
         .collect();
-    let named = |wanted: &str| -> HashSet<&str> {
-        let mine = steps.iter().filter(|step| step.verb() == wanted);
-        mine.flat_map(|step| step.components()).collect()
-    };
-    let (started, stopped) = (named("start"), named("stop"));
+    let named = |wanted: &str| -> HashSet<&str> { names_of(steps, wanted).into_iter().collect() };
+    let (started, stopped, reset) = (named("start"), named("stop"), named("reset_node"));
     let mut begun: HashSet<&str> = HashSet::new();
     let mut before = "";
     let mut comments = Vec::with_capacity(steps.len());
@@ -88,6 +108,9 @@ fn of_steps(steps: &[&Step], direction: Direction) -> Vec<Option<String>> {
                 let comes = started.contains(name) && !stopped.contains(name);
                 begun.insert(name).then(|| match comes {
                     true => format!("{name}: it comes, with a state of its own."),
+                    false if reset.contains(name) => {
+                        format!("{name}: other code; its state is not carried over.")
+                    }
                     false => component_comment(name, converted.get(name), direction),
                 })
             }

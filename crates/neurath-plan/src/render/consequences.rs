@@ -382,15 +382,19 @@ fn lasting(steps: &[Step]) -> Vec<Lasting> {
             Step::ResetNode {
                 components,
                 keep_snapshot,
-            } => format!(
-                "the state of {} is thrown away{}",
-                components.join(", "),
-                if *keep_snapshot {
-                    "; a snapshot of it is kept"
-                } else {
-                    ", and no snapshot is kept"
+            } => {
+                let names = components.join(", ");
+                match keep_snapshot {
+                    true => format!(
+                        "the state of {names}, once the release is confirmed: it is thrown away, and only a snapshot \
+                         of it is kept"
+                    ),
+                    false => format!(
+                        "the state of {names}, once the release is confirmed: it is thrown away, and no snapshot of it \
+                         is kept"
+                    ),
                 }
-            ),
+            }
             Step::Apply {
                 target: ApplyTarget::Command(words),
                 ..

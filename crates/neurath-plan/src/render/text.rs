@@ -251,6 +251,16 @@ fn undone(plan: &Plan, consequences: &Consequences) -> Vec<(String, String)> {
             plan.from
         ),
     };
+    let reset = reset(consequences);
+    let mut reset: Vec<&str> = reset.into_iter().collect();
+    reset.sort_unstable();
+    let back = match reset.as_slice() {
+        [] => back,
+        names => format!(
+            "{back}; the state of {} from before comes back, and that made since is lost",
+            names.join(", ")
+        ),
+    };
     lines.push(("until it is confirmed".into(), back));
     lines.push(("after that".into(), "only by another upgrade".into()));
     for one in &consequences.lasting {

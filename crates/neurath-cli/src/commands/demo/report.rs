@@ -247,6 +247,7 @@ mod tests {
                 }],
                 unloaded: vec!["store-1.0.0".into()],
                 retained: Vec::new(),
+                thrown_away: Vec::new(),
             },
             normal: Window::default(),
             during: Window::default(),

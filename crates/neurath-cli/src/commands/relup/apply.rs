@@ -1,5 +1,6 @@
 //! Carrying an upgrade out on a node, confirming it, and going back.
 
+use crate::cli::Resets;
 use crate::control;
 use crate::exit::CommandError;
 use crate::numbers;
@@ -16,6 +17,7 @@ pub(super) fn apply(
     dir: &Path,
     planned: Planned,
     reviewed: Option<&Path>,
+    resets: &Resets,
     execute: bool,
     output: &Output,
 ) -> anyhow::Result<()> {
@@ -28,11 +30,17 @@ pub(super) fn apply(
     }
     if !execute {
         output.text(&current.to_text());
+        for name in &planned.reset {
+            output.text(&format!(
+                "THROWS AWAY the state of {name}: it is done only if it is named, by --reset {name}"
+            ));
+        }
         output.progress("nothing was done; --execute does it");
         output.json(&json!({ "kind": "planned", "planned": planned }));
         return Ok(());
     }
-    let upgraded = control::apply(dir, &planned.to, Some(planned.plan_id), output)?;
+    let upgraded =
+        control::apply_resetting(dir, &planned.to, Some(planned.plan_id), resets, output)?;
     finished(&upgraded, output)
 }
 
@@ -50,6 +58,7 @@ pub(super) fn confirm(dir: &Path, output: &Output) -> anyhow::Result<()> {
 pub(super) fn rollback(
     dir: &Path,
     lose_writes: bool,
+    reset: &[String],
     execute: bool,
     output: &Output,
 ) -> anyhow::Result<()> {
@@ -57,7 +66,11 @@ pub(super) fn rollback(
         return super::in_flight::forget(dir, output);
     }
     if execute {
-        return finished(&control::rollback(dir, lose_writes, output)?, output);
+        let went = match lose_writes {
+            true => control::rollback(dir, true, output)?,
+            false => control::rollback_resetting(dir, reset, output)?,
+        };
+        return finished(&went, output);
     }
     let status = control::status(dir)?;
     let would = match (&status.release, &status.permanent) {
@@ -73,11 +86,15 @@ pub(super) fn rollback(
         (None, _) => String::from("the node has no release"),
     };
     output.text(&would);
+    for one in &status.reset {
+        output.text(&one.to_string());
+    }
     output.json(&json!({
         "kind": "rollback",
         "release": status.release,
         "permanent": status.permanent,
         "unconfirmed": status.unconfirmed,
+        "reset": status.reset,
     }));
     Ok(())
 }
@@ -98,6 +115,9 @@ pub(super) fn finished(upgraded: &Upgraded, output: &Output) -> anyhow::Result<(
         upgraded.to,
         table.render()
     ));
+    for one in &upgraded.thrown_away {
+        output.text(&one.to_string());
+    }
     unloading(&upgraded.unloaded, &upgraded.retained, output);
     output.json(&json!({ "kind": "upgraded", "upgraded": upgraded }));
     Ok(())

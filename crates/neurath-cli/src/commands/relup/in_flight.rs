@@ -47,7 +47,10 @@ pub fn abort(dir: &Path, execute: bool, output: &Output) -> anyhow::Result<()> {
 
 /// The way back of a node that does not run, without the writes made since.
 pub fn forget(dir: &Path, output: &Output) -> anyhow::Result<()> {
-    let request = Request::Rollback { lose_writes: true };
+    let request = Request::Rollback {
+        lose_writes: true,
+        reset: Vec::new(),
+    };
     match control::ask_or_offline(dir, request)? {
         Outcome::RolledBack { release } => {
             output.text(&format!(

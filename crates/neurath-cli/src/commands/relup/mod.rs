@@ -23,24 +23,40 @@ pub fn run(command: &Relup, output: &Output) -> anyhow::Result<()> {
             node,
             from,
             plan,
+            resets,
             execute,
         } => {
             if *execute {
                 control::install(&node.dir, release, from)?;
             }
             let planned = control::plan_built(&node.dir, release, from)?;
-            apply::apply(&node.dir, planned, plan.as_deref(), *execute, output)
+            apply::apply(
+                &node.dir,
+                planned,
+                plan.as_deref(),
+                resets,
+                *execute,
+                output,
+            )
         }
         Relup::Apply {
             target: Target::Package(file),
             node,
             plan,
+            resets,
             execute,
             ..
         } => match super::release::installed::unpacked(&node.dir, file, *execute, output)? {
             Some(release) => {
                 let planned = control::plan(&node.dir, &release)?;
-                apply::apply(&node.dir, planned, plan.as_deref(), *execute, output)
+                apply::apply(
+                    &node.dir,
+                    planned,
+                    plan.as_deref(),
+                    resets,
+                    *execute,
+                    output,
+                )
             }
             None => Ok(()),
         },
@@ -59,7 +75,8 @@ pub fn run(command: &Relup, output: &Output) -> anyhow::Result<()> {
         Relup::Rollback {
             node,
             lose_writes,
+            reset,
             execute,
-        } => apply::rollback(&node.dir, *lose_writes, *execute, output),
+        } => apply::rollback(&node.dir, *lose_writes, reset, *execute, output),
     }
 }
