@@ -1,6 +1,7 @@
 //! P7: what destroys is named before it runs. A plan that throws state away is refused until the
-//! release allows it with a reason, and says what would be lost. A way back that loses writes has to be asked for by
-//! name: `tests/p4_way_back_keeps_writes.rs`.
+//! release allows it with a reason, and says what would be lost. One that throws a state away to begin anew is carried out
+//! only by whoever names the component; so is its way back. A way back that loses writes has to be asked for by
+//! name: `tests/p4_way_back_keeps_writes.rs`. What `reset_node` does besides: `tests/reset_node.rs`.
 
 mod support;
 
@@ -123,4 +124,110 @@ fn what_is_thrown_away_is_named_by_the_dry_run_and_lasts_until_the_confirmation(
     let log = ask(directory, &["relup", "log"]);
     let log = String::from_utf8_lossy(&log.stdout).into_owned();
     assert!(log.contains("deleted: the state of notebook.0"), "{log}");
+}
+
+/// The notebook, whose state 1.1.0 throws away; `more` is in its instruction, and `lints` the end of its appup.
+fn with_a_reset(more: &str, lints: &str) -> anyhow::Result<Stage> {
+    support::try_book_edited("notebook_1", "notebook_2", |folder| {
+        let instructions =
+            format!("[{{ update = \"notebook\" }}, {{ reset_node = [\"notebook\"]{more} }}]");
+        let text = format!(
+            "name = \"notebook\"\nversion = \"1.1.0\"\n\
+             [[up]]\nfrom = \"~1.0\"\nirreversible = \"a test\"\ninstructions = {instructions}\n\
+             [[down]]\nto = \"~1.0\"\ninstructions = {instructions}\n{lints}"
+        );
+        std::fs::write(folder.join("manifests/notebook/1.1.0.appup.toml"), text).expect("written");
+    })
+}
+
+const RESETS: &str = "D102 = { level = \"allow\", reason = \"the notes are kept elsewhere\" }\n";
+const KEEPS_NONE: &str = "D103 = { level = \"allow\", reason = \"twice even\" }\n";
+
+/// The build of a release that throws a state away refuses it, and once more if no snapshot is kept.
+#[test]
+fn a_release_that_begins_anew_is_refused_until_it_says_why() {
+    for (more, lints, code) in [
+        ("", String::new(), "D102"),
+        (
+            ", keep_snapshot = false",
+            format!("[lints]\n{RESETS}"),
+            "D103",
+        ),
+    ] {
+        let error = format!("{:#}", with_a_reset(more, &lints).expect_err(code));
+        for word in [code, "notebook", "1.1.0.appup.toml"] {
+            assert!(error.contains(word), "{word}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_state_that_begins_anew_is_named_by_whoever_throws_it_away_there_and_back() {
+    let lints = format!("[lints]\n{RESETS}{KEEPS_NONE}");
+    let stage = with_a_reset(", keep_snapshot = false", &lints).expect("it is built");
+    let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
+    let directory = node.directory();
+    let mut notes = Lines::open(node.address());
+    assert_eq!(notes.ask("add one"), "0");
+    let said = |output: &std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    // Named before it runs, in the plan and in what is asked for.
+    let dry = up(&stage, directory, &[]);
+    for named in [
+        "notebook: ALL of them are thrown away at step 5, and no snapshot is kept",
+        "THROWS AWAY the state of notebook",
+    ] {
+        assert!(said(&dry).contains(named), "{named}: {}", said(&dry));
+    }
+    let refused = up(&stage, directory, &["--execute"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("--reset notebook"),
+        "{}",
+        stderr(&refused)
+    );
+    assert_eq!(notes.ask("count"), "1");
+    let done = up(&stage, directory, &["--execute", "--reset", "notebook"]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert!(
+        said(&done).contains("thrown away: the state of notebook.0"),
+        "{}",
+        said(&done)
+    );
+    assert_eq!(notes.ask("count"), "0");
+    assert_eq!(notes.ask("add two"), "0");
+
+    // What the way back throws away, and what the confirmation deletes.
+    let shown = said(&ask(directory, &["node", "status"]));
+    for named in [
+        "the way back throws away the state of notebook.0 made since its reset: 1 transactions",
+        "deleted when the release is confirmed: the state of notebook.0 before its reset",
+    ] {
+        assert!(shown.contains(named), "{named}: {shown}");
+    }
+    let refused = ask(directory, &["relup", "rollback", "--execute"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert_eq!(notes.ask("count"), "1");
+    ok(
+        directory,
+        &["relup", "rollback", "--execute", "--reset", "notebook"],
+    );
+    assert_eq!(notes.ask("get 0"), "one");
+    let again = [
+        "relup",
+        "apply",
+        "book-1.1.0",
+        "--execute",
+        "--reset",
+        "notebook",
+    ];
+    ok(directory, &again);
+    let confirmed = control::confirm(directory, &support::quiet()).expect("confirmed");
+    assert_eq!(confirmed.deleted, ["notebook.0 before its reset"]);
+    let log = said(&ask(directory, &["relup", "log"]));
+    for named in [
+        "thrown away: the state of notebook.0, 1 transactions since the reset",
+        "deleted: the state of notebook.0 before its reset",
+    ] {
+        assert!(log.contains(named), "{named}: {log}");
+    }
 }

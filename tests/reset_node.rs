@@ -441,7 +441,7 @@ fn the_state_of_a_component_whose_code_stays_begins_anew() {
             &appup(RESTARTS, back),
         );
         edit(folder, "releases/book/1.1.0.toml", |text| {
-            text + "[lints]\nR104 = { level = \"allow\", reason = \"a test\" }\n"
+            text + "[lints]\nD102 = { level = \"allow\", reason = \"a test\" }\n"
         });
     });
     let node = book.start();
@@ -569,52 +569,71 @@ fn killed_at_a_durable_step_there_is_one_state_or_the_other() {
         no_snapshot: false,
     };
     let apply = |directory: &Path| {
-        let to = ReleaseId::new("book", "1.1.0");
-        control::apply_resetting(directory, &to, None, &resets, &quiet())
+        control::apply_resetting(directory, &new_book(), None, &resets, &quiet())
     };
     let back = |directory: &Path| {
-        apply(directory).expect("applied");
-        control::rollback_resetting(directory, &resets.reset, &quiet())
+        apply(directory)?;
+        control::rollback_resetting(directory, &resets.reset, &quiet()).map(drop)
     };
-    for (goes_back, seed) in [(false, 0), (true, 3)] {
-        let run = |directory: &Path| match goes_back {
-            false => drop(apply(directory)),
-            true => drop(back(directory)),
-        };
-        let (before, points) = play.points("prepared", "learned", run);
-        let flips = |name: &str| name.starts_with("catalog.flip");
-        let near = points.iter().rposition(|name| flips(name)).expect("a flip");
-        let last = points.len();
+    let confirm = |directory: &Path| {
+        apply(directory)?;
+        control::confirm(directory, &quiet()).map(drop)
+    };
+    type Run<'a> = &'a dyn Fn(&Path) -> anyhow::Result<()>;
+    let runs: [Run<'_>; 3] = [&|directory| apply(directory).map(drop), &back, &confirm];
+    let mut found = [0, 0];
+    for (seed, run) in runs.into_iter().enumerate() {
+        // The points of this alone.
+        drop(fs::remove_file(play.path("log")));
+        let (before, points) = play.points("prepared", "learned", |directory| {
+            run(directory).expect("it is done");
+        });
+        let commits = |name: &str| name.starts_with("catalog.");
+        let near = points.iter().rposition(|name| commits(name));
+        let (near, last) = (near.expect("a commit"), points.len());
         let spread = (before + 1..=last)
             .skip(seed)
-            .step_by(((last - before) / 6).max(1));
-        let mut chosen: Vec<usize> = spread.chain([near, near + 1, near + 2]).collect();
+            .step_by(((last - before) / 3).max(1));
+        let mut chosen: Vec<usize> = spread.chain([near, near + 1, near + 2, last]).collect();
+        chosen.retain(|point| (1..=last).contains(point));
         chosen.sort_unstable();
         chosen.dedup();
-        for point in chosen
-            .into_iter()
-            .filter(|point| (1..=last).contains(point))
-        {
+        for point in chosen {
             let number = point.to_string();
             let node = play.started("prepared", "killed", "NEURATH_FAULT_KILL", &number);
-            run(node.directory());
+            drop(run(node.directory()));
             wait_until("it dies", || node.check().is_err());
             drop(node);
-            let state = catalog(&play.path("killed"));
-            let _node = NodeProcess::start(&play.command("killed")).expect("it starts again");
-            let place = format!("killed at {point}, {}: {state:?}", points[point - 1]);
+            let dead = catalog(&play.path("killed"));
+            let node = NodeProcess::start(&play.command("killed")).expect("it starts again");
+            let place = format!("killed at {point}, {}: {dead:?}", points[point - 1]);
+            let new = dead.previous.is_none() && dead.current == Some(new_book());
+            found[usize::from(new)] += 1;
             let mut notes = Lines::open(&book.notebook);
-            assert_eq!(notes.ask("count"), NOTES.to_string(), "{place}");
-            assert_eq!(notes.ask("get 299"), "note 299", "{place}");
-            assert_eq!(
-                Lines::open(&book.counter).ask("x"),
-                (COUNTED + 1).to_string(),
-                "{place}"
-            );
-            assert_no_orphans(&play.path("killed"));
-            assert_all_ended(&journal(&play.path("killed")));
+            if new {
+                assert_eq!(notes.ask("count"), "0", "{place}");
+                assert!(
+                    inspected(&snapshot_file(&node)).contains("note 42"),
+                    "{place}"
+                );
+            } else {
+                assert_eq!(notes.ask("count"), NOTES.to_string(), "{place}");
+                assert_eq!(notes.ask("get 299"), "note 299", "{place}");
+            }
+            let mut counts = Lines::open(&book.counter);
+            assert_eq!(counts.ask("x"), (COUNTED + 1).to_string(), "{place}");
+            assert_no_orphans(node.directory());
+            assert_all_ended(&journal(node.directory()));
         }
     }
+    assert!(
+        found.iter().all(|some| *some > 0),
+        "on both sides: {found:?}"
+    );
+}
+
+fn new_book() -> ReleaseId {
+    ReleaseId::new("book", "1.1.0")
 }
 
 /// kv 1.3.0, and a 3.0.0 for the same node.

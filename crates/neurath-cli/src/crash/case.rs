@@ -88,14 +88,14 @@ impl Case {
             after => after,
         };
         let node = NodeProcess::start(&set.command(&directory, Some(kill)))?;
-        let clients = Clients::start(&set.addresses, self.seed);
+        let clients = Clients::start(&set.addresses, self.seed, !set.story.reset.is_empty());
         let ended = self
             .play(set, &directory, node, &clients, outcome)
             .and_then(|node| self.check(set, &node, &clients, outcome).map(|()| node));
         // The node, if it came up, is there until the clients have read back what they wrote.
         let serves_new =
             ended.is_ok() && check::serves(&directory) == Some(set.story.new_release());
-        let report = clients.finish(&set.addresses, ended.is_ok(), serves_new);
+        let report = clients.finish(&set.addresses, ended.is_ok(), set.story, serves_new);
         outcome.lost += report.lost;
         outcome.wrong += report.wrong;
         outcome.requests += report.requests;
@@ -113,15 +113,14 @@ impl Case {
         outcome: &mut Outcome,
     ) -> anyhow::Result<NodeProcess> {
         clients.served(&node)?;
-        let new = set.story.new_release();
         let phase = &PHASES[self.phase];
         let (last, before) = phase.asks.split_last().unwrap_or((&Ask::Apply, &[]));
         for ask in before {
-            ask.of(directory, &new)?;
+            ask.of(directory, set.story)?;
         }
         match self.kill {
             Kill::Point(_) => {
-                let answer = last.of(directory, &new);
+                let answer = last.of(directory, set.story);
                 if !dies(&node) {
                     outcome.violations.push(format!("it lives on: {answer:?}"));
                 } else if answer.is_ok() {
@@ -131,7 +130,7 @@ impl Case {
             }
             Kill::After(time) => thread::scope(|scope| {
                 // It may have ended before the kill, be refused, or be cut off.
-                scope.spawn(|| drop(last.of(directory, &new)));
+                scope.spawn(|| drop(last.of(directory, set.story)));
                 thread::sleep(time);
                 node.kill();
             }),
@@ -194,7 +193,7 @@ impl Case {
         // where the old one is left.
         let again = matches!(self.kill, Kill::Point(number) if number.is_multiple_of(2));
         if again && check::serves(node.directory()) == Some(set.story.old_release()) {
-            Ask::Apply.of(node.directory(), &set.story.new_release())?;
+            Ask::Apply.of(node.directory(), set.story)?;
             outcome.violations.extend(check::recorded(node.directory()));
             clients.served(node)?;
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use neurath_verify::{FindingKind, Live, Options, Report, Verifier};
 
-use super::story::Addresses;
+use super::story::{Addresses, Story};
 use crate::testing::NodeProcess;
 
 /// How long clients wait for an answer, and for being served at all.
@@ -41,7 +41,8 @@ pub(super) struct Found {
 }
 
 impl Clients {
-    pub(super) fn start(at: &Addresses, seed: u64) -> Self {
+    /// `resets`: the counter may begin anew while it runs, and what it counted before may come back.
+    pub(super) fn start(at: &Addresses, seed: u64, resets: bool) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let verifier = Verifier::new(Options {
             address: at.gateway.clone(),
@@ -59,7 +60,9 @@ impl Clients {
         });
         let lines = |address: &Option<String>, what: What| {
             let (address, stop) = (address.clone()?, Arc::clone(&stop));
-            Some(thread::spawn(move || Lines::new(what).run(&address, &stop)))
+            Some(thread::spawn(move || {
+                Lines::new(what, resets).run(&address, &stop)
+            }))
         };
         Self {
             live: verifier.live(),
@@ -84,8 +87,8 @@ impl Clients {
         Ok(())
     }
 
-    /// Reads everything back. `new` says that the node serves the new release.
-    pub(super) fn finish(self, at: &Addresses, serves: bool, new: bool) -> Found {
+    /// Reads everything back. `serves` has the release whose components are there, the old one or the new one.
+    pub(super) fn finish(self, at: &Addresses, serves: bool, story: &Story, new: bool) -> Found {
         self.stop.store(true, Ordering::Relaxed);
         let mut found = Found::default();
         let Ok(report) = self.keys.join() else {
@@ -108,9 +111,11 @@ impl Clients {
             let text = format!("P16: {} of {KEYS} keys were read back", report.checked_keys);
             found.findings.push(text);
         }
+        let there = if new { story.new } else { story.old };
+        let there = |name: &str| there.iter().any(|(component, _)| *component == name);
         for (lines, address, there) in [
-            (self.notes, &at.notebook, !new),
-            (self.counts, &at.counter, new),
+            (self.notes, &at.notebook, there("notebook")),
+            (self.counts, &at.counter, there("counter")),
         ] {
             let (Some(lines), Some(address)) = (lines, address) else {
                 continue;
@@ -144,6 +149,10 @@ enum What {
 #[derive(Debug)]
 struct Lines {
     what: What,
+    /// Whether what it talks to may begin anew in its midst.
+    resets: bool,
+    /// What was acknowledged and sent before that: it may come back.
+    before: Option<(u64, u64)>,
     /// Notes or counts that the server has confirmed.
     acknowledged: u64,
     /// Those it may have, besides: one that was sent and not answered.
@@ -155,9 +164,11 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(what: What) -> Self {
+    fn new(what: What, resets: bool) -> Self {
         Self {
             what,
+            resets,
+            before: None,
             acknowledged: 0,
             sent: 0,
             answered: 0,
@@ -201,17 +212,13 @@ impl Lines {
             self.be_wrong(format!("{:?}: {holds} are there", self.what));
             return Ok(());
         };
-        // A component that goes and comes again begins anew.
-        let anew = self.what == What::Counts && holds == 1;
-        let least = match self.what {
-            What::Notes => self.acknowledged,
-            What::Counts => self.acknowledged + 1,
-        };
-        if holds < least && !anew {
-            self.lost += least - holds;
-            let text = format!("P16: {:?}: {holds} are there, not {least}", self.what);
-            self.findings.push(text);
-        } else if holds > self.sent && !anew {
+        if self.what == What::Counts {
+            self.counted(holds, self.sent - 1, true);
+            return Ok(());
+        }
+        if holds < self.acknowledged {
+            self.be_lost(holds, self.acknowledged);
+        } else if holds > self.sent {
             self.be_wrong(format!("{holds} are there, and {} were sent", self.sent));
         }
         self.acknowledged = holds;
@@ -219,21 +226,53 @@ impl Lines {
         Ok(())
     }
 
+    /// So many have been counted, with the line that asked; `sent` before it. `comes`: it may have gone and come again,
+    /// and begins anew then.
+    fn counted(&mut self, holds: u64, sent: u64, comes: bool) {
+        let least = self.acknowledged + 1;
+        let comes_back = |(acknowledged, sent): &mut (u64, u64)| {
+            (*acknowledged + 1..=*sent + 1).contains(&holds)
+        };
+        if (least..=sent + 1).contains(&holds) {
+            // As it must be.
+        } else if holds == 1 && (comes || self.resets) {
+            self.before = self.resets.then_some((self.acknowledged, sent));
+        } else if self.before.take_if(comes_back).is_some() {
+            // The state from before the reset, with all that it had counted.
+        } else if holds < least {
+            self.be_lost(holds, least);
+        } else {
+            self.be_wrong(format!("{holds} are there, and {} were sent", sent + 1));
+        }
+        self.acknowledged = holds;
+        self.sent = holds;
+    }
+
     fn one(&mut self, line: &mut Line) -> io::Result<()> {
         self.sent = self.acknowledged + 1;
-        let (asked, expected) = match self.what {
-            What::Notes => (format!("add note {}", self.acknowledged), self.acknowledged),
-            What::Counts => (String::from("x"), self.sent),
+        let asked = match self.what {
+            What::Notes => format!("add note {}", self.acknowledged),
+            What::Counts => String::from("x"),
         };
         let answer = line.ask(&asked)?;
         self.answered += 1;
-        if answer != expected.to_string() {
-            self.be_wrong(format!(
-                "`{asked}` was answered by {answer}, not {expected}"
-            ));
+        match (self.what, answer.parse::<u64>()) {
+            (What::Counts, Ok(holds)) => self.counted(holds, self.acknowledged, false),
+            (What::Notes, Ok(number)) if number == self.acknowledged => {
+                self.acknowledged = self.sent;
+            }
+            _ => {
+                self.be_wrong(format!("`{asked}` was answered by {answer}"));
+                self.acknowledged = self.sent;
+            }
         }
-        self.acknowledged = self.sent;
         Ok(())
+    }
+
+    fn be_lost(&mut self, holds: u64, least: u64) {
+        self.lost += least - holds;
+        let text = format!("P16: {:?}: {holds} are there, not {least}", self.what);
+        self.findings.push(text);
     }
 
     fn be_wrong(&mut self, text: String) {

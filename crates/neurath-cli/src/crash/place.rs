@@ -5,8 +5,8 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::story::Story;
 use crate::control;
-use neurath_node::catalog::ReleaseId;
 use neurath_node::protocol::Request;
 
 /// Something that a node is asked for.
@@ -19,10 +19,20 @@ pub(super) enum Ask {
 
 impl Ask {
     /// Asks the node in this directory, and waits for its answer.
-    pub(super) fn of(self, directory: &Path, new: &ReleaseId) -> anyhow::Result<()> {
+    pub(super) fn of(self, directory: &Path, story: &Story) -> anyhow::Result<()> {
+        let reset = || story.reset.iter().map(|name| (*name).to_owned()).collect();
         let request = match self {
-            Ask::Apply => Request::apply(new.clone()),
-            Ask::Rollback => Request::rollback(),
+            Ask::Apply => Request::Apply {
+                release: story.new_release(),
+                plan_id: None,
+                execute: true,
+                reset: reset(),
+                no_snapshot: false,
+            },
+            Ask::Rollback => Request::Rollback {
+                lose_writes: false,
+                reset: reset(),
+            },
             Ask::Confirm => Request::Confirm,
         };
         control::ask(directory, &request, |_| ()).map(drop)

@@ -135,7 +135,7 @@ impl Set {
         for ask in phase.asks {
             before = self.passed().len();
             let began = Instant::now();
-            ask.of(node.directory(), &self.story.new_release())
+            ask.of(node.directory(), self.story)
                 .with_context(|| format!("{}: {ask:?} without a kill", self.story.name))?;
             took = began.elapsed();
         }
