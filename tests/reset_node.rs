@@ -163,7 +163,9 @@ fn snapshot_file(node: &NodeProcess) -> PathBuf {
 #[track_caller]
 fn inspected(file: &Path) -> String {
     let file = file.display().to_string();
-    let output = support::neurath(&["state", "inspect", &file, "--data", "--json"]);
+    let output = support::neurath(&[
+        "state", "inspect", &file, "--data", "--limit", "1000", "--json",
+    ]);
     assert!(output.status.success(), "{}", stderr(&output));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
