@@ -80,6 +80,8 @@ fn a_node_in_this_process() {
         release: release("1.1.0"),
         plan_id: Some(planned.plan_id.clone()),
         execute: true,
+        reset: Vec::new(),
+        no_snapshot: false,
     };
     let done = handle.request_control(apply.clone(), &mut |step| steps.push(step));
     assert!(

@@ -139,7 +139,7 @@ fn status(node: &NodeProcess) -> Status {
 
 /// What the last operation that has ended says of itself.
 fn last_end(directory: &Path) -> String {
-    let ends = journal(directory)
+    let mut ends = journal(directory)
         .into_iter()
         .filter_map(|record| match record.kind {
             Kind::Ended { text, .. } => Some((record.operation_id, text)),
@@ -150,7 +150,7 @@ fn last_end(directory: &Path) -> String {
             .iter()
             .any(|one| id.starts_with(one))
     };
-    ends.filter(of_upgrades).last().expect("an end").1
+    ends.rfind(of_upgrades).expect("an end").1
 }
 
 fn snapshot_file(node: &NodeProcess) -> PathBuf {
