@@ -10,7 +10,7 @@ use super::known::{Known, bytes_of, known, number, place};
 use crate::collections::order::{Order, SLOTS};
 use crate::schema::{FieldDesc, KindDesc, SchemaDesc};
 
-/// What `collections/ordered_map.rs` keeps in a node at least, unless it is the topmost one.
+/// What `collections/ordered_map/node.rs` keeps in a node at least, unless it is the topmost one.
 pub(super) const HALF: usize = SLOTS / 2;
 /// How many levels of inner nodes there may be.
 const ORDERED_DEPTH: u64 = 16;
