@@ -1,7 +1,7 @@
 //! Many keys at rest.
 
 use crate::connection::Connection;
-use crate::model::Random;
+use crate::operation::Random;
 use crate::report::{FindingKind, Live, Recorder, Report};
 use kv_resp::{Value, encode_command};
 use std::io;

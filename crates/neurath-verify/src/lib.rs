@@ -8,6 +8,7 @@
 mod connection;
 mod fill;
 mod model;
+mod operation;
 mod report;
 mod turns;
 mod verifier;

@@ -1,109 +1,13 @@
 //! What the keys of one connection must hold.
 
+use crate::operation::{Operation, brief};
 use crate::report::FindingKind;
-use kv_resp::{Value, encode_command};
+use kv_resp::Value;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// More possible states than this count as anything being possible.
 const MOST_STATES: usize = 256;
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Operation {
-    Get(u64),
-    Set {
-        key: u64,
-        value: Vec<u8>,
-        expiry: Option<i64>,
-    },
-    Del(u64),
-    Incr(u64),
-    Append {
-        key: u64,
-        value: Vec<u8>,
-    },
-    Exists(u64),
-    MGet(Vec<u64>),
-    Ttl(u64),
-    Persist(u64),
-}
-
-impl Operation {
-    pub(crate) fn key(&self) -> u64 {
-        match self {
-            Self::Get(key)
-            | Self::Del(key)
-            | Self::Incr(key)
-            | Self::Exists(key)
-            | Self::Ttl(key)
-            | Self::Persist(key)
-            | Self::Set { key, .. }
-            | Self::Append { key, .. } => *key,
-            Self::MGet(keys) => keys.first().copied().unwrap_or_default(),
-        }
-    }
-
-    pub(crate) fn writes(&self) -> bool {
-        matches!(
-            self,
-            Self::Set { .. }
-                | Self::Del(_)
-                | Self::Incr(_)
-                | Self::Append { .. }
-                | Self::Persist(_)
-        )
-    }
-
-    pub(crate) fn encode(&self, name: impl Fn(u64) -> String, out: &mut Vec<u8>) {
-        let key = name(self.key());
-        let key = key.as_bytes();
-        match self {
-            Self::Get(_) => encode_command(out, &[b"GET", key]),
-            Self::Set { value, expiry, .. } => match expiry {
-                None => encode_command(out, &[b"SET", key, value]),
-                Some(seconds) => {
-                    let seconds = seconds.to_string();
-                    encode_command(out, &[b"SET", key, value, b"EX", seconds.as_bytes()]);
-                }
-            },
-            Self::Del(_) => encode_command(out, &[b"DEL", key]),
-            Self::Incr(_) => encode_command(out, &[b"INCR", key]),
-            Self::Append { value, .. } => encode_command(out, &[b"APPEND", key, value]),
-            Self::Exists(_) => encode_command(out, &[b"EXISTS", key]),
-            Self::Ttl(_) => encode_command(out, &[b"TTL", key]),
-            Self::Persist(_) => encode_command(out, &[b"PERSIST", key]),
-            Self::MGet(keys) => {
-                let mut argv = vec![String::from("MGET")];
-                argv.extend(keys.iter().map(|key| name(*key)));
-                encode_command(out, &argv);
-            }
-        }
-    }
-
-    pub(crate) fn describe(&self, name: &str) -> String {
-        match self {
-            Self::Get(_) => format!("GET {name}"),
-            Self::Set { value, expiry, .. } => match expiry {
-                None => format!("SET {name} {}", brief(value)),
-                Some(seconds) => format!("SET {name} {} EX {seconds}", brief(value)),
-            },
-            Self::Del(_) => format!("DEL {name}"),
-            Self::Incr(_) => format!("INCR {name}"),
-            Self::Append { value, .. } => format!("APPEND {name} {}", brief(value)),
-            Self::Exists(_) => format!("EXISTS {name}"),
-            Self::MGet(keys) => format!("MGET {name} and {} more", keys.len().saturating_sub(1)),
-            Self::Ttl(_) => format!("TTL {name}"),
-            Self::Persist(_) => format!("PERSIST {name}"),
-        }
-    }
-}
-
-fn brief(bytes: &[u8]) -> String {
-    match bytes.get(..40) {
-        Some(start) => format!("\"{}…\" ({} bytes)", start.escape_ascii(), bytes.len()),
-        None => format!("\"{}\"", bytes.escape_ascii()),
-    }
-}
 
 fn brief_reply(reply: &Value) -> String {
     match reply {
@@ -134,12 +38,29 @@ struct Held {
 /// What a key holds, if anything.
 type State = Option<Held>;
 
+/// A write whose answer wasn't waited for.
+#[derive(Debug, Clone, PartialEq)]
+struct Late {
+    operation: Operation,
+    sent: Instant,
+}
+
+/// One thing that may be the case.
+#[derive(Debug, Clone, PartialEq)]
+struct Possible {
+    state: State,
+    /// Writes that the server may still carry out, at any time and in any order.
+    late: Vec<Late>,
+}
+
 /// What is known of one key.
 #[derive(Debug, Clone, Default)]
 struct Known {
-    /// The states it may be in: one, or several after writes that weren't acknowledged. None
+    /// What may be the case: one thing, or several after writes that weren't acknowledged. None
     /// means that nothing is known.
-    states: Vec<State>,
+    possible: Vec<Possible>,
+    /// While nothing is known: the writes that may still be carried out.
+    late: Vec<Late>,
     /// The value before the last acknowledged write, to tell a lost write from nonsense.
     before: Option<Option<Vec<u8>>>,
 }
@@ -273,7 +194,7 @@ fn infer(operation: &Operation, reply: &Value, sent: Instant) -> Vec<State> {
     }
 }
 
-fn describe_states(states: &[State]) -> String {
+fn describe_states(possible: &[Possible]) -> String {
     let one = |state: &State| match state {
         None => String::from("nothing"),
         Some(held) => match held.expiry {
@@ -283,7 +204,13 @@ fn describe_states(states: &[State]) -> String {
             _ => brief(&held.bytes),
         },
     };
-    let mut text: Vec<String> = states.iter().take(3).map(one).collect();
+    let mut states: Vec<&State> = Vec::new();
+    for Possible { state, .. } in possible {
+        if !states.contains(&state) {
+            states.push(state);
+        }
+    }
+    let mut text: Vec<String> = states.iter().take(3).map(|state| one(state)).collect();
     if states.len() > 3 {
         text.push(format!("one of {} more", states.len() - 3));
     }
@@ -291,31 +218,29 @@ fn describe_states(states: &[State]) -> String {
 }
 
 impl Known {
-    /// What kind of mismatch this reply is.
-    fn kind(&self, operation: &Operation, reply: &Value) -> FindingKind {
-        let present = self.states.iter().all(Option::is_some);
+    /// What kind of mismatch this reply is, of a key that may be in these states.
+    fn kind(&self, possible: &[Possible], operation: &Operation, reply: &Value) -> FindingKind {
+        let mut states = possible.iter().map(|one| &one.state);
         let lost = match (operation, reply) {
             (Operation::Get(_), Value::Null)
             | (Operation::Exists(_) | Operation::Del(_), Value::Integer(0))
-            | (Operation::Ttl(_), Value::Integer(-2)) => present,
+            | (Operation::Ttl(_), Value::Integer(-2)) => states.all(Option::is_some),
             (Operation::Get(_), Value::Bulk(bytes)) => {
                 matches!(&self.before, Some(Some(before)) if before == bytes)
             }
             (Operation::Exists(_) | Operation::Del(_), Value::Integer(1)) => {
                 matches!(self.before, Some(Some(_)))
             }
-            (Operation::Incr(_), Value::Integer(new)) => self.states.iter().all(|state| {
+            (Operation::Incr(_), Value::Integer(new)) => states.all(|state| {
                 let old = state
                     .as_ref()
                     .map_or(Some(0), |held| as_integer(&held.bytes));
                 old.is_some_and(|old| *new <= old)
             }),
-            (Operation::Append { value, .. }, Value::Integer(length)) => {
-                self.states.iter().all(|state| {
-                    let old = state.as_ref().map_or(0, |held| held.bytes.len());
-                    i64::try_from(old + value.len()).is_ok_and(|expected| *length < expected)
-                })
-            }
+            (Operation::Append { value, .. }, Value::Integer(length)) => states.all(|state| {
+                let old = state.as_ref().map_or(0, |held| held.bytes.len());
+                i64::try_from(old + value.len()).is_ok_and(|expected| *length < expected)
+            }),
             _ => false,
         };
         if lost {
@@ -333,17 +258,10 @@ impl Known {
         name: &str,
     ) -> Option<Mismatch> {
         let now = Instant::now();
-        if self.states.is_empty() {
-            // A reply that can't be right, whatever the key holds.
-            let mismatch = match (operation, reply) {
-                (Operation::Get(_), Value::Null | Value::Bulk(_)) => false,
-                (Operation::Set { .. }, reply) => !reply.is_ok(),
-                (Operation::Get(_), _) => true,
-                (_, reply) => !matches!(reply, Value::Integer(_)),
-            };
-            self.states = infer(operation, reply, sent);
-            self.before = None;
-            return mismatch.then(|| Mismatch {
+        let known = self.possible.len();
+        self.expand();
+        if self.possible.is_empty() {
+            return self.learn(operation, reply, sent).then(|| Mismatch {
                 kind: FindingKind::Wrong,
                 text: format!(
                     "{} answered {}",
@@ -352,64 +270,160 @@ impl Known {
                 ),
             });
         }
+        let fits = |one: &Possible| answers(operation, &one.state, reply, now);
         // The usual case without copying: one state, an operation that only reads.
-        if !operation.writes() && self.states.len() == 1 {
-            if answers(operation, &self.states[0], reply, now) {
-                return None;
-            }
-        } else {
-            let after: Vec<State> = self
-                .states
-                .iter()
-                .filter(|state| answers(operation, state, reply, now))
-                .map(|state| apply(operation, state, sent))
-                .collect();
-            if !after.is_empty() {
-                let before = std::mem::replace(&mut self.states, after);
-                if operation.writes() {
-                    self.states.dedup();
-                    self.before = match <[State; 1]>::try_from(before) {
-                        Ok([state]) => Some(state.map(|held| held.bytes)),
-                        Err(_) => None,
-                    };
-                }
-                return None;
+        if !operation.writes() && self.possible.len() == 1 && fits(&self.possible[0]) {
+            return None;
+        }
+        let before = std::mem::take(&mut self.possible);
+        let surely_late = !before.iter().take(known).any(fits) && before.iter().any(fits);
+        let after = before.iter().filter(|one| fits(one)).map(|one| Possible {
+            state: apply(operation, &one.state, sent),
+            late: one.late.clone(),
+        });
+        self.possible = after.collect();
+        let asked = || {
+            format!(
+                "{} answered {}",
+                operation.describe(name),
+                brief_reply(reply)
+            )
+        };
+        if self.possible.is_empty() {
+            let mismatch = Mismatch {
+                kind: self.kind(&before, operation, reply),
+                text: format!(
+                    "{}; the key must hold {}",
+                    asked(),
+                    describe_states(&before)
+                ),
+            };
+            // Each lie is told of once.
+            self.forget(&before);
+            self.learn(operation, reply, sent);
+            return Some(mismatch);
+        }
+        if operation.writes() {
+            self.possible.dedup();
+            self.before = match <[Possible; 1]>::try_from(before) {
+                Ok([one]) => Some(one.state.map(|held| held.bytes)),
+                Err(_) => None,
+            };
+        }
+        surely_late.then(|| Mismatch {
+            kind: FindingKind::Late,
+            text: format!(
+                "{}: a write that was given up was carried out since",
+                asked()
+            ),
+        })
+    }
+
+    /// Takes from a reply what the key holds, when nothing is known. Whether the reply can't be
+    /// right, whatever it holds.
+    fn learn(&mut self, operation: &Operation, reply: &Value, sent: Instant) -> bool {
+        let possible = infer(operation, reply, sent)
+            .into_iter()
+            .map(|state| Possible {
+                state,
+                late: self.late.clone(),
+            });
+        self.possible = possible.collect();
+        if !self.possible.is_empty() {
+            self.late.clear();
+        }
+        self.before = None;
+        match (operation, reply) {
+            (Operation::Get(_), Value::Null | Value::Bulk(_)) => false,
+            (Operation::Set { .. }, reply) => !reply.is_ok(),
+            (Operation::Get(_), _) => true,
+            (_, reply) => !matches!(reply, Value::Integer(_)),
+        }
+    }
+
+    /// All that may still be carried out.
+    fn all_late(&self) -> Vec<Late> {
+        let mut all = self.late.clone();
+        for late in self.possible.iter().flat_map(|one| &one.late) {
+            if !all.contains(late) {
+                all.push(late.clone());
             }
         }
-        let mismatch = Mismatch {
-            kind: self.kind(operation, reply),
-            text: format!(
-                "{} answered {}; the key must hold {}",
-                operation.describe(name),
-                brief_reply(reply),
-                describe_states(&self.states)
-            ),
-        };
-        // Each lie is told of once.
-        self.states = infer(operation, reply, sent);
+        all
+    }
+
+    /// From now on nothing is known but what may still be carried out.
+    fn forget(&mut self, possible: &[Possible]) {
+        self.late.clear();
+        self.possible = possible.to_vec();
+        self.late = self.all_late();
+        self.possible.clear();
         self.before = None;
-        Some(mismatch)
+    }
+
+    fn add(&mut self, one: Possible) {
+        if !self.possible.contains(&one) {
+            self.possible.push(one);
+        }
+    }
+
+    /// Adds what may be the case if writes were carried out late; what was there stays in front.
+    fn expand(&mut self) {
+        let mut next = 0;
+        while let Some(one) = self.possible.get(next) {
+            next += 1;
+            if one.late.is_empty() {
+                continue;
+            }
+            let Possible { state, late } = one.clone();
+            for (index, Late { operation, sent }) in late.iter().enumerate() {
+                let mut left = late.clone();
+                left.remove(index);
+                self.add(Possible {
+                    state: apply(operation, &state, *sent),
+                    late: left,
+                });
+            }
+            self.limit();
+        }
+    }
+
+    fn limit(&mut self) {
+        if self.possible.len() > MOST_STATES {
+            let possible = std::mem::take(&mut self.possible);
+            self.forget(&possible);
+        }
     }
 
     /// The operation was sent, and whether it was done isn't known.
     fn maybe(&mut self, operation: &Operation, sent: Instant) {
-        if self.states.is_empty() || !operation.writes() {
-            return;
-        }
-        let after: Vec<State> = self
-            .states
-            .iter()
-            .map(|state| apply(operation, state, sent))
-            .collect();
-        for state in after {
-            if !self.states.contains(&state) {
-                self.states.push(state);
-            }
+        self.expand();
+        for index in 0..self.possible.len() {
+            let Possible { state, late } = self.possible[index].clone();
+            self.add(Possible {
+                state: apply(operation, &state, sent),
+                late,
+            });
         }
         self.before = None;
-        if self.states.len() > MOST_STATES {
-            self.states.clear();
+        self.limit();
+    }
+
+    /// The operation was sent, and it may be done at any time from now on, or never.
+    fn give_up(&mut self, operation: &Operation, sent: Instant) {
+        let late = Late {
+            operation: operation.clone(),
+            sent,
+        };
+        match self.possible.as_mut_slice() {
+            [] => self.late.push(late),
+            possible => possible
+                .iter_mut()
+                .for_each(|one| one.late.push(late.clone())),
         }
+        // It may be done already. What comes to light later than that was done late.
+        self.expand();
+        self.before = None;
     }
 }
 
@@ -417,11 +431,26 @@ impl Model {
     /// Of a server that holds none of these keys.
     pub(crate) fn empty(keys: u64) -> Self {
         let nothing = || Known {
-            states: vec![None],
-            before: None,
+            possible: vec![Possible {
+                state: None,
+                late: Vec::new(),
+            }],
+            ..Known::default()
         };
         Self {
             keys: (0..keys).map(|key| (key, nothing())).collect(),
+        }
+    }
+
+    /// What may still be carried out there may come here.
+    pub(crate) fn take_over_late(&mut self, other: &Model) {
+        for (key, known) in &other.keys {
+            for late in known.all_late() {
+                let here = self.keys.entry(*key).or_default();
+                if !here.all_late().contains(&late) {
+                    here.give_up(&late.operation, late.sent);
+                }
+            }
         }
     }
 
@@ -464,7 +493,7 @@ impl Model {
         }
     }
 
-    /// The operation was sent, and whether it was done isn't known.
+    /// The operation was sent, and whether it was done isn't known. If it was not, it will not be.
     pub(crate) fn maybe(&mut self, operation: &Operation, sent: Instant) {
         if operation.writes() {
             self.keys
@@ -473,88 +502,16 @@ impl Model {
                 .maybe(operation, sent);
         }
     }
-}
 
-/// Numbers that look random, the same for the same seed.
-#[derive(Debug, Clone)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(length + 8);
-        while bytes.len() < length {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
+    /// The operation was sent, and nobody waits for its answer any more: whether it was done isn't
+    /// known, and it may still be done later, whatever is read before.
+    pub(crate) fn give_up(&mut self, operation: &Operation, sent: Instant) {
+        if operation.writes() {
+            self.keys
+                .entry(operation.key())
+                .or_default()
+                .give_up(operation, sent);
         }
-        bytes.truncate(length);
-        bytes
-    }
-}
-
-/// How long a key with an expiry lives: longer than any run.
-const EXPIRY: Duration = Duration::from_secs(1_000_000);
-
-/// A random operation on one of `keys` keys. A fourth of them are counters.
-pub(crate) fn random_operation(
-    random: &mut Random,
-    keys: u64,
-    lengths: (usize, usize),
-    expiry: bool,
-) -> Operation {
-    let key = random.below(keys);
-    let counter = key % 4 == 3;
-    let dice = random.below(if expiry { 120 } else { 100 });
-    let value = |random: &mut Random| {
-        if counter {
-            random.below(1_000_000).to_string().into_bytes()
-        } else {
-            let (least, most) = lengths;
-            let more = u64::try_from(most.saturating_sub(least)).unwrap_or(0);
-            let length = least + usize::try_from(random.below(more + 1)).unwrap_or(0);
-            random.bytes(length)
-        }
-    };
-    let seconds = i64::try_from(EXPIRY.as_secs()).unwrap_or(i64::MAX);
-    match dice {
-        0..32 => Operation::Get(key),
-        32..40 => {
-            let count = 1 + random.below(8);
-            Operation::MGet((0..count).map(|_| random.below(keys)).collect())
-        }
-        40..46 => Operation::Exists(key),
-        46..54 => Operation::Del(key),
-        54..74 if counter => Operation::Incr(key),
-        54..64 => Operation::Append {
-            key,
-            value: random.bytes(8),
-        },
-        100..110 => Operation::Set {
-            key,
-            value: value(random),
-            expiry: Some(seconds),
-        },
-        110..116 => Operation::Ttl(key),
-        116.. => Operation::Persist(key),
-        _ => Operation::Set {
-            key,
-            value: value(random),
-            expiry: None,
-        },
     }
 }
 
@@ -625,6 +582,76 @@ mod tests {
             // Once seen it's certain.
             let later = settle(&mut model, &Operation::Get(1), &bulk("other"));
             assert_eq!(later, [FindingKind::Wrong]);
+        }
+    }
+
+    #[test]
+    fn a_write_that_was_given_up_may_be_done_at_any_time_but_once() {
+        let get = Operation::Get(1);
+        let mut model = Model::default();
+        settle(&mut model, &set("a"), &ok());
+        model.give_up(&set("b"), Instant::now());
+        // Not yet, not in spite of a newer value, and then it is.
+        assert_eq!(settle(&mut model, &get, &bulk("a")), []);
+        assert_eq!(settle(&mut model, &set("c"), &ok()), []);
+        assert_eq!(settle(&mut model, &get, &bulk("c")), []);
+        assert_eq!(settle(&mut model, &get, &bulk("b")), [FindingKind::Late]);
+        assert_eq!(settle(&mut model, &set("d"), &ok()), []);
+        assert_eq!(settle(&mut model, &set("e"), &ok()), []);
+        assert_eq!(settle(&mut model, &get, &bulk("b")), [FindingKind::Wrong]);
+
+        // One that was done before anything else was asked was not late.
+        let mut model = Model::default();
+        settle(&mut model, &set("a"), &ok());
+        model.give_up(&set("b"), Instant::now());
+        assert_eq!(settle(&mut model, &get, &bulk("b")), []);
+        assert_eq!(settle(&mut model, &set("c"), &ok()), []);
+        assert_eq!(settle(&mut model, &get, &bulk("b")), [FindingKind::Lost]);
+    }
+
+    #[test]
+    fn what_is_false_is_found_beside_writes_that_were_given_up() {
+        let incr = Operation::Incr(1);
+        let mut model = Model::default();
+        settle(&mut model, &set("5"), &ok());
+        model.give_up(&incr, Instant::now());
+        assert_eq!(settle(&mut model, &incr, &Value::Integer(6)), []);
+        // The other one came between.
+        assert_eq!(
+            settle(&mut model, &incr, &Value::Integer(8)),
+            [FindingKind::Late]
+        );
+        assert_eq!(
+            settle(&mut model, &incr, &Value::Integer(8)),
+            [FindingKind::Lost]
+        );
+
+        let mut model = Model::default();
+        settle(&mut model, &set("a"), &ok());
+        model.give_up(&set("b"), Instant::now());
+        settle(&mut model, &set("c"), &ok());
+        assert_eq!(
+            settle(&mut model, &Operation::Get(1), &bulk("a")),
+            [FindingKind::Wrong]
+        );
+        // It may still come after that.
+        assert_eq!(settle(&mut model, &Operation::Get(1), &bulk("a")), []);
+        assert_eq!(
+            settle(&mut model, &Operation::Get(1), &bulk("b")),
+            [FindingKind::Late]
+        );
+    }
+
+    #[test]
+    fn too_much_in_doubt_is_not_held_against_a_server() {
+        let mut model = Model::default();
+        settle(&mut model, &set("a"), &ok());
+        for n in 0..12 {
+            model.give_up(&set(&n.to_string()), Instant::now());
+        }
+        for value in ["3", "a", "11", "b", "3"] {
+            let found = settle(&mut model, &Operation::Get(1), &bulk(value));
+            assert_eq!(found, [], "{value}");
         }
     }
 }

@@ -5,8 +5,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How many findings are kept with their text; all are counted.
-const SAMPLES: usize = 32;
+/// How many errors are kept with their text; all are counted.
+const ERRORS: usize = 32;
+/// How many other findings are, of each connection.
+const FINDINGS: usize = 256;
 
 /// What kind of thing was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,9 @@ pub enum FindingKind {
     Wrong,
     /// An error reply, or a connection that failed.
     Error,
+    /// A write that was given up, as no answer came in time, was carried out after something
+    /// else had been answered. That's no fault: the client didn't wait.
+    Late,
 }
 
 /// One thing that was found.
@@ -24,6 +29,12 @@ pub enum FindingKind {
 pub struct Finding {
     /// Its kind.
     pub kind: FindingKind,
+    /// When, since the load began.
+    pub at: Duration,
+    /// The number of the connection.
+    pub connection: usize,
+    /// Replies that had come on this connection, without those of the same batch.
+    pub replies: u64,
     /// What was asked, expected and answered.
     pub text: String,
 }
@@ -34,8 +45,16 @@ impl fmt::Display for Finding {
             FindingKind::Lost => "lost",
             FindingKind::Wrong => "wrong",
             FindingKind::Error => "error",
+            FindingKind::Late => "late",
         };
-        write!(f, "{kind}: {}", self.text)
+        write!(
+            f,
+            "{kind}: {} (connection {}, after {:.3} s and {} replies)",
+            self.text,
+            self.connection,
+            self.at.as_secs_f64(),
+            self.replies
+        )
     }
 }
 
@@ -52,6 +71,8 @@ pub struct Totals {
     pub wrong: u64,
     /// Error replies and failed connections.
     pub errors: u64,
+    /// Writes that were given up and carried out late: [`FindingKind::Late`].
+    pub late: u64,
     /// Connections made again after they broke.
     pub reconnects: u64,
     /// Keys read back at the end.
@@ -71,6 +92,8 @@ pub struct Report {
     pub wrong: u64,
     /// Error replies and failed connections.
     pub errors: u64,
+    /// Writes that were given up and carried out late: [`FindingKind::Late`].
+    pub late: u64,
     /// Connections made again after they broke.
     pub reconnects: u64,
     /// Keys read back at the end.
@@ -85,7 +108,8 @@ pub struct Report {
     pub p999: Duration,
     /// How long it all took.
     pub elapsed: Duration,
-    /// The first findings with their text.
+    /// Findings with their text, in the order of time: the first errors, and of everything
+    /// else the first 256 of each connection.
     pub samples: Vec<Finding>,
 }
 
@@ -112,6 +136,13 @@ impl fmt::Display for Report {
             self.p99,
             self.p999
         )?;
+        if self.late > 0 {
+            write!(
+                f,
+                "; {} writes carried out after they were given up",
+                self.late
+            )?;
+        }
         for finding in &self.samples {
             write!(f, "\n  {finding}")?;
         }
@@ -153,28 +184,39 @@ struct Part {
     worst: Duration,
     in_flight_since: Option<Instant>,
     totals: Totals,
-    samples: Vec<Finding>,
+    errors: Vec<Finding>,
+    others: Vec<Finding>,
 }
 
 /// What one connection records. The lock is taken a few times for each batch.
 #[derive(Debug)]
-pub(crate) struct Recorder(Mutex<Part>);
+pub(crate) struct Recorder {
+    connection: usize,
+    begun: Instant,
+    part: Mutex<Part>,
+}
 
 impl Recorder {
-    fn new() -> Self {
-        Self(Mutex::new(Part {
+    fn new(connection: usize, begun: Instant) -> Self {
+        let part = Mutex::new(Part {
             window: new_histogram(),
             window_worst: Duration::ZERO,
             all: new_histogram(),
             worst: Duration::ZERO,
             in_flight_since: None,
             totals: Totals::default(),
-            samples: Vec::new(),
-        }))
+            errors: Vec::new(),
+            others: Vec::new(),
+        });
+        Self {
+            connection,
+            begun,
+            part,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Part> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.part.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn sent(&self, at: Instant) {
@@ -207,9 +249,22 @@ impl Recorder {
             FindingKind::Lost => part.totals.lost += 1,
             FindingKind::Wrong => part.totals.wrong += 1,
             FindingKind::Error => part.totals.errors += 1,
+            FindingKind::Late => part.totals.late += 1,
         }
-        if part.samples.len() < SAMPLES {
-            part.samples.push(Finding { kind, text });
+        let finding = Finding {
+            kind,
+            at: self.begun.elapsed(),
+            connection: self.connection,
+            replies: part.totals.requests,
+            text,
+        };
+        // Errors are many where a server is killed, and must not hide what else there is.
+        let (kept, most) = match kind {
+            FindingKind::Error => (&mut part.errors, ERRORS),
+            _ => (&mut part.others, FINDINGS),
+        };
+        if kept.len() < most {
+            kept.push(finding);
         }
     }
 }
@@ -229,7 +284,9 @@ impl Live {
     pub(crate) fn new(connections: usize) -> Self {
         let now = Instant::now();
         Self(Arc::new(Shared {
-            recorders: (0..connections.max(1)).map(|_| Recorder::new()).collect(),
+            recorders: (0..connections.max(1))
+                .map(|connection| Recorder::new(connection, now))
+                .collect(),
             begun: now,
             window_begun: Mutex::new(now),
         }))
@@ -282,6 +339,7 @@ impl Live {
             sum.lost += one.lost;
             sum.wrong += one.wrong;
             sum.errors += one.errors;
+            sum.late += one.late;
             sum.reconnects += one.reconnects;
             sum.checked_keys += one.checked_keys;
         }
@@ -294,14 +352,18 @@ impl Live {
         let totals = self.totals();
         let mut sum = new_histogram();
         let mut worst = Duration::ZERO;
-        let mut samples = Vec::new();
+        let (mut samples, mut others) = (Vec::new(), Vec::new());
         for recorder in &self.0.recorders {
             let part = recorder.lock();
             let _ = sum.add(&part.all);
             worst = worst.max(part.worst);
-            samples.extend(part.samples.iter().cloned());
+            samples.extend(part.errors.iter().cloned());
+            others.extend(part.others.iter().cloned());
         }
-        samples.truncate(SAMPLES);
+        samples.sort_by_key(|finding| finding.at);
+        samples.truncate(ERRORS);
+        samples.append(&mut others);
+        samples.sort_by_key(|finding| finding.at);
         let quantile = |q| Duration::from_micros(sum.value_at_quantile(q)).min(worst);
         Report {
             requests: totals.requests,
@@ -309,6 +371,7 @@ impl Live {
             lost: totals.lost,
             wrong: totals.wrong,
             errors: totals.errors,
+            late: totals.late,
             reconnects: totals.reconnects,
             checked_keys: totals.checked_keys,
             worst_request: worst,

@@ -3,7 +3,8 @@
 //! Nobody sees the moment of it. From when it is announced, each reply has to fit the state before; from the first that
 //! does not, all have to fit the state after. What was written in between and fits both may be in either.
 
-use crate::model::{Model, Operation};
+use crate::model::Model;
+use crate::operation::Operation;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -66,10 +67,12 @@ impl Turning {
             return;
         }
         self.seen = now;
-        let after = match now & BACK {
+        let mut after = match now & BACK {
             0 => Model::empty(keys),
             _ => self.before.take().unwrap_or_else(|| Model::empty(keys)),
         };
+        // What was given up before may come after.
+        after.take_over_late(model);
         self.under_way = Some(UnderWay {
             after,
             before: model.clone(),
@@ -102,6 +105,14 @@ impl Turning {
         if let Some(UnderWay { after, before }) = &mut self.under_way {
             after.maybe(operation, sent);
             before.maybe(operation, sent);
+        }
+    }
+
+    /// An operation that was given up may be done before the turn, or at any time after it.
+    pub(crate) fn give_up(&mut self, operation: &Operation, sent: Instant) {
+        if let Some(UnderWay { after, before }) = &mut self.under_way {
+            after.give_up(operation, sent);
+            before.give_up(operation, sent);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The load.
 
 use crate::connection::Connection;
-use crate::model::{Model, Operation, Random, random_operation};
+use crate::model::Model;
+use crate::operation::{Operation, Random, random_operation};
 use crate::report::{FindingKind, Live, Recorder, Report};
 use crate::turns::{Turning, Turns};
 use kv_resp::Value;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +46,8 @@ pub struct Options {
     pub rate: Option<u64>,
     /// Whether a broken connection is made again.
     pub reconnect: bool,
-    /// How long a reply may take before the connection counts as broken.
+    /// How long a reply may take before the connection is given up. What was asked on it may then
+    /// still be carried out, at any time later; [`FindingKind::Late`] says when that is seen.
     pub timeout: Duration,
 }
 
@@ -158,6 +160,17 @@ impl Running {
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
+}
+
+/// Whether a connection that ended so was ended from the other side.
+fn is_by_server(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+    )
 }
 
 struct Worker<'a> {
@@ -297,7 +310,7 @@ impl<'a> Worker<'a> {
         let name = |key: u64| format!("{prefix}{key}");
         let recorder = self.recorder;
         let Some(connection) = &mut self.connection else {
-            return Err(io::ErrorKind::NotConnected.into());
+            return Err(ErrorKind::NotConnected.into());
         };
         self.output.clear();
         self.times.clear();
@@ -335,7 +348,8 @@ impl<'a> Worker<'a> {
                 let mut found = Vec::new();
                 self.model
                     .settle(operation, &reply, sent, name, |one| found.push(one));
-                if self.turning.is_under_way() && !found.is_empty() {
+                let false_now = found.iter().any(|one| one.kind != FindingKind::Late);
+                if self.turning.is_under_way() && false_now {
                     self.turning.happen(&mut self.model);
                     found.clear();
                     self.model
@@ -347,9 +361,17 @@ impl<'a> Worker<'a> {
                 }
             }
         }
+        // Who closes decides: a server that has closed has done or dropped what was asked. What
+        // has left here and was not waited for may be done when the server comes to it.
+        let by_server = matches!(&outcome, Err(error) if is_by_server(error.kind()));
         for operation in batch.iter().skip(answered) {
-            self.model.maybe(operation, sent);
-            self.turning.maybe(operation, sent);
+            if by_server {
+                self.model.maybe(operation, sent);
+                self.turning.maybe(operation, sent);
+            } else {
+                self.model.give_up(operation, sent);
+                self.turning.give_up(operation, sent);
+            }
         }
         let waited = (answered < batch.len()).then(|| sent.elapsed());
         recorder.received(&self.times, waited);

@@ -44,6 +44,10 @@ enum Lie {
     Slow {
         number: u64,
     },
+    /// Carries out what comes after some writes only when its client has long given it up.
+    Late {
+        every: u64,
+    },
     /// Answers writes with errors.
     Errors {
         every: u64,
@@ -58,6 +62,7 @@ struct Store {
     dels: u64,
     incrs: u64,
     writes: u64,
+    requests: u64,
 }
 
 fn number(bytes: &[u8]) -> i64 {
@@ -150,6 +155,15 @@ fn serve(mut stream: TcpStream, store: &Mutex<Store>, lie: Lie) {
         let mut out = Vec::new();
         let mut at = 0;
         while let Progress::Complete { consumed } = parse(&input[at..], &mut args).expect("valid") {
+            if let Lie::Late { every } = lie {
+                let mut store = store.lock().expect("not poisoned");
+                store.requests += 1;
+                let late = store.requests.is_multiple_of(every);
+                drop(store);
+                if late {
+                    std::thread::sleep(Duration::from_millis(250));
+                }
+            }
             let mut store = store.lock().expect("not poisoned");
             let before = out.len();
             let go_on =
@@ -274,6 +288,22 @@ fn a_broken_connection_loses_nothing() {
         .run();
         assert_eq!((once.lost, once.wrong), (0, 0), "{lie:?}: {once}");
     }
+}
+
+#[test]
+fn a_write_that_is_carried_out_after_its_client_has_gone_is_no_loss() {
+    let lie = Lie::Late { every: 150 };
+    let report = Verifier::new(Options {
+        timeout: Duration::from_millis(60),
+        keys: 10,
+        duration: Some(Duration::from_millis(1500)),
+        ..options(lie)
+    })
+    .run();
+    assert_eq!((report.lost, report.wrong), (0, 0), "{report}");
+    assert!(report.late > 0, "nothing was late: {report}");
+    let late = |kind| kind == FindingKind::Late;
+    assert!(report.samples.iter().any(|finding| late(finding.kind)));
 }
 
 #[test]
