@@ -1004,9 +1004,45 @@ pub struct Dax {
     /// How long a boot may take.
     #[arg(long, default_value_t = 90.0, value_name = "S", value_parser = long_seconds)]
     pub boot_seconds: f64,
+    /// How long a client waits for an answer until it gives the connection up.
+    #[arg(long, default_value_t = 20.0, value_name = "S", value_parser = long_seconds)]
+    pub patience_seconds: f64,
+    /// Only this place, as in `1/xfs`: the number of the machine, and `ext4`, `xfs` or `virtio`.
+    /// May be given several times. All of them if not given.
+    #[arg(long, value_name = "MACHINE/PLACE", value_parser = dax_place)]
+    pub place: Vec<DaxPlace>,
     /// Where the project's files are.
     #[command(flatten)]
     pub folders: Folders,
+}
+
+/// A place that `neurath dax` tries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DaxPlace {
+    /// The number of the machine, from 1.
+    pub machine: usize,
+    /// The place's name.
+    pub name: String,
+}
+
+fn dax_place(text: &str) -> Result<DaxPlace, String> {
+    const PLACES: [(usize, &str); 5] = [
+        (1, "ext4"),
+        (1, "xfs"),
+        (1, "virtio"),
+        (2, "ext4"),
+        (2, "xfs"),
+    ];
+    let known = PLACES.map(|(machine, name)| format!("{machine}/{name}"));
+    let found = known.iter().position(|place| place == text);
+    let found = found.and_then(|at| PLACES.get(at));
+    match found {
+        Some(&(machine, name)) => Ok(DaxPlace {
+            machine,
+            name: name.to_owned(),
+        }),
+        None => Err(format!("the places are {}", known.join(", "))),
+    }
 }
 
 /// Who runs a virtual machine's instructions.

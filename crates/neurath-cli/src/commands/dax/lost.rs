@@ -100,7 +100,7 @@ pub fn play<'a>(
     machine
         .run(&format!("{start} --release kv-1.0.0"), UPGRADE)?
         .good("starting a node of durability `process`")?;
-    let load = Load::start(hardware.port, 1);
+    let load = Load::start(hardware.port, 1, lane.patience());
     load.served(BETWEEN)?;
     // The medium has the files as they are now; of what comes after, the kernel writes what it likes.
     machine.run("sync", SOON)?.good("sync")?;
@@ -123,7 +123,7 @@ pub fn play<'a>(
     let log = machine.run(&format!("cat {node}/node.log"), SOON)?;
     lost.went_on(&log.good("the node's log")?);
     // With keys of its own: what the others are now is not promised.
-    let load = Load::start(hardware.port, 2);
+    let load = Load::start(hardware.port, 2, lane.patience());
     load.served(BETWEEN)?;
     let clients = load.finish();
     lost.served = clients.requests;

@@ -7,7 +7,7 @@ mod report;
 mod story;
 
 use crate::cargo;
-use crate::cli::{Accel, Dax};
+use crate::cli::{Accel, Dax, DaxPlace};
 use crate::dax::initramfs::Archive;
 use crate::dax::kernel::Kernel;
 use crate::dax::machine::{Accelerator, Hardware, Machine, PORT, Persistence};
@@ -57,7 +57,10 @@ pub fn run(options: &Dax, output: &Output) -> anyhow::Result<()> {
         seconds: 0.0,
     };
     for persistence in [Persistence::MemoryController, Persistence::Caches] {
-        report.machines.push(lane.machine(persistence)?);
+        let places = lane.places(persistence);
+        if !places.is_empty() {
+            report.machines.push(lane.machine(persistence, &places)?);
+        }
     }
     report.seconds = begun.elapsed().as_secs_f64();
     output.text(&report.text());
@@ -183,8 +186,28 @@ impl Lane<'_> {
         })
     }
 
+    /// The places of a machine that were asked for.
+    fn places(&self, persistence: Persistence) -> Vec<Place> {
+        let number = match persistence {
+            Persistence::MemoryController => 1,
+            Persistence::Caches => 2,
+        };
+        let asked = &self.options.place;
+        let mut places = Place::of(persistence);
+        places.retain(|place| {
+            let is = |one: &DaxPlace| one.machine == number && one.name == place.name;
+            asked.is_empty() || asked.iter().any(is)
+        });
+        places
+    }
+
+    /// How long a client waits for an answer.
+    fn patience(&self) -> Duration {
+        Duration::from_secs_f64(self.options.patience_seconds)
+    }
+
     /// A machine from its first boot to its end.
-    fn machine(&self, persistence: Persistence) -> anyhow::Result<MachineReport> {
+    fn machine(&self, persistence: Persistence, places: &[Place]) -> anyhow::Result<MachineReport> {
         let domain = persistence.domain();
         let hardware = self.hardware(domain, persistence, self.accelerator)?;
         self.output
@@ -192,9 +215,8 @@ impl Lane<'_> {
         let begun = Instant::now();
         let mut machine = Machine::boot(&hardware)?;
         let boot_seconds = begun.elapsed().as_secs_f64();
-        let places = Place::of(persistence);
         let mut reports = Vec::new();
-        for place in &places {
+        for place in places {
             machine
                 .run(&place.make(), SOON)?
                 .good("making a file system")?;
@@ -208,11 +230,13 @@ impl Lane<'_> {
             };
             machine = story.play(machine, report)?;
         }
-        if let [dax, .., ordinary] = places.as_slice()
+        if let [others @ .., ordinary] = places
             && ordinary.backend == "page"
         {
             let last = reports.last_mut().context("a report of each place")?;
-            last.refusal = Some(place::refusal(&mut machine, dax, ordinary)?);
+            if let Some(dax) = others.first() {
+                last.refusal = Some(place::refusal(&mut machine, dax, ordinary)?);
+            }
             let (booted, lost) = lost::play(self, &hardware, ordinary, machine)?;
             machine = booted;
             last.lost = Some(lost);

@@ -5,7 +5,9 @@ use super::place::{Medium, Place};
 use crate::dax::machine::Answer;
 use crate::numbers::count;
 use crate::table::Table;
+use neurath_verify::FindingKind;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// All of it.
 pub struct Report {
@@ -25,8 +27,11 @@ pub struct MachineReport {
 }
 
 /// What was found after one kill.
+#[derive(Debug, Default)]
 pub struct Kill {
     pub how: &'static str,
+    /// When, since the clients began.
+    pub at: Duration,
     /// Whether an upgrade had been asked for.
     pub upgrading: bool,
     pub sound: u64,
@@ -41,9 +46,10 @@ pub struct Kill {
 impl Kill {
     pub fn text(&self) -> String {
         format!(
-            "{}{}: {} sound, {} unfinished, {} damaged; {} records replayed",
+            "{}{} after {:.1} s: {} sound, {} unfinished, {} damaged; {} records replayed",
             self.how,
             if self.upgrading { " in an upgrade" } else { "" },
+            self.at.as_secs_f64(),
             self.sound,
             self.unfinished,
             self.damaged.len(),
@@ -100,6 +106,15 @@ impl PlaceReport {
         self.failed += failed.max(u64::from(answer.code != 0 || passed == 0));
     }
 
+    /// What the clients found, but for connections that broke: the machine is killed.
+    fn findings(&self) -> Vec<String> {
+        let samples = self.clients.iter().flat_map(|clients| &clients.samples);
+        samples
+            .filter(|finding| finding.kind != FindingKind::Error)
+            .map(ToString::to_string)
+            .collect()
+    }
+
     /// What is not as it must be.
     fn problems(&self) -> Vec<String> {
         let mut found = Vec::new();
@@ -153,6 +168,7 @@ impl PlaceReport {
             .map(|kill| {
                 json!({
                     "how": kill.how,
+                    "at_seconds": kill.at.as_secs_f64(),
                     "upgrading": kill.upgrading,
                     "sound": kill.sound,
                     "unfinished": kill.unfinished,
@@ -175,6 +191,9 @@ impl PlaceReport {
             "acknowledged_writes": clients.map(|clients| clients.acknowledged_writes),
             "lost": clients.map(|clients| clients.lost),
             "wrong": clients.map(|clients| clients.wrong),
+            "late": clients.map(|clients| clients.late),
+            "worst_request_seconds": clients.map(|clients| clients.worst_request.as_secs_f64()),
+            "findings": self.findings(),
             "checked_keys": clients.map(|clients| clients.checked_keys),
             "clean_at_last": self.clean_at_last,
             "refusal": self.refusal.as_ref().and_then(|refusal| refusal.as_ref().ok()),
@@ -206,6 +225,7 @@ impl Report {
             "acknowledged>",
             "lost>",
             "wrong>",
+            "late>",
         ]);
         for machine in &self.machines {
             for place in &machine.places {
@@ -225,6 +245,7 @@ impl Report {
                     count(clients.acknowledged_writes),
                     count(clients.lost),
                     count(clients.wrong),
+                    count(clients.late),
                 ]);
             }
         }
@@ -241,6 +262,11 @@ impl Report {
             }
             if let Some(lost) = &place.lost {
                 text.push_str(&format!("\n{}: {}", place.name, lost.text()));
+            }
+        }
+        for place in self.places() {
+            for finding in place.findings() {
+                text.push_str(&format!("\n{}: {finding}", place.name));
             }
         }
         for place in self.places() {
@@ -337,11 +363,9 @@ mod tests {
         let mut damaged = good();
         damaged.kills.push(Kill {
             how: "killed",
-            upgrading: false,
             sound: 1,
-            unfinished: 0,
             damaged: vec![String::from("a segment")],
-            replayed: 0,
+            ..Kill::default()
         });
         let mut unsaid = good();
         unsaid.lost = Some(Lost {

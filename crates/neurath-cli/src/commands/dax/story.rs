@@ -23,11 +23,16 @@ pub struct Story<'a> {
 }
 
 /// Clients on the host, of the server in the machine.
-pub struct Load(Running);
+pub struct Load {
+    running: Running,
+    begun: Instant,
+    patience: Duration,
+}
 
 impl Load {
-    /// Begins to write and to check, with the keys that belong to this number.
-    pub fn start(port: u16, seed: u64) -> Self {
+    /// Begins to write and to check, with the keys that belong to this number. Each answer may take
+    /// as long as `patience`.
+    pub fn start(port: u16, seed: u64, patience: Duration) -> Self {
         let options = Options {
             seed,
             address: format!("127.0.0.1:{port}"),
@@ -35,17 +40,21 @@ impl Load {
             pipeline: 8,
             keys: 2000,
             value_len: 0..=300,
-            timeout: Duration::from_secs(20),
+            timeout: patience,
             ..Options::default()
         };
-        Self(Verifier::new(options).start())
+        Self {
+            running: Verifier::new(options).start(),
+            begun: Instant::now(),
+            patience,
+        }
     }
 
     /// Waits until so many more requests were served.
     pub fn served(&self, more: u64) -> anyhow::Result<()> {
-        let live = self.0.live();
+        let live = self.running.live();
         let goal = live.totals().requests + more;
-        let until = Instant::now() + UPGRADE;
+        let until = Instant::now() + UPGRADE + self.patience;
         while live.totals().requests < goal {
             if Instant::now() >= until {
                 bail!("the server does not serve: {:?}", live.totals());
@@ -57,7 +66,7 @@ impl Load {
 
     /// Reads back every key, and ends.
     pub fn finish(self) -> neurath_verify::Report {
-        self.0.finish()
+        self.running.finish()
     }
 }
 
@@ -72,7 +81,7 @@ impl<'a> Story<'a> {
         say(&format!("{}: a server, and clients", self.place.name));
         self.mount(&mut machine)?;
         self.start_node(&mut machine)?;
-        let load = Load::start(self.hardware.port, 1);
+        let load = Load::start(self.hardware.port, 1, self.lane.patience());
         for round in 0..self.lane.options.kills {
             load.served(BETWEEN)?;
             let upgrading = round % 4 >= 2;
@@ -85,6 +94,7 @@ impl<'a> Story<'a> {
                 std::thread::sleep(Duration::from_millis(u64::from(round) * 130 % 1500));
             }
             let how = if round % 2 == 0 { "killed" } else { "reset" };
+            let at = load.begun.elapsed();
             if round % 2 == 0 {
                 machine.kill();
                 machine = Machine::boot(self.hardware)?;
@@ -92,7 +102,11 @@ impl<'a> Story<'a> {
                 machine.reset()?;
             }
             self.mount(&mut machine)?;
-            let kill = self.look(&mut machine, how, upgrading)?;
+            let kill = Kill {
+                how,
+                at,
+                ..self.look(&mut machine, upgrading)?
+            };
             say(&format!("{}: {}", self.place.name, kill.text()));
             report.kills.push(kill);
             self.start_node(&mut machine)?;
@@ -155,19 +169,10 @@ impl<'a> Story<'a> {
     }
 
     /// Checks every region's file at all levels, before anything opens it.
-    fn look(
-        &self,
-        machine: &mut Machine<'_>,
-        how: &'static str,
-        upgrading: bool,
-    ) -> anyhow::Result<Kill> {
+    fn look(&self, machine: &mut Machine<'_>, upgrading: bool) -> anyhow::Result<Kill> {
         let mut kill = Kill {
-            how,
             upgrading,
-            sound: 0,
-            unfinished: 0,
-            damaged: Vec::new(),
-            replayed: 0,
+            ..Kill::default()
         };
         for check in self.checks(machine)? {
             let report = &check["report"];
