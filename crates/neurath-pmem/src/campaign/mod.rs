@@ -18,8 +18,8 @@ mod oracle;
 mod replay;
 pub(crate) mod sim;
 mod sites;
-#[cfg(test)]
 mod sweeps;
+pub(crate) mod two_versions;
 pub(crate) mod workloads;
 
 #[cfg(test)]
@@ -107,8 +107,34 @@ pub fn run(options: &Options, progress: &(dyn Fn(&str) + Sync)) -> Report {
         "{} of {} sites and {} of {} mutants noticed",
         report.sites_caught, report.sites, report.mutants_caught, report.mutants
     ));
-    crashes(options, &mut report, progress);
+    if options.images > 0 {
+        swept(options, &mut report, progress);
+    }
+    let swept = report.images;
+    let left = Options {
+        images: options.images.saturating_sub(swept),
+        ..*options
+    };
+    crashes(&left, &mut report, progress);
     report
+}
+
+/// Conversions segment by segment: a part of the images, which no job has.
+fn swept(options: &Options, report: &mut Report, progress: &(dyn Fn(&str) + Sync)) {
+    let models = sweeps::MODELS.len() as u64;
+    let of =
+        |number: u64| sweeps::cut_off_everywhere(number as usize, sim::mix(options.seed, number));
+    for (_, done) in in_parallel(options.threads, models, of) {
+        match done {
+            Ok(images) => report.images += images,
+            Err(error) => {
+                report.violations += 1;
+                report.first_failures.push(format!("a sweep: {error}"));
+            }
+        }
+    }
+    report.first_failures.truncate(LISTED);
+    progress(&format!("{} images of sweeps", report.images));
 }
 
 /// Suppresses each site, and tries each mutant.
@@ -230,7 +256,7 @@ fn crashes(options: &Options, report: &mut Report, progress: &(dyn Fn(&str) + Sy
         }
     });
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);
-    report.images = tally.images;
+    report.images += tally.images;
     report.violations += tally.violations;
     report.first_failures.extend(tally.failures);
     report.first_failures.truncate(LISTED);

@@ -9,7 +9,7 @@ use super::replay::{Job, Way, carry_out};
 use super::sim::{mix, suppress, take_visited, undisturbed};
 use super::sites::Site;
 use super::workloads::record;
-use super::{conversions, copies};
+use super::{conversions, copies, sweeps};
 use crate::region::ablation::{Without, leave_out};
 use crate::region::{Backend, Region};
 
@@ -125,6 +125,11 @@ pub(crate) fn mutant(part: Without, seed: u64) -> Option<String> {
     found
 }
 
+/// What sweeps show of a recovery, which reads their header.
+fn sweeps(site: Site, seed: u64) -> Option<String> {
+    (site.file == "recovery.rs").then(|| sweeps::cut_off(seed).err())?
+}
+
 /// What is noticed when a site orders nothing.
 pub(crate) fn site(site: Site, seed: u64) -> Option<String> {
     suppress(Some(site));
@@ -137,11 +142,15 @@ pub(crate) fn site(site: Site, seed: u64) -> Option<String> {
         // Copies and conversions are no part of a job.
         "snapshot.rs" => again_and_again(seed, copies::cut_off),
         "migrate.rs" => again_and_again(seed, conversions::cut_off),
+        "sweep.rs" => again_and_again(seed, sweeps::cut_off),
         // Where the order of the program is kept, nothing is missed.
-        _ => hunt(seed, &way, |visit| {
-            visit.survives != Survives::Prefix && visit.sites.contains(&site)
-        })
-        .or_else(|| again_and_again(seed, conversions::cut_off)),
+        _ => sweeps(site, seed)
+            .or_else(|| {
+                hunt(seed, &way, |visit| {
+                    visit.survives != Survives::Prefix && visit.sites.contains(&site)
+                })
+            })
+            .or_else(|| again_and_again(seed, conversions::cut_off)),
     };
     suppress(None);
     take_visited().contains(&site).then_some(found)?

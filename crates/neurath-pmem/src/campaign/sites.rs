@@ -36,7 +36,9 @@ sources!(
     "dirty.rs",
     "error.rs",
     "format.rs",
+    "holes.rs",
     "journal.rs",
+    "look.rs",
     "media.rs",
     "mod.rs",
     "open.rs",
@@ -46,19 +48,26 @@ sources!(
     "snapshot.rs",
     "space.rs",
     "superblock.rs",
+    "sweep.rs",
+    "sweep/convert.rs",
+    "sweep/record.rs",
     "tee.rs",
     "write_set.rs"
 );
 
 impl Site {
     pub(crate) fn at(location: &'static Location<'static>) -> Site {
-        let file = location.file();
-        let cut = file.rfind(['/', '\\']).map_or(0, |at| at + 1);
         Site {
-            file: &file[cut..],
+            file: name(location.file()),
             line: location.line(),
         }
     }
+}
+
+/// The last part of a path.
+fn name(path: &str) -> &str {
+    let cut = path.rfind(['/', '\\']).map_or(0, |at| at + 1);
+    &path[cut..]
 }
 
 /// All sites, from the source itself, so that none can be forgotten.
@@ -69,10 +78,44 @@ pub(crate) fn all() -> BTreeSet<Site> {
         for (number, line) in source.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             if CALLS.iter().any(|call| code.contains(call)) {
-                let line = number as u32 + 1;
-                sites.insert(Site { file, line });
+                sites.insert(Site {
+                    file: name(file),
+                    line: number as u32 + 1,
+                });
             }
         }
     }
     sites
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    fn files(folder: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                files(&path, found);
+            } else {
+                found.push(path.to_str().expect("a name").to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn no_file_of_the_region_is_forgotten() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/region");
+        let mut found = Vec::new();
+        files(&folder, &mut found);
+        let prefix = format!("{}/", folder.display());
+        let mut missing: Vec<&str> = found
+            .iter()
+            .filter_map(|path| path.strip_prefix(&prefix))
+            .filter(|file| !file.ends_with("tests.rs") && !file.starts_with("media/"))
+            .filter(|file| !super::SOURCES.iter().any(|(name, _)| name == file))
+            .collect();
+        missing.sort_unstable();
+        assert_eq!(missing, Vec::<&str>::new());
+    }
 }

@@ -222,3 +222,15 @@ fn a_torn_record_is_not_completed_by_the_next_life() {
     leave_out(None);
     assert!(without > 0);
 }
+
+#[test]
+fn a_sweep_whose_parts_come_in_no_order_is_noticed() {
+    let sites = sites::all().into_iter();
+    let sites: Vec<_> = sites.filter(|site| site.file == "sweep.rs").collect();
+    assert_eq!(sites.len(), 7);
+    for site in sites {
+        let noticed = mutants::site(site, 1);
+        println!("{site}: {noticed:?}");
+        assert!(noticed.is_some(), "{site}");
+    }
+}

@@ -99,7 +99,14 @@ pub(super) fn headers(bytes: &Bytes, report: &mut Report) -> Option<Header> {
                     "the header, of {}.{}, and its copy, of {}.{}, are not the same",
                     header.component, header.instance, copy.component, copy.instance
                 );
-                report.error(L0, Code::HeadersDiffer, HEADER_COPY_AT, message);
+                // A crash may come between the two when a conversion begins or has ended.
+                if header.uuid == copy.uuid && header.features == copy.features {
+                    let message =
+                        format!("{message}: the copy is written anew at the next opening");
+                    report.notice(L0, Code::HeadersDiffer, HEADER_COPY_AT, message);
+                } else {
+                    report.error(L0, Code::HeadersDiffer, HEADER_COPY_AT, message);
+                }
             }
             Some(header)
         }
@@ -124,10 +131,11 @@ pub(super) fn schema(bytes: &Bytes, header: &Header) -> Result<SchemaDesc, Forma
 }
 
 /// Reads the record of a sweep, and gives the schema before. Without a sweep, what follows the
-/// schema is zero, but for the record of one that never began.
+/// schema is zero, but for the record of one that never began; a crash may have left a part of one.
 fn schema_before(
     bytes: &Bytes,
     header: &Header,
+    state: RegionState,
     report: &mut Report,
 ) -> Result<Option<SchemaDesc>, FormatError> {
     if let Some((record, place)) = Record::read(bytes, header)? {
@@ -154,7 +162,15 @@ fn schema_before(
     }
     let from = SCHEMA_AT + u64::from(header.schema_len);
     let end = begun.unwrap_or(all);
-    must_be_zero(bytes, from, end, "what follows the schema", L0, report);
+    match (state, not_zero(bytes, from, end)) {
+        (RegionState::Open, Some(at)) => {
+            let message = "what follows the schema is not zero: it is made so when the region, \
+                           which was not closed, is opened next"
+                .into();
+            report.notice(L0, Code::Swept, at, message);
+        }
+        _ => must_be_zero(bytes, from, end, "what follows the schema", L0, report),
+    }
     Ok(None)
 }
 
@@ -237,15 +253,14 @@ pub(super) fn level0(
         }
     };
     report.checked(L0, "schema's bytes", header.schema_len.into());
-    let schema_before = match schema_before(&bytes, &header, report) {
+    let (superblock, slot) = superblocks(&bytes, &header, report)?;
+    let schema_before = match schema_before(&bytes, &header, superblock.state, report) {
         Ok(schema) => schema,
         Err(error) => {
             report.error(L0, Code::SchemaDamaged, SCHEMA_AT, error.to_string());
             return None;
         }
     };
-
-    let (superblock, slot) = superblocks(&bytes, &header, report)?;
     if found < superblock.length {
         let claimed = superblock.length;
         let message = format!("the file has {found} bytes, and the superblock claims {claimed}");

@@ -35,7 +35,7 @@ mod hostile_tests;
 #[cfg(test)]
 mod snapshot_tests;
 #[cfg(test)]
-pub(crate) mod sweep_tests;
+mod sweep_tests;
 #[cfg(test)]
 mod tests;
 

@@ -3,7 +3,8 @@
 use super::ablation::{Without, without};
 use super::error::{FormatError, RegionError};
 use super::format::{
-    Header, Log, PAGE, ROOT_AT, RegionState, SCHEMA_AT, SUPERBLOCK_AT, Superblock,
+    HEADER_AT, HEADER_COPY_AT, HEADER_LEN, Header, Log, PAGE, ROOT_AT, RegionState, SCHEMA_AT,
+    SUPERBLOCK_AT, Superblock,
 };
 use super::journal;
 use super::media::{Backend, Media};
@@ -23,9 +24,12 @@ impl<M: Media> Region<M> {
         } = found;
         let mut stored = Vec::new();
         if header.log == Log::Ring {
-            // It may be no further than the processor's caches, if a process died. The superblock
-            // that ends the recovery is written over the other.
+            // They may be no further than the processor's caches, if a process died. The superblock
+            // that ends the recovery is written over the other, and waits for these.
             media.flush(SUPERBLOCK_AT[slot], PAGE);
+            for at in [HEADER_AT, HEADER_COPY_AT] {
+                media.flush(at, HEADER_LEN);
+            }
         }
         let replayed = replay(&mut media, &header, &superblock, &mut |at, len| {
             stored.push((at, len));
@@ -53,6 +57,9 @@ impl<M: Media> Region<M> {
             }
         }
         inner.repair_header()?;
+        if !closed {
+            inner.clear_leftovers();
+        }
         Ok(Region::from_inner(inner))
     }
 

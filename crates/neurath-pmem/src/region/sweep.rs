@@ -19,7 +19,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{FormatError, RegionError};
 use super::format::{
-    HEADER_AT, HEADER_COPY_AT, HEADER_LEN, Header, SCHEMA_AT, SCHEMA_MAX, SegmentEntry, SweepPlace,
+    HEADER_AT, HEADER_COPY_AT, HEADER_LEN, Header, LOG_AT, SCHEMA_AT, SCHEMA_MAX, SegmentEntry,
+    SweepPlace,
 };
 use super::media::Media;
 use super::space::RAW;
@@ -304,10 +305,11 @@ impl<M: Media> Inner<M> {
         })
     }
 
-    fn zero_record(&mut self, place: SweepPlace) -> std::io::Result<()> {
+    /// Nothing waits for it: what a crash leaves of the record goes at the next opening.
+    fn zero_record(&mut self, place: SweepPlace) {
         let (at, len) = (SCHEMA_AT + u64::from(place.at), u64::from(place.len));
         self.media.zero(at, len);
-        self.media.persist(at, len)
+        self.media.flush(at, len);
     }
 
     fn put_header(&mut self) -> Result<(), RegionError> {
@@ -324,18 +326,34 @@ impl<M: Media> Inner<M> {
         Ok(())
     }
 
-    /// A crash may have left the header as it is after a change, and its copy as it was before.
+    /// A crash may have left the header as it is after a change, and its copy as it was before,
+    /// or a part of either. When the header is changed next, it is the copy that must be whole.
     pub(super) fn repair_header(&mut self) -> Result<(), RegionError> {
         let page = |at| self.media.bytes(at, HEADER_LEN);
         let (first, copy) = (page(HEADER_AT), page(HEADER_COPY_AT));
-        let both = Header::parse(first).is_ok() && Header::parse(copy).is_ok();
-        if !both || first == copy {
+        // A header that is not whole has been read from its copy.
+        if Header::parse(first).is_err() || first == copy {
             return Ok(());
         }
         let first = first.to_vec();
         self.media.store(HEADER_COPY_AT, &first);
         let done = self.media.persist(HEADER_COPY_AT, HEADER_LEN);
         self.or_failed(done)
+    }
+
+    /// A crash may have left something of the record of a conversion that never began, or has
+    /// ended: what follows the schema is zero in a region that is not swept.
+    pub(super) fn clear_leftovers(&mut self) {
+        if self.header.sweep.is_some() {
+            return;
+        }
+        let at = SCHEMA_AT + u64::from(self.header.schema_len).next_multiple_of(8);
+        let len = LOG_AT - at;
+        if self.media.bytes(at, len).iter().all(|&byte| byte == 0) {
+            return;
+        }
+        self.media.zero(at, len);
+        self.media.flush(at, len);
     }
 
     fn cancel_conversion(&mut self) {
@@ -351,8 +369,7 @@ impl<M: Media> Inner<M> {
             }
         }
         self.sweep = sweep.before.take();
-        // What stays of it is in nobody's way.
-        let _ = self.zero_record(sweep.place);
+        self.zero_record(sweep.place);
         self.refresh_handle();
     }
 
@@ -473,8 +490,7 @@ impl<M: Media> Inner<M> {
         self.tee = None;
         self.header.sweep = None;
         self.put_header()?;
-        let done = self.zero_record(place);
-        self.or_failed(done)?;
+        self.zero_record(place);
         self.sweep = None;
         Ok(())
     }
@@ -491,7 +507,7 @@ impl<M: Media> Inner<M> {
         bytes.resize(at as usize, 0);
         self.media.store(SCHEMA_AT, &bytes);
         self.media.zero(SCHEMA_AT + end, SCHEMA_MAX - end);
-        self.media.persist(SCHEMA_AT, at)?;
-        self.media.persist(SCHEMA_AT + end, SCHEMA_MAX - end)
+        self.media.flush(SCHEMA_AT + end, SCHEMA_MAX - end);
+        self.media.persist(SCHEMA_AT, at)
     }
 }
