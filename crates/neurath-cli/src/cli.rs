@@ -793,6 +793,21 @@ pub struct BenchUpgrade {
     pub folders: Folders,
 }
 
+/// `neurath bench start`
+#[derive(Debug, Args)]
+pub struct BenchStart {
+    /// The numbers of entries in the state.
+    #[arg(long, alias = "keys", value_delimiter = ',', default_values_t = [10_000, 1_000_000, 5_000_000],
+        value_name = "N", value_parser = clap::value_parser!(u64).range(1..=50_000_000))]
+    pub entries: Vec<u64>,
+    /// How often each is measured.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+    /// Where the project's files are.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
 /// How a state is upgraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Strategy {
@@ -852,6 +867,12 @@ pub enum Bench {
     /// `--json` gives a list of `entries`, `strategy`, `stop_us`, `worst_request_us`, `p999_us`, `peak_bytes`,
     /// `peer`, `peer_stop_us`. What is not installed is left out.
     Upgrade(BenchUpgrade),
+    /// How long a node takes from its start until its state is served, after a kill and after a stop, and how long
+    /// clients wait for `node restart`; beside Redis, which loads its dump.
+    ///
+    /// `--json` gives a list of `entries`, `region_bytes`, `killed_us`, `stopped_us`, `restart_us`, `peer`, `peer_us`
+    /// and `ratio`, the peer's time over ours after a kill. What is not installed is left out.
+    Start(BenchStart),
     /// What regions cost, beside PMDK, redb and LMDB; in the project's own folder only.
     ///
     /// `--json` gives a list of `work`, `ours_ns`, `peer`, `peer_ns` and `ratio`, the peer's time

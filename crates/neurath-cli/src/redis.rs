@@ -4,6 +4,7 @@ use crate::processes::{Process, TemporaryFolder};
 use crate::resp::Connection;
 use crate::testing::free_port;
 use anyhow::{Context as _, bail};
+use kv_resp::Value;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ pub enum Persistence {
     None,
     /// That what they tell of is on the disk (`appendfsync always`).
     Always,
+    /// That it is in a file once it was saved.
+    Dump,
 }
 
 /// A Redis server. It ends when this is dropped.
@@ -41,7 +44,8 @@ pub enum Persistence {
 pub struct RedisServer {
     process: Process,
     address: String,
-    _folder: TemporaryFolder,
+    persistence: Persistence,
+    folder: TemporaryFolder,
 }
 
 impl RedisServer {
@@ -51,13 +55,30 @@ impl RedisServer {
     ///
     /// If it is not installed, or does not answer.
     pub fn start(persistence: Persistence) -> anyhow::Result<Self> {
-        let program = installed("redis-server").context("redis-server is not installed")?;
         let folder = TemporaryFolder::new()?;
-        let port = free_port()?.to_string();
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let process = Self::process(&address, persistence, &folder)?;
+        let server = Self {
+            process,
+            address,
+            persistence,
+            folder,
+        };
+        server.answers(&["PING"], Duration::from_secs(10))?;
+        Ok(server)
+    }
+
+    fn process(
+        address: &str,
+        persistence: Persistence,
+        folder: &TemporaryFolder,
+    ) -> anyhow::Result<Process> {
+        let program = installed("redis-server").context("redis-server is not installed")?;
+        let port = address.rsplit_once(':').map_or("", |(_, port)| port);
         let mut command = Command::new(program);
-        command.args(["--bind", "127.0.0.1", "--port", &port, "--save", ""]);
+        command.args(["--bind", "127.0.0.1", "--port", port, "--save", ""]);
         command.args(match persistence {
-            Persistence::None => &["--appendonly", "no"][..],
+            Persistence::None | Persistence::Dump => &["--appendonly", "no"][..],
             Persistence::Always => &["--appendonly", "yes", "--appendfsync", "always"],
         });
         command
@@ -67,26 +88,47 @@ impl RedisServer {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let process = Process::start("redis-server", &mut command)?;
-        let address = format!("127.0.0.1:{port}");
-        let until = Instant::now() + Duration::from_secs(10);
+        Ok(Process::start("redis-server", &mut command)?)
+    }
+
+    /// Waits for an answer that is no error.
+    fn answers(&self, request: &[&str], within: Duration) -> anyhow::Result<()> {
+        let until = Instant::now() + within;
         loop {
-            if let Some(status) = process.ended()? {
+            if let Some(status) = self.process.ended()? {
                 bail!("redis-server ended at its start ({status})");
             }
-            let answer = Connection::open(&address).and_then(|mut one| one.ask(&["PING"]));
+            let answer = Connection::open(&self.address).and_then(|mut one| one.ask(request));
             match answer {
-                Ok(_) => {
-                    return Ok(Self {
-                        process,
-                        address,
-                        _folder: folder,
-                    });
+                Ok(Value::Error(error)) if Instant::now() >= until => {
+                    bail!("{}", String::from_utf8_lossy(&error))
                 }
+                Ok(Value::Error(_)) => {}
+                Ok(_) => return Ok(()),
                 Err(error) if Instant::now() >= until => return Err(error),
-                Err(_) => std::thread::sleep(Duration::from_millis(5)),
+                Err(_) => {}
             }
+            std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Saves what it has, kills it and starts it anew; how long it takes from the start until it answers this
+    /// request, and how long the saving took.
+    ///
+    /// # Errors
+    ///
+    /// If it does not save, or not come up.
+    pub fn start_again(&mut self, request: &[&str]) -> anyhow::Result<(Duration, Duration)> {
+        let began = Instant::now();
+        if let Value::Error(error) = Connection::open(&self.address)?.ask(&["SAVE"])? {
+            bail!("SAVE: {}", String::from_utf8_lossy(&error));
+        }
+        let saved = began.elapsed();
+        self.process.kill();
+        let began = Instant::now();
+        self.process = Self::process(&self.address, self.persistence, &self.folder)?;
+        self.answers(request, Duration::from_secs(300))?;
+        Ok((began.elapsed(), saved))
     }
 
     /// Where it listens.

@@ -224,6 +224,27 @@ impl Starting {
         Ok(Self { process, tie })
     }
 
+    /// Waits until it answers, and is a node.
+    ///
+    /// # Errors
+    ///
+    /// If it ends, or does not answer in time.
+    pub fn up(self, start: &NodeCommand) -> anyhow::Result<NodeProcess> {
+        let log = start.directory.join(LOG);
+        let Starting { process, tie } = self;
+        let status = answered(&start.directory, process.pid(), &log, || process.ended())?;
+        let Some(address) = status.listen.first().cloned() else {
+            bail!("the node listens nowhere: its release needs a component that does");
+        };
+        Ok(NodeProcess {
+            process,
+            _tie: tie,
+            directory: start.directory.clone(),
+            log,
+            address,
+        })
+    }
+
     /// Kills it, wherever it is.
     pub fn kill(self) {
         self.process.kill();
@@ -249,21 +270,7 @@ impl NodeProcess {
     ///
     /// If it ends, or does not answer in time.
     pub fn start(start: &NodeCommand) -> anyhow::Result<Self> {
-        let log_path = start.directory.join(LOG);
-        let Starting { process, tie } = Starting::new(start)?;
-        let status = answered(&start.directory, process.pid(), &log_path, || {
-            process.ended()
-        })?;
-        let Some(address) = status.listen.first().cloned() else {
-            bail!("the node listens nowhere: its release needs a component that does");
-        };
-        Ok(Self {
-            process,
-            _tie: tie,
-            directory: start.directory.clone(),
-            log: log_path,
-            address,
-        })
+        Starting::new(start)?.up(start)
     }
 
     /// Where clients reach it.

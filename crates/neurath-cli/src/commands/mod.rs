@@ -3,6 +3,7 @@
 mod bench_plan;
 mod bench_regions;
 mod bench_serve;
+mod bench_start;
 mod bench_upgrade;
 mod crash;
 mod dax;
@@ -32,6 +33,7 @@ pub fn run(cli: Cli, output: &Output) -> anyhow::Result<()> {
             folders,
         }) => bench_serve::run(seconds, durability, &folders, output),
         Command::Bench(Bench::Upgrade(upgrade)) => bench_upgrade::run(&upgrade, output),
+        Command::Bench(Bench::Start(start)) => bench_start::run(&start, output),
         Command::Bench(Bench::Regions(regions)) => bench_regions::run(&regions, output),
         Command::Bench(Bench::Plan(plan)) => bench_plan::run(&plan, output),
         Command::Crash(Crash::Regions(regions)) => crash::regions(&regions, output),
