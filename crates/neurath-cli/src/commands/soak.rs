@@ -1,16 +1,19 @@
 //! `neurath soak`: upgrades, ways back, restarts and kills at random, under a load that checks every
-//! answer.
+//! answer. First on a node whose states are converted while they are served, then on one whose upgrades are of every
+//! other kind.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use neurath_node::catalog::ReleaseId;
+use neurath_node::directory::NodeDirectory;
+use neurath_node::protocol::{Outcome, Request};
 use neurath_verify::{Finding, FindingKind, Options, Report, Running, Verifier};
 use serde_json::json;
 
 use crate::cli::Soak;
 use crate::control;
-use crate::exit::{CommandError, UPGRADE_FAILED, code_of};
+use crate::exit::{BUSY, CommandError, UPGRADE_FAILED, code_of};
 use crate::numbers::{bytes, count};
 use crate::output::{MessageFormat, Output};
 use crate::processes;
@@ -18,10 +21,16 @@ use crate::stage::{Stage, release};
 use crate::table::Table;
 use crate::testing::{NodeCommand, NodeProcess};
 
-/// The releases that are gone between.
-const VERSIONS: [&str; 5] = ["1.0.0", "1.1.0", "1.1.1", "1.2.0", "1.3.0"];
-/// Between these two there is no way: it would be composed of one that moves state.
-const APART: [&str; 2] = ["1.0.0", "1.2.0"];
+/// The releases that are gone between. The last one has another node, whose program takes over.
+const VERSIONS: [&str; 6] = ["1.0.0", "1.1.0", "1.1.1", "1.2.0", "1.3.0", NODE];
+/// It is never confirmed: the releases before have no node program of their own to be left for.
+const NODE: &str = "2.0.0";
+/// Those between which a state is converted while it is served.
+const INCREMENTAL: [&str; 2] = ["1.0.0", "1.1.0"];
+/// The part of the time that they get.
+const SHARE: u32 = 4;
+/// Between these there is no way: it would be composed of one that moves state.
+const APART: [[&str; 2]; 3] = [["1.0.0", "1.2.0"], ["1.0.0", NODE], ["1.2.0", NODE]];
 /// Keys of the load.
 const KEYS: u64 = 20_000;
 /// Requests that are answered after each change before the next one.
@@ -30,35 +39,70 @@ const SERVED: u64 = 500;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The latest moment of a kill, after a change was asked for.
 const KILL_WITHIN: Duration = Duration::from_millis(80);
+/// How long a process that was killed may hold what it had, and a conversion may go on.
+const SETTLED: Duration = Duration::from_secs(60);
 /// The part of the time after which memory and descriptors are looked at for the first time.
 const WARM: u32 = 10;
 
 pub fn run(args: &Soak, output: &Output) -> anyhow::Result<()> {
     processes::end_all_when_interrupted()?;
     output.progress(&format!("seed {}", args.seed));
+    let time = Duration::from_secs(args.seconds);
+    let mut tally = Tally::default();
+    let stage = Stage::incremental(&args.folders, &INCREMENTAL, output)?;
+    let short = time / SHARE;
+    let (first, told) = course(&stage, &INCREMENTAL, short, args.seed, &mut tally, output)?;
     let stage = Stage::new(&args.folders, &VERSIONS, output)?;
-    let command = stage.command(VERSIONS[0]);
+    let (report, told) = match told {
+        Err(_) => (None, told),
+        Ok(()) => {
+            let (report, told) = course(
+                &stage,
+                &VERSIONS,
+                time - short,
+                args.seed,
+                &mut tally,
+                output,
+            )?;
+            (Some(report), told)
+        }
+    };
+    // What the load has seen is told whatever else went wrong.
+    let reports: Vec<&Report> = std::iter::once(&first).chain(&report).collect();
+    tell(args, &tally, &reports, output);
+    told.with_context(|| format!("after {} changes, with seed {}", tally.changes(), args.seed))?;
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(|one| of(one)).sum::<u64>();
+    let (lost, wrong) = (sum(|one| one.lost), sum(|one| one.wrong));
+    if lost == 0 && wrong == 0 {
+        return Ok(());
+    }
+    let message = format!("{lost} lost, {wrong} wrong");
+    Err(CommandError::Found(message).into())
+}
+
+/// Changes one node for so long; what its load has seen, and how it ended.
+fn course(
+    stage: &Stage,
+    versions: &'static [&'static str],
+    time: Duration,
+    seed: u64,
+    tally: &mut Tally,
+    output: &Output,
+) -> anyhow::Result<(Report, anyhow::Result<()>)> {
+    let command = stage.command(versions[0]);
     let node = NodeProcess::start(&command)?;
     stage.install(node.directory())?;
-    let load = Load::start(&node, args.seed);
+    let load = Load::start(&node, seed);
     let mut soak = Run {
         command,
         load,
-        random: fastrand::Rng::with_seed(args.seed),
-        tally: Tally::default(),
-        current: release(VERSIONS[0]),
+        random: fastrand::Rng::with_seed(seed),
+        tally,
+        versions,
+        current: release(versions[0]),
     };
-    let told = soak.run(node, Duration::from_secs(args.seconds), output);
-    let Run { load, tally, .. } = soak;
-    let report = load.0.finish();
-    // What the load has seen is told whatever else went wrong.
-    tell(args, &tally, &report, output);
-    told.with_context(|| format!("after {} changes, with seed {}", tally.changes(), args.seed))?;
-    if report.lost == 0 && report.wrong == 0 {
-        return Ok(());
-    }
-    let message = format!("{} lost, {} wrong", report.lost, report.wrong);
-    Err(CommandError::Found(message).into())
+    let told = soak.run(node, time, output);
+    Ok((soak.load.0.finish(), told))
 }
 
 /// What was done, and what the node took at two moments.
@@ -108,16 +152,17 @@ impl Load {
     }
 }
 
-struct Run {
+struct Run<'a> {
     command: NodeCommand,
     load: Load,
     random: fastrand::Rng,
-    tally: Tally,
+    tally: &'a mut Tally,
+    versions: &'static [&'static str],
     /// The permanent release.
     current: ReleaseId,
 }
 
-impl Run {
+impl Run<'_> {
     fn run(
         &mut self,
         mut node: NodeProcess,
@@ -168,27 +213,35 @@ impl Run {
     /// Does one thing to the node; gives the node that serves afterwards.
     fn change(&mut self, node: NodeProcess) -> anyhow::Result<NodeProcess> {
         match self.random.u32(0..100) {
-            0..60 => self.upgrade(node),
-            60..70 => {
+            0..56 => self.upgrade(node),
+            56..64 => {
                 node.stop()?;
                 self.tally.restarts += 1;
                 self.start(None)
             }
-            70..78 => {
-                node.kill();
-                self.tally.kills += 1;
+            64..71 => {
+                self.end_at_once(node)?;
                 self.start(None)
+            }
+            71..78 => {
+                self.replace_program(&node)?;
+                self.expect(&node, None)?;
+                Ok(node)
             }
             _ => self.kill_in_an_upgrade(node),
         }
     }
 
     fn other(&mut self) -> ReleaseId {
-        let apart = |one: &ReleaseId| APART.map(release).contains(one);
-        let others: Vec<ReleaseId> = VERSIONS
+        let apart = |one: &ReleaseId| {
+            let mut pairs = APART.iter().map(|pair| pair.map(release));
+            pairs.any(|pair| pair.contains(one) && pair.contains(&self.current))
+        };
+        let others: Vec<ReleaseId> = self
+            .versions
             .iter()
             .map(|version| release(version))
-            .filter(|one| *one != self.current && !(apart(one) && apart(&self.current)))
+            .filter(|one| *one != self.current && !apart(one))
             .collect();
         others[self.random.usize(0..others.len())].clone()
     }
@@ -200,12 +253,15 @@ impl Run {
         apply(&node, &to, &quiet)?;
         self.tally.upgrades += 1;
         self.load.served(&node)?;
+        if self.random.u32(0..10) < 2 {
+            self.replace_program(&node)?;
+        }
         match self.random.u32(0..10) {
-            0..6 => {
+            0..6 if to != release(NODE) => {
                 control::confirm(node.directory(), &quiet)?;
                 self.current = to;
             }
-            6..8 => {
+            0..8 => {
                 control::rollback(node.directory(), false, &quiet)?;
                 self.tally.rollbacks += 1;
             }
@@ -216,8 +272,7 @@ impl Run {
                 return self.start(None);
             }
             _ => {
-                node.kill();
-                self.tally.kills += 1;
+                self.end_at_once(node)?;
                 return self.start(None);
             }
         }
@@ -225,12 +280,41 @@ impl Run {
         Ok(node)
     }
 
+    /// `node restart`: the same process, and the same connections.
+    fn replace_program(&mut self, node: &NodeProcess) -> anyhow::Result<()> {
+        match control::ask(node.directory(), &Request::Restart, |_| ())? {
+            Outcome::Restarted { .. } => self.tally.restarts += 1,
+            other => bail!("a restart was answered by {other:?}"),
+        }
+        self.load.served(node)
+    }
+
+    /// Kills the node, and whoever would go on in its place.
+    fn end_at_once(&mut self, node: NodeProcess) -> anyhow::Result<()> {
+        node.kill();
+        self.tally.kills += 1;
+        let directory = node.directory().to_owned();
+        // A keeper ends with this.
+        drop(node);
+        let until = Instant::now() + SETTLED;
+        while let Err(error) = NodeDirectory::open(&directory) {
+            if Instant::now() >= until {
+                return Err(error).context("a node that was killed is still there");
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
     /// Kills the node while it goes to another release, or back, or confirms.
     fn kill_in_an_upgrade(&mut self, node: NodeProcess) -> anyhow::Result<NodeProcess> {
         let quiet = Output::new(MessageFormat::Json);
         let to = self.other();
         let directory = node.directory().to_owned();
-        let what = self.random.u32(0..3);
+        let what = match to == release(NODE) {
+            true => self.random.u32(0..2),
+            false => self.random.u32(0..3),
+        };
         if what > 0 {
             apply(&node, &to, &quiet)?;
             self.tally.upgrades += 1;
@@ -247,7 +331,7 @@ impl Run {
             node.kill();
             let _ = asked.join();
         });
-        self.tally.kills += 1;
+        self.end_at_once(node)?;
         // Only a confirmation can have been in time.
         self.start((what == 2).then_some(to))
     }
@@ -275,32 +359,38 @@ impl Run {
     }
 }
 
-/// Goes to a release. On a busy machine an upgrade may overrun its pause, and is undone: then again.
+/// Goes to a release. A state that is still being converted is waited for. On a busy machine an upgrade may overrun its pause, and is undone: then again.
 fn apply(node: &NodeProcess, to: &ReleaseId, output: &Output) -> anyhow::Result<()> {
-    const TRIES: u32 = 3;
-    for attempt in 1.. {
+    const TRIES: u32 = 2;
+    let until = Instant::now() + SETTLED;
+    let mut undone = 0;
+    loop {
         match control::apply(node.directory(), to, None, output) {
             Ok(_) => return Ok(()),
-            Err(error) if attempt < TRIES && code_of(&error) == UPGRADE_FAILED => {
+            Err(error) if code_of(&error) == BUSY && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) if undone < TRIES && code_of(&error) == UPGRADE_FAILED => {
+                undone += 1;
                 output.progress(&format!("{to} was undone, and is tried again: {error:#}"));
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(())
 }
 
-fn tell(args: &Soak, tally: &Tally, report: &Report, output: &Output) {
+fn tell(args: &Soak, tally: &Tally, reports: &[&Report], output: &Output) {
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(|one| of(one)).sum::<u64>();
     let mut table = Table::new(&["what", "how many>"]);
     for (what, number) in [
-        ("requests answered", report.requests),
-        ("writes acknowledged", report.acknowledged_writes),
+        ("requests answered", sum(|one| one.requests)),
+        ("writes acknowledged", sum(|one| one.acknowledged_writes)),
         ("upgrades", tally.upgrades),
         ("ways back", tally.rollbacks),
         ("restarts", tally.restarts),
         ("kills", tally.kills),
-        ("lost", report.lost),
-        ("wrong", report.wrong),
+        ("lost", sum(|one| one.lost)),
+        ("wrong", sum(|one| one.wrong)),
     ] {
         table.row([what.to_owned(), count(number)]);
     }
@@ -313,21 +403,22 @@ fn tell(args: &Soak, tally: &Tally, report: &Report, output: &Output) {
     output.text(&table.render());
     // That it could not be reached while it was started again says nothing.
     let wrong = |finding: &&Finding| !matches!(finding.kind, FindingKind::Error);
-    for finding in report.samples.iter().filter(wrong) {
+    let samples = reports.iter().flat_map(|one| &one.samples);
+    for finding in samples.filter(wrong) {
         output.progress(&finding.text);
     }
     output.json(&json!({
         "kind": "soak",
         "seed": args.seed,
         "seconds": args.seconds,
-        "operations": report.requests,
+        "operations": sum(|one| one.requests),
         "upgrades": tally.upgrades,
         "rollbacks": tally.rollbacks,
         "restarts": tally.restarts,
         "kills": tally.kills,
-        "lost": report.lost,
-        "wrong": report.wrong,
-        "errors": report.errors,
+        "lost": sum(|one| one.lost),
+        "wrong": sum(|one| one.wrong),
+        "errors": sum(|one| one.errors),
         "rss_first": tally.rss[0],
         "rss_last": tally.rss[1],
         "fds_first": tally.fds[0],
