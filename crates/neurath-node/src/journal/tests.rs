@@ -293,6 +293,26 @@ fn the_fixture_of_format_1_is_read() {
     );
 }
 
+/// A record of a kind that only a newer node writes, in its place in the chain.
+#[test]
+fn a_record_of_a_newer_node_is_refused_by_name() {
+    let json =
+        br#"{"sequence":1,"time_ms":1,"operation_id":"x-1","who":"root","kind":{"dreamt":{}}}"#;
+    let chain = super::reading::link(&blake3::hash(super::ROOT), json);
+    let mut bytes = super::BEFORE_CHAIN.to_vec();
+    bytes.extend_from_slice(chain.to_hex().as_bytes());
+    bytes.extend_from_slice(super::BEFORE_RECORD);
+    bytes.extend_from_slice(json);
+    bytes.extend_from_slice(b"}\n");
+    let read = Reading::new(None).file(Path::new("x"), &bytes, false, |_| ());
+    let error = read.expect_err("it is newer").to_string();
+    assert!(
+        error.contains("a newer node may have written it"),
+        "{error}"
+    );
+    assert!(error.contains("dreamt"), "{error}");
+}
+
 /// A file that takes nothing stands for a file system that refuses to write.
 #[test]
 fn an_end_that_cannot_be_recorded_is_recorded_later_and_nothing_begins_before() {

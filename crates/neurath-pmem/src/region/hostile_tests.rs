@@ -387,3 +387,30 @@ fn an_array_of_nothing_is_planned_at_once() {
     let _ = crate::migrate::MigrationPlan::new(&array(1), &array(2), &[]);
     assert!(started.elapsed().as_secs() < 2, "{:?}", started.elapsed());
 }
+
+/// By name, and before anything else of it is looked at.
+#[test]
+fn a_newer_format_and_an_unknown_feature_are_refused() {
+    let disk = left_behind();
+    let told = |change: &dyn Fn(&mut [u8])| {
+        let mut bytes = disk.bytes(HEADER_AT, format::HEADER_LEN).to_vec();
+        change(&mut bytes);
+        let end = bytes.len() - 8;
+        let sum = xxhash_rust::xxh3::xxh3_64(&bytes[..end]);
+        bytes[end..end + 8].copy_from_slice(&sum.to_le_bytes());
+        Header::parse(&bytes).map(drop)
+    };
+    assert!(told(&|_| ()).is_ok());
+    let (found, known) = (format::FORMAT + 1, format::FORMAT);
+    let newer = told(&|bytes| bytes[8..12].copy_from_slice(&found.to_le_bytes()));
+    let newer = newer.expect_err("it is newer");
+    assert!(
+        matches!(newer, super::error::FormatError::Version { found: f, known: k } if (f, k) == (found, known)),
+        "{newer}"
+    );
+    let feature = told(&|bytes| bytes[31] |= 0x80).expect_err("it is not known");
+    assert!(
+        feature.to_string().contains("0x8000000000000000"),
+        "{feature}"
+    );
+}
