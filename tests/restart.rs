@@ -3,15 +3,17 @@
 mod support;
 
 use std::path::Path;
+use std::time::Duration;
 
 use neurath_cli::control;
 use neurath_cli::stage::Stage;
 use neurath_cli::testing::{NodeCommand, NodeProcess};
+use neurath_node::catalog::ReleaseId;
 use neurath_node::journal::{Kind, Verdict};
 use neurath_node::protocol::Status;
 use neurath_verify::Running;
 use support::load::{Client, Newcomers, assert_clean, load, served};
-use support::{assert_all_ended, assert_no_orphans, catalog, journal, ok, wait_until};
+use support::{Lines, assert_all_ended, assert_no_orphans, catalog, journal, ok, wait_until};
 
 fn descriptors(pid: u32) -> usize {
     let all = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
@@ -167,16 +169,90 @@ fn a_node_that_dies_with_its_keeper_starts_again() {
     }
 }
 
+/// At whatever moment of a restart it comes, also between the two programs.
 #[test]
-fn a_node_that_is_not_confirmed_is_not_restarted() {
-    let stage = neurath_suite::kv(&["1.0.0", "1.1.0"]);
-    let node = stage.start("1.0.0").expect("a node");
-    ok(
-        node.directory(),
-        &["relup", "apply", "kv-1.1.0", "--execute"],
-    );
-    let asked = support::ask(node.directory(), &["node", "restart"]);
-    assert_eq!(asked.status.code(), Some(30));
-    assert!(support::stderr(&asked).contains("confirm it or go back first"));
-    node.stop().expect("an orderly stop");
+fn a_signal_to_stop_is_not_lost_while_the_program_is_replaced() {
+    let stage = neurath_suite::book("notebook_1", "notebook_2");
+    let command = stage.command("1.0.0");
+    for round in 0..16u64 {
+        let node = NodeProcess::start(&command).expect("a node");
+        if round == 0 {
+            assert_eq!(Lines::open(node.address()).ask("add kept"), "0");
+        }
+        let directory = node.directory().to_owned();
+        let restart = std::thread::spawn(move || support::ask(&directory, &["node", "restart"]));
+        std::thread::sleep(Duration::from_millis(round * 6));
+        let pid = i32::try_from(node.pid()).ok();
+        let pid = pid.and_then(rustix::process::Pid::from_raw).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is there");
+        let mut how = String::new();
+        wait_until("the node ends", || match node.check() {
+            Ok(()) => false,
+            Err(error) => {
+                how = format!("{error:#}");
+                true
+            }
+        });
+        assert!(how.contains("exit status: 0"), "round {round}: {how}");
+        restart.join().expect("the command has ended");
+    }
+    // Each of them has ended in order.
+    let stops = journal(&command.directory);
+    let stops = stops.iter().filter(|one| {
+        let done = matches!(
+            &one.kind,
+            Kind::Ended {
+                verdict: Verdict::Done,
+                ..
+            }
+        );
+        done && one.operation_id.starts_with("stop-")
+    });
+    assert_eq!(stops.count(), 16);
+    let node = NodeProcess::start(&command).expect("a node");
+    assert_eq!(Lines::open(node.address()).ask("get 0"), "kept");
+}
+
+/// The release stays unconfirmed, and its window begins anew.
+#[test]
+fn a_release_that_is_not_confirmed_is_restarted_as_what_it_is() {
+    let stage = support::book_edited("notebook_1", "notebook_2", |folder| {
+        let path = folder.join("releases/book/1.1.0.toml");
+        let text = std::fs::read_to_string(&path).expect("the release");
+        let checks =
+            "window = \"3s\"\ninterval = \"20ms\"\nchecks = [{ component = \"notebook\" }]";
+        std::fs::write(path, text.replace("window = \"60s\"", checks)).expect("written");
+    });
+    let command = stage.command("1.0.0");
+    let node = NodeProcess::start(&command).expect("a node");
+    let directory = node.directory().to_owned();
+    stage.install(&directory).expect("installed");
+    let mut client = Lines::open(node.address());
+    assert_eq!(client.ask("add before"), "0");
+    let to = ReleaseId::new("book", "1.1.0");
+    let apply = || control::apply(&directory, &to, None, &support::quiet()).expect("the upgrade");
+    apply();
+    assert_eq!(client.ask("add since"), "1");
+    let begun = status(&directory).confirm_by_ms.expect("a window");
+    ok(&directory, &["node", "restart"]);
+    let again = status(&directory);
+    assert_eq!(again.pid, node.pid());
+    assert!(again.unconfirmed && again.release.as_ref() == Some(&to));
+    assert!(again.confirm_by_ms.expect("a window") > begun);
+    assert_eq!(again.health.len(), 1, "{:?}", again.health);
+    assert_eq!(client.ask("version"), "1.1.0");
+    // The way back is open, and keeps the writes.
+    ok(&directory, &["relup", "rollback", "--execute"]);
+    assert_eq!(client.ask("version"), "1.0.0");
+    assert_eq!(client.ask("get 1"), "since");
+    // And so is the way on: the checks confirm it.
+    apply();
+    ok(&directory, &["node", "restart"]);
+    wait_until("the checks confirm it", || {
+        let status = status(&directory);
+        !status.unconfirmed && status.permanent.as_ref() == Some(&to)
+    });
+    assert_eq!(client.ask("count"), "2");
+    assert_all_ended(&journal(&directory));
+    assert_no_orphans(&directory);
 }

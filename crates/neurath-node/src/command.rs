@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::signals;
+
 /// How much of what a command says is told, in bytes.
 const SAID: u64 = 2048;
 /// Between two looks whether it has ended.
@@ -60,15 +62,15 @@ pub(crate) fn run(
     // What it says goes into memory: a pipe that nobody reads would hold it up.
     let said = rustix::fs::memfd_create("said", rustix::fs::MemfdFlags::CLOEXEC);
     let mut said = std::fs::File::from(said.map_err(|errno| start(errno.into()))?);
-    let mut child = Command::new(program)
+    let mut called = Command::new(program);
+    called
         .args(arguments)
         .current_dir(directory)
         .env("NEURATH_NODE", directory)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(said.try_clone().map_err(start)?)
-        .spawn()
-        .map_err(start)?;
+        .stderr(said.try_clone().map_err(start)?);
+    let mut child = signals::spawn(&mut called).map_err(start)?;
     loop {
         match child.try_wait().map_err(start)? {
             Some(status) if status.success() => return Ok(()),

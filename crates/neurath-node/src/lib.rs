@@ -23,6 +23,7 @@ pub mod protocol;
 pub mod release;
 pub mod release_handler;
 mod shard;
+pub mod signals;
 pub mod trust;
 mod upgrade;
 mod waiting;

@@ -62,6 +62,8 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string(&report)?);
         return Ok(());
     }
+    // Before there are other threads, and before this process is worth anything to whoever ends it.
+    neurath_node::signals::hold();
     // Another program in the same process has done it already.
     if start.detach && start.keep.is_none() {
         leave_session()?;

@@ -17,8 +17,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +25,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use super::parcel::{self, Parcel, ParcelError};
 use crate::control::{SocketPath, SocketPathError};
 use crate::peer::Peer;
+use crate::signals::Asked;
 
 /// The keeper's socket in a node's directory.
 pub(crate) const SOCKET: &str = "handover.sock";
@@ -113,12 +112,7 @@ pub fn keep(
 ) -> Result<Kept, KeepError> {
     let process = Watched::new(pid)?;
     let socket = Bound::new(directory)?;
-    let ended = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        if let Err(error) = signal_hook::flag::register(signal, ended.clone()) {
-            tracing::warn!(%error, signal, "cannot listen to a signal");
-        }
-    }
+    let ended = Asked::since_now();
     let clients = socket.clients(pid)?;
     let Some((parcel, left)) = offered(&clients, &process) else {
         return Ok(Kept::Released);
@@ -135,7 +129,7 @@ pub fn keep(
         false => "the node's process ended before it left".to_owned(),
     };
     process.end()?;
-    if ended.load(Ordering::Relaxed) {
+    if ended.seen() {
         // Whoever ends the service ends it as a whole.
         return Ok(Kept::Released);
     }

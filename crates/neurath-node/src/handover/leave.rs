@@ -26,6 +26,7 @@ use crate::node::Core;
 use crate::peer::Peer;
 use crate::shard::effects::Listening;
 use crate::shard::{Seat, Shard, TakeError, Taken};
+use crate::signals;
 use crate::upgrade::{FIXED, Outside};
 use crate::worker::Worker;
 
@@ -226,6 +227,7 @@ fn figures(shard: &Shard) -> FiguresRecord {
 
 /// Runs the program in this process; the old one again if it cannot be run.
 fn go(launch: &Launch, program: &Program) -> ! {
+    signals::pass_on();
     let mut next = Command::new(program.path());
     next.args(&launch.arguments).arg(TAKE_OVER);
     let mut error = next.exec();
@@ -249,6 +251,7 @@ fn go(launch: &Launch, program: &Program) -> ! {
 ///
 /// Where even that is not possible, the process ends, and the keeper is the node.
 pub fn go_back(launch: &Launch, keeper: Pid, why: &str) -> ! {
+    signals::pass_on();
     let program = format!("/proc/{}/exe", keeper.as_raw_nonzero());
     again(launch, Path::new(&program), why)
 }
@@ -292,7 +295,7 @@ impl Keeper {
         let mut command = Command::new(OWN);
         command.args(&launch.arguments);
         command.arg(KEEP).arg(std::process::id().to_string());
-        let child = command.spawn().map_err(LeaveError::Keeper)?;
+        let child = signals::spawn(&mut command).map_err(LeaveError::Keeper)?;
         let mut child = Kept(child);
         let path = SocketPath::in_directory(directory)?;
         let until = Instant::now() + KEEPER;

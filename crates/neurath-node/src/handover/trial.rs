@@ -13,6 +13,7 @@ use super::{Launch, NodeDescription, TRIAL};
 use crate::catalog::Catalog;
 use crate::loader;
 use crate::release::ReleasePackage;
+use crate::signals;
 
 /// How often it is looked whether a trial has ended.
 const LOOK: Duration = Duration::from_millis(5);
@@ -105,7 +106,7 @@ pub(super) fn of(
     let mut command = Command::new(program);
     command.args(&launch.arguments).arg(TRIAL);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn()?;
+    let mut child = signals::spawn(&mut command)?;
     let until = Instant::now() + launch.within;
     let status = loop {
         match child.try_wait()? {

@@ -39,6 +39,7 @@ use crate::protocol::{InFlight, Progress, Request, Response, Status};
 use crate::shard::effects::Listening;
 use crate::shard::figures::Figures;
 use crate::shard::{NotSent, Seat};
+use crate::signals::Asked;
 use crate::upgrade::{FIXED, Outside};
 use crate::worker::Worker;
 use board::status;
@@ -313,17 +314,15 @@ impl Node {
     ///
     /// [`NodeError::GaveUp`] when a component failed too often.
     pub fn wait_for_stop(&self) -> Result<(), NodeError> {
-        let signalled = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            if let Err(error) = signal_hook::flag::register(signal, signalled.clone()) {
-                tracing::warn!(%error, signal, "cannot listen to a signal");
-            }
+        let asked = Asked::since_now();
+        let mut signalled = false;
+        while !signalled && !self.shared.wait_for_stop(WATCH) {
+            signalled = asked.seen();
         }
-        while !self.shared.wait_for_stop(WATCH) && !signalled.load(Ordering::Relaxed) {}
         if let Some(reason) = lock(&self.shared.gave_up).clone() {
             return Err(NodeError::GaveUp(reason));
         }
-        if signalled.load(Ordering::Relaxed) {
+        if signalled {
             self.shared.ask_to_stop("a signal");
         }
         Ok(())
