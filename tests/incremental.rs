@@ -344,3 +344,40 @@ fn an_upgrade_that_is_undone_leaves_the_state_as_it_was() {
         "{report:?}"
     );
 }
+
+/// The program that takes over goes on with what is half converted, before the confirmation and after it.
+#[test]
+fn a_conversion_goes_on_in_another_program() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hold = folder.path().join("hold");
+    std::fs::write(&hold, "").expect("written");
+    let (_stage, node, mut client) = written(&hold);
+    let directory = node.directory().to_path_buf();
+    control::apply(&directory, &book("1.1.0"), None, &quiet()).expect("the upgrade");
+    let held = || {
+        wait_until("all but one segment is converted", || {
+            sweep(&directory).is_some_and(|sweep| sweep.failure.is_some())
+        });
+    };
+    held();
+    support::ok(&directory, &["node", "restart"]);
+    let status = control::status(&directory).expect("a status");
+    assert_eq!(status.pid, node.pid());
+    assert!(status.unconfirmed);
+    assert_eq!(catalog(&directory).sweeps.len(), 1);
+    // The same connection, what was converted, and what is not yet.
+    assert_notes(&mut client, "1.1.0", Some(HELD));
+    let answer = client.ask(&format!("get {HELD}"));
+    assert!(answer.contains("held on purpose"), "{answer}");
+    let mut client = Lines::open(node.address());
+    held();
+    control::confirm(&directory, &quiet()).expect("confirmed");
+    support::ok(&directory, &["node", "restart"]);
+    assert_eq!(catalog(&directory).sweeps.len(), 1);
+    std::fs::remove_file(&hold).expect("removed");
+    wait_for_the_end(&directory);
+    assert_notes(&mut client, "1.1.0", None);
+    assert_eq!(client.ask("add since"), NOTES.to_string());
+    assert_all_ended(&journal(&directory));
+    assert_no_orphans(&directory);
+}

@@ -142,6 +142,38 @@ fn forward_and_back_under_load_nothing_is_lost_closed_or_refused() {
     ok(&command.directory, &["node", "stop"]);
 }
 
+/// Stops the node of a directory that runs in the background.
+struct Background<'a>(&'a Path);
+
+impl Drop for Background<'_> {
+    fn drop(&mut self) {
+        let _ = ask(self.0, &["node", "stop"]);
+    }
+}
+
+/// The release that is rebooted into has no program of its own: the node that it names is the installed one.
+#[test]
+fn a_reboot_into_a_release_before_brings_its_node_back() {
+    let stage = stage(second(), as_it_is);
+    let (_, node) = start(&stage, &[]);
+    let directory = node.directory().to_owned();
+    ok(&directory, &APPLY);
+    ok(&directory, &["relup", "confirm"]);
+    assert_runs(&directory, "2.0.0", "0.2.0");
+    let mut client = Client::open(node.address());
+    assert_eq!(client.ask("SET key value"), "+OK");
+    let _background = Background(&directory);
+    ok(&directory, &["node", "reboot-old", "kv-1.1.0", "--execute"]);
+    let status = assert_runs(&directory, "1.1.0", "0.1.0");
+    assert_eq!(status.permanent, Some(release("1.1.0")));
+    assert!(!status.unconfirmed);
+    let mut client = Client::open(&status.listen[0]);
+    assert_eq!(client.ask("GET key"), "$5");
+    assert_eq!(client.line(), "value");
+    assert_all_ended(&journal(&directory));
+    assert_no_orphans(&directory);
+}
+
 #[test]
 fn a_release_that_changes_the_node_alone() {
     let stage = stage(second(), as_it_is);

@@ -1,11 +1,19 @@
-//! A handler that panics loses its message, and nothing else; one that panics all the time ends the
-//! node, with a word on why.
+//! A handler that panics loses its message, and nothing else; one that panics all the time takes what depends on it
+//! along, leaves a release that is not confirmed, and at last ends the node, with a word on why.
 
 mod support;
 
+use std::path::Path;
+
+use neurath_cli::cli::Folders;
 use neurath_cli::control;
-use neurath_cli::testing::NodeProcess;
-use support::{Lines, wait_until};
+use neurath_cli::processes::TemporaryFolder;
+use neurath_cli::stage::Stage;
+use neurath_cli::testing::{NodeProcess, free_port};
+use neurath_node::catalog::ReleaseId;
+use neurath_node::journal::{Kind, Verdict};
+use neurath_node::protocol::ComponentStatus;
+use support::{Lines, journal, quiet, wait_until};
 
 /// Restarts that are made within ten seconds.
 const INTENSITY: usize = 20;
@@ -92,7 +100,7 @@ fn one_that_panics_all_the_time_ends_the_node() {
             true
         }
     });
-    for word in ["gave up", "notebook", "panicked 21 times", "for good"] {
+    for word in ["gave up", "notebook", "failed 21 times", "for good"] {
         assert!(how.contains(word), "{word}: {how}");
     }
     assert!(how.contains("exit status: 50"), "{how}");
@@ -102,4 +110,222 @@ fn one_that_panics_all_the_time_ends_the_node() {
     let mut client = Lines::open(node.address());
     assert_eq!(client.ask("count"), "1");
     assert_eq!(client.ask("get 0"), "kept");
+}
+
+/// Sends what panics, on a connection of its own.
+fn panics(address: &str, text: &str) {
+    let mut one = Lines::open(address);
+    one.send(&format!("panic {text}"));
+    while one.receive().is_some() {}
+}
+
+/// A shelf that depends on a notebook, in a release with these lines; the address of the shelf.
+fn shelf(start: &str, supervision: &str) -> (Stage, String) {
+    let folder = TemporaryFolder::new().expect("a folder");
+    let (book, shelf) = (free_port().expect("a port"), free_port().expect("a port"));
+    let address = format!("127.0.0.1:{book}");
+    neurath_test_components::project(folder.path(), "notebook_1", "notebook_2", &address)
+        .expect("manifests");
+    let read = |path: &str| std::fs::read_to_string(folder.path().join(path)).expect(path);
+    let write = |path: &str, text: String| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, text).expect("a file");
+    };
+    let manifest = read("manifests/notebook/1.0.0.toml")
+        .replace("\"notebook\"", "\"shelf\"")
+        .replace("notebook_1", "shelf")
+        .replace("[region]", "[depends_on]\nnotebook = \"^1.0\"\n\n[region]");
+    write("manifests/shelf/1.0.0.toml", manifest);
+    let address = format!("127.0.0.1:{shelf}");
+    let release = read("releases/book/1.0.0.toml");
+    let component = format!(
+        "[components]\nshelf = {{ version = \"1.0.0\", start = \"{start}\", config = {{ listen = \"{address}\" }} }}\n"
+    );
+    let release = release.replace("[components]\n", &component);
+    write(
+        "releases/book/1.0.0.toml",
+        format!("{release}\n{supervision}\n"),
+    );
+    let folders = Folders {
+        manifests: folder.path().join("manifests"),
+        releases: folder.path().join("releases"),
+    };
+    let stage = Stage::of(folder, &folders, "book", &["1.0.0"], &quiet());
+    let stage = stage.expect("it is built").run_by(neurath_suite::program());
+    (stage, address)
+}
+
+#[track_caller]
+fn component(directory: &Path, name: &str) -> ComponentStatus {
+    let status = control::status(directory).expect("a status");
+    let mut all = status.components.into_iter();
+    all.find(|one| one.component == name).expect("a component")
+}
+
+/// What the supervisor has recorded.
+fn recorded(directory: &Path) -> String {
+    let records = journal(directory);
+    let texts = records.iter().filter_map(|record| match &record.kind {
+        Kind::Ended { text, .. } if record.operation_id.starts_with("supervise-") => {
+            Some(text.clone())
+        }
+        _ => None,
+    });
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn one_that_fails_too_often_takes_along_what_depends_on_it() {
+    let limits = "[supervision]\nintensity = 2\nperiod = \"60s\"\nescalations = 1";
+    let (stage, shelf) = shelf("permanent", limits);
+    let command = stage.command("1.0.0");
+    let node = NodeProcess::start(&command).expect("a node");
+    let directory = node.directory().to_owned();
+    let book = component_address(&directory, &shelf);
+    let mut on_shelf = Lines::open(&shelf);
+    assert_eq!(on_shelf.ask("add kept"), "0");
+    for number in 0..2 {
+        panics(&book, &number.to_string());
+    }
+    assert_eq!(component(&directory, "notebook").restarts, 2);
+    assert_eq!(component(&directory, "shelf").restarts, 0);
+    panics(&book, "once more");
+    let (notebook, dependant) = (
+        component(&directory, "notebook"),
+        component(&directory, "shelf"),
+    );
+    assert_eq!((notebook.restarts, dependant.restarts), (3, 1));
+    let why = dependant.last_failure.expect("a reason");
+    assert_eq!(why, "notebook, which it depends on, has failed too often");
+    let why = notebook.last_failure.expect("a reason");
+    assert!(why.contains("asked to: once more"), "{why}");
+    // Its connection is the node's, and its state is where it was.
+    assert_eq!(on_shelf.ask("get 0"), "kept");
+    wait_until("the history tells", || {
+        recorded(&directory).contains("notebook.0 failed")
+    });
+    let metrics = support::ask(&directory, &["node", "metrics"]);
+    let metrics = String::from_utf8(metrics.stdout).expect("text");
+    for line in [
+        "neurath_component_restarts_total{component=\"notebook\",instance=\"0\"} 3",
+        "neurath_component_running{component=\"shelf\",instance=\"0\"} 1",
+        "neurath_component_failures_total 3",
+    ] {
+        assert!(metrics.lines().any(|one| one == line), "{line}\n{metrics}");
+    }
+    for _ in 0..3 {
+        panics(&book, "for good");
+    }
+    let mut how = String::new();
+    wait_until("the node gives up", || match node.check() {
+        Ok(()) => false,
+        Err(error) => {
+            how = format!("{error:#}");
+            true
+        }
+    });
+    for word in [
+        "exit status: 50",
+        "what depends on it (shelf) has not helped",
+    ] {
+        assert!(how.contains(word), "{word}: {how}");
+    }
+    // In order: who has not failed was told of the end, and the history says why it came.
+    let last = journal(&directory);
+    let last = last.iter().rev().find_map(|record| match &record.kind {
+        Kind::Ended { verdict, text } => Some((*verdict, text.clone())),
+        _ => None,
+    });
+    let (verdict, text) = last.expect("an end");
+    assert_eq!(verdict, Verdict::OperatorNeeded);
+    assert!(text.contains("notebook failed 3 times within 1m"), "{text}");
+    drop(node);
+    let node = NodeProcess::start(&command).expect("the node starts again");
+    assert_eq!(Lines::open(&shelf).ask("get 0"), "kept");
+    drop(node);
+}
+
+/// The address of the notebook beside that of the shelf.
+fn component_address(directory: &Path, shelf: &str) -> String {
+    let listen = control::status(directory).expect("a status").listen;
+    let mut others = listen.into_iter().filter(|one| one != shelf);
+    others.next().expect("the notebook listens")
+}
+
+#[test]
+fn a_temporary_component_stays_away_and_the_node_runs_on() {
+    let (stage, shelf) = shelf("temporary", "");
+    let command = stage.command("1.0.0");
+    let node = NodeProcess::start(&command).expect("a node");
+    let directory = node.directory().to_owned();
+    let book = component_address(&directory, &shelf);
+    let mut other = Lines::open(&shelf);
+    assert_eq!(other.ask("add kept"), "0");
+    let mut one = Lines::open(&shelf);
+    one.send("panic once");
+    let answer = one.receive().expect("an answer");
+    assert!(answer.contains("asked to: once"), "{answer}");
+    assert_eq!(one.receive(), None);
+    assert_eq!(other.receive(), None, "its connections are closed");
+    wait_until("nobody listens there", || {
+        std::net::TcpStream::connect(&shelf).is_err()
+    });
+    let ended = component(&directory, "shelf");
+    assert_eq!((ended.state.as_str(), ended.restarts), ("ended", 0));
+    assert!(ended.last_failure.is_some_and(|why| why.contains("once")));
+    let mut notebook = Lines::open(&book);
+    assert_eq!(notebook.ask("add note"), "0");
+    assert_eq!(component(&directory, "notebook").state, "running");
+    node.stop().expect("an orderly stop");
+    let node = NodeProcess::start(&command).expect("the node starts again");
+    assert_eq!(component(&directory, "shelf").state, "running");
+    assert_eq!(Lines::open(&shelf).ask("get 0"), "kept");
+    drop(node);
+}
+
+#[test]
+fn a_release_that_fails_too_often_before_it_is_confirmed_is_left() {
+    let stage = support::book_edited("notebook_1", "notebook_2", |folder| {
+        let path = folder.join("releases/book/1.1.0.toml");
+        let text = std::fs::read_to_string(&path).expect("the release");
+        std::fs::write(path, format!("{text}\n[supervision]\nintensity = 1\n"))
+            .expect("the release is written");
+    });
+    let command = stage.command("1.0.0");
+    let node = NodeProcess::start(&command).expect("a node");
+    let directory = node.directory().to_owned();
+    stage.install(&directory).expect("installed");
+    let mut client = Lines::open(node.address());
+    assert_eq!(client.ask("add before"), "0");
+    let to = ReleaseId::new("book", "1.1.0");
+    control::apply(&directory, &to, None, &quiet()).expect("the upgrade");
+    assert_eq!(client.ask("version"), "1.1.0");
+    assert_eq!(client.ask("add since"), "1");
+    panics(node.address(), "once");
+    assert_eq!(client.ask("version"), "1.1.0");
+    panics(node.address(), "twice");
+    // The same process and the same connection, in the release before.
+    assert_eq!(client.ask("version"), "1.0.0");
+    assert_eq!(client.ask("count"), "2");
+    assert_eq!(client.ask("get 1"), "since");
+    node.check().expect("the node lives");
+    wait_until("the node has cleaned up", || {
+        let status = control::status(&directory).expect("a status");
+        status.permanent == status.release && !status.unconfirmed
+    });
+    let back = journal(&directory);
+    let back = back.iter().find(
+        |one| matches!(&one.kind, Kind::Started { operation, .. } if operation == "rollback"),
+    );
+    let who = &back.expect("a way back").who;
+    assert!(
+        who.contains("the supervisor") && who.contains("twice"),
+        "{who}"
+    );
+    // What was counted against the other release does not count against this one.
+    for _ in 0..3 {
+        panics(node.address(), "again");
+    }
+    assert_eq!(client.ask("version"), "1.0.0");
 }

@@ -337,6 +337,9 @@ pub struct NodeStart {
     /// Leave the terminal's session.
     #[arg(long, hide = true, requires = "foreground")]
     pub detach: bool,
+    /// Go back once more from a release that was not confirmed, after so many starts that did so have crashed.
+    #[arg(long)]
+    pub try_again: bool,
     /// Go to this release, which ran before, at the start.
     #[arg(long, hide = true, requires = "foreground", value_parser = release_id)]
     pub reboot_old: Option<ReleaseId>,

@@ -315,6 +315,11 @@ const RELEASE_KEYS: &[Key] = &[
         Kind::Table(CONFIRM),
         "When a new release becomes permanent.",
     ),
+    may(
+        "supervision",
+        Kind::Table(SUPERVISION),
+        "How often components that fail are started again.",
+    ),
     LINTS,
 ];
 
@@ -329,6 +334,27 @@ const RELEASE_COMPONENT: &[Key] = &[
         "config",
         Kind::Free,
         "Configuration; goes over the manifest's defaults.",
+    ),
+];
+
+const SUPERVISION: &[Key] = &[
+    may(
+        "intensity",
+        Kind::Integer {
+            min: 0,
+            max: 10_000,
+        },
+        "So often an instance is started again within the period; once more, and what depends on it is started again with it. Default 20.",
+    ),
+    may(
+        "period",
+        Kind::Duration,
+        "The time in which that is counted. Default 10s.",
+    ),
+    may(
+        "escalations",
+        Kind::Integer { min: 0, max: 1000 },
+        "So often that is done within as many periods and one; once more, and the node ends. Default 3.",
     ),
 ];
 
@@ -347,6 +373,11 @@ const CONFIRM: &[Key] = &[
         "failures",
         Kind::Integer { min: 1, max: 1000 },
         "So many failures of one check, one after the other, send the node back. Default 2.",
+    ),
+    may(
+        "starts",
+        Kind::Integer { min: 1, max: 1000 },
+        "So many starts of the node go back from the release before one of them comes up; then a person decides. Default 3.",
     ),
     may(
         "checks",

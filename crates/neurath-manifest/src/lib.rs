@@ -37,7 +37,7 @@ pub use config::{ConfigKey, ConfigProblem, ConfigType};
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use health::{HealthCheck, Probe};
 pub use lint::{LintLevel, LintSetting};
-pub use release::{Confirm, Release, ReleaseComponent, StartType};
+pub use release::{Confirm, Release, ReleaseComponent, StartType, Supervision};
 pub use relup::{Relup, RelupEntry, ScriptComments};
 pub use source::{Located, Source, Span};
 pub use step::{ApplyTarget, Hop, PurgeKind, Step, Strategy};

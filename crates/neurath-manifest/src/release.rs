@@ -30,6 +30,8 @@ pub struct Release {
     by_name: HashMap<String, usize>,
     /// When it becomes permanent.
     pub confirm: Confirm,
+    /// How often components that fail are started again.
+    pub supervision: Supervision,
     /// Levels of lints.
     pub lints: Vec<LintSetting>,
     /// The file it was read from.
@@ -97,6 +99,28 @@ impl StartType {
     }
 }
 
+/// How often components that fail are started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Supervision {
+    /// So often an instance is started again within the period; once more, and what depends on it is started
+    /// again with it.
+    pub intensity: u32,
+    /// The time in which that is counted.
+    pub period: Duration,
+    /// So often that is done within as many periods and one; once more, and the node ends.
+    pub escalations: u32,
+}
+
+impl Default for Supervision {
+    fn default() -> Self {
+        Self {
+            intensity: 20,
+            period: Duration::from_secs(10),
+            escalations: 3,
+        }
+    }
+}
+
 /// When a new release becomes permanent by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirm {
@@ -106,6 +130,8 @@ pub struct Confirm {
     pub interval: Duration,
     /// So many failures of one check, one after the other, send the node back.
     pub failures: u32,
+    /// So many starts of the node go back from the release before one of them comes up; then a person decides.
+    pub starts: u32,
     /// The health checks that must hold for the window.
     pub checks: Vec<HealthCheck>,
 }
@@ -116,6 +142,7 @@ impl Default for Confirm {
             window: Duration::from_secs(60),
             interval: Duration::from_secs(1),
             failures: 2,
+            starts: 3,
             checks: Vec::new(),
         }
     }
@@ -159,16 +186,22 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Release> {
         Some(table) => Confirm {
             window: table.duration("window").unwrap_or(default.window),
             interval: table.duration("interval").unwrap_or(default.interval),
-            failures: table
-                .number("failures")
-                .and_then(|number| u32::try_from(number).ok())
-                .unwrap_or(default.failures),
+            failures: small(table, "failures").unwrap_or(default.failures),
+            starts: small(table, "starts").unwrap_or(default.starts),
             checks: table
                 .tables("checks")
                 .filter_map(|(check, span)| HealthCheck::build(check, span, reader))
                 .collect(),
         },
     };
+    let usual = Supervision::default();
+    let supervision = record
+        .table("supervision")
+        .map_or(usual, |table| Supervision {
+            intensity: small(table, "intensity").unwrap_or(usual.intensity),
+            period: table.duration("period").unwrap_or(usual.period),
+            escalations: small(table, "escalations").unwrap_or(usual.escalations),
+        });
     let names = components.iter().map(|part| part.name.clone());
     Some(Release {
         by_name: names.zip(0..).collect(),
@@ -179,7 +212,13 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Release> {
         node_span: record.span("node")?,
         components,
         confirm,
+        supervision,
         lints: settings(record),
         source: reader.source.clone(),
     })
+}
+
+/// A number whose bounds the table of keys has.
+fn small(table: &Record, key: &str) -> Option<u32> {
+    table.number(key).and_then(|one| u32::try_from(one).ok())
 }

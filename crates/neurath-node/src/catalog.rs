@@ -185,6 +185,10 @@ pub struct State {
     /// What is kept of states that upgrades have thrown away. Since format 6.
     #[serde(default)]
     pub snapshots: Vec<SnapshotEntry>,
+    /// How many starts of the node have begun to go back from the current release, and of which none has come up yet.
+    /// Since format 6.
+    #[serde(default)]
+    pub starts: u32,
 }
 
 /// A node's program that is kept in `libraries/` for the way back to a release.
@@ -844,6 +848,7 @@ mod tests {
             release: ReleaseId::new("shop", "1.0.0"),
             made_ms: 1_700_000_000_456,
         });
+        state.starts = 2;
         state
     }
 

@@ -189,6 +189,8 @@ impl Phase {
             // Taken in beside the way back, which stays.
             (Phase::Unconfirmed, Command::Handle) => Phase::Unconfirmed,
             (Phase::Stuck, Command::Handle) => Phase::Stuck,
+            // The window begins anew when the next program serves.
+            (Phase::Unconfirmed, Command::Restart) => Phase::Unconfirmed,
             // Whoever gives up the way back has to say what else: no window asks for it again.
             (Phase::GoingBack, Command::Abort) => Phase::Stuck,
             _ => return None,

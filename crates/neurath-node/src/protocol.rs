@@ -643,7 +643,7 @@ pub struct ComponentStatus {
     /// Version of the code that serves it.
     pub version: String,
     /// `running`, `suspended`, `converting`, `failed`, …; [`ComponentStatus::SILENT`] if the event loop did
-    /// not say in time.
+    /// not say in time, [`ComponentStatus::ENDED`] if it has failed and was not started again.
     pub state: String,
     /// Bytes of its region.
     pub region_bytes: u64,
@@ -658,6 +658,12 @@ pub struct ComponentStatus {
     /// How far the conversion of its state is, while that goes on segment by segment.
     #[serde(default)]
     pub sweep: Option<Sweep>,
+    /// How often it was started again after a failure, since the node's program has started.
+    #[serde(default)]
+    pub restarts: u64,
+    /// What the last failure was, if there was one.
+    #[serde(default)]
+    pub last_failure: Option<String>,
 }
 
 /// How far the conversion of a state is.
@@ -705,6 +711,8 @@ impl std::fmt::Display for Sweep {
 impl ComponentStatus {
     /// The state of an instance whose event loop was at work for so long that it did not say how it is.
     pub const SILENT: &str = "silent";
+    /// The state of an instance that has failed and was not started again.
+    pub const ENDED: &str = "ended";
 }
 
 /// A library that stays mapped although nothing calls it.

@@ -14,9 +14,9 @@ use anyhow::{Context as _, anyhow, bail};
 use neurath_manifest::scalar::format_duration;
 use neurath_node::catalog::{ReleaseId, ReleaseStatus};
 use neurath_node::client::Client;
-use neurath_node::handover::{Launch, NodeDescription, trial};
+use neurath_node::handover::{self, Launch, NodeDescription, trial};
 use neurath_node::node::NodeOptions;
-use neurath_node::protocol::{Failure, Outcome, Request, Status, code};
+use neurath_node::protocol::{ComponentStatus, Failure, Outcome, Request, Status, code};
 use neurath_node::trust::read_key;
 use rustix::io::Errno;
 use serde_json::json;
@@ -102,6 +102,7 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
         launch: Some(launch),
         accept_power_loss: start.lost.accept_power_loss,
         reset_state: start.lost.reset_state,
+        try_again: start.try_again,
         sockets: Arc::new(handed_over),
     };
     node_process::run(options, place)
@@ -149,6 +150,9 @@ fn background(start: &NodeStart, output: &Output) -> anyhow::Result<()> {
     let release = start.release.as_ref().map(ToString::to_string);
     let mut command = NodeCommand::of_this_program(dir, release.as_deref(), &start.from)?;
     command.more = start.lost.arguments();
+    if start.try_again {
+        command.more.push("--try-again".into());
+    }
     output.progress(&format!(
         "starting a node in {}; its log is {LOG} there",
         dir.display()
@@ -247,7 +251,9 @@ fn reboot_old(
     }
     let mut command = NodeCommand::of_this_program(dir, None, Path::new(crate::cli::BUILT))?;
     command.reboot_old = Some(release.to_string());
-    let went = command.start_in_background();
+    let went = command
+        .start_in_background()
+        .and_then(|status| by_its_own_node(dir, status));
     let error = match went {
         Ok(status) => {
             output.text(&format!(
@@ -274,6 +280,18 @@ fn reboot_old(
         step: None,
     })
     .into())
+}
+
+/// A release without a node program was gone to by the node of the one before, which has one: this program is the node
+/// that it names, and starts it again.
+fn by_its_own_node(dir: &Path, status: Status) -> anyhow::Result<Status> {
+    let ours = crate::version();
+    if status.node == ours || handover::to_start(dir, ours)?.is_some() {
+        return Ok(status);
+    }
+    stop_and_wait(dir)?;
+    let plain = NodeCommand::of_this_program(dir, None, Path::new(crate::cli::BUILT))?;
+    plain.start_in_background()
 }
 
 fn trust(
@@ -448,6 +466,16 @@ fn shown(status: &Status) -> String {
             out.push_str(&format!("\n{}.{}: {sweep}\n", one.component, one.instance));
         }
     }
+    for one in &status.components {
+        if let Some(why) = &one.last_failure {
+            let name = format!("{}.{}", one.component, one.instance);
+            let again = match one.state == ComponentStatus::ENDED {
+                true => String::from("it has ended"),
+                false => format!("started again {} times", one.restarts),
+            };
+            out.push_str(&format!("\n{name}: {again}; its last failure: {why}\n"));
+        }
+    }
     for one in &status.retained {
         out.push_str(&format!("\nstill in use: {one}\n"));
     }
@@ -489,9 +517,7 @@ fn shown(status: &Status) -> String {
 mod tests {
     use super::*;
     use neurath_node::lifecycle::Phase;
-    use neurath_node::protocol::{
-        ComponentStatus, KeptSnapshot, KnownRelease, ResetState, Sweep, Trust,
-    };
+    use neurath_node::protocol::{KeptSnapshot, KnownRelease, ResetState, Sweep, Trust};
 
     #[test]
     fn a_status_is_shown() {
@@ -514,6 +540,8 @@ mod tests {
                     converted: 40,
                     failure: Some("segment 7: no".into()),
                 }),
+                restarts: 3,
+                last_failure: Some("panicked: odd".into()),
             }],
             connections: 3,
             uptime_ms: 1500,
@@ -562,6 +590,8 @@ mod tests {
         assert!(text.contains(medium), "{text}");
         let sweep = "store.0: its state is converted, 50 of 200 segments (25 %); code_change failed, segment 7: no";
         assert!(text.contains(sweep), "{text}");
+        let failed = "store.0: started again 3 times; its last failure: panicked: odd";
+        assert!(text.contains(failed), "{text}");
         assert!(text.contains("old             kv-0.9.0"), "{text}");
         assert!(text.contains("no key is trusted"), "{text}");
         assert!(text.contains("the state of audit.0"), "{text}");

@@ -18,6 +18,9 @@ pub enum Errand {
         who: String,
         /// When clients began to wait, in microseconds since 1970.
         since_us: u64,
+        /// For a release that is to be confirmed: what its checks said before it ran.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        window: Option<Vec<Result<(), String>>>,
     },
     /// `restart_new_node`: the rest of the script.
     Script(Box<Script>),

@@ -13,6 +13,7 @@ fn record() -> Record {
             operation: "restart-7".into(),
             who: "uid 0 pid 1".into(),
             since_us: 1_000_000,
+            window: None,
         },
         lock: 0,
         control: 1,

@@ -52,6 +52,12 @@ pub(crate) enum Verdict {
 }
 
 impl Watch {
+    /// What each check said before the upgrade.
+    pub(crate) fn before(&self) -> Vec<Sample> {
+        let tracks = self.tracks.iter();
+        tracks.map(|track| track.before.clone()).collect()
+    }
+
     /// Begins with what each check of the release said before the upgrade.
     pub(crate) fn new(confirm: &Confirm, before: Vec<Sample>) -> Watch {
         let tracks = confirm.checks.iter().zip(before);

@@ -125,6 +125,12 @@ impl Window {
         }
     }
 
+    /// What the checks said before the upgrade.
+    pub(crate) fn before(&self) -> Vec<Sample> {
+        let before = |checks: &Checks| lock(&checks.watch).before();
+        self.checks.as_ref().map_or_else(Vec::new, before)
+    }
+
     /// Each check in a line.
     pub(crate) fn lines(&self) -> Vec<String> {
         let lines = |checks: &Checks| lock(&checks.watch).lines();

@@ -10,6 +10,7 @@ use crate::health::Window;
 use crate::lifecycle::{Command as LegalCommand, Phase};
 use crate::protocol::{ComponentStatus, InFlight, KnownRelease, Status};
 use crate::shard::figures::Figures;
+use crate::shard::{Instance, Shard};
 
 impl Shared {
     pub(super) fn status(&self) -> Status {
@@ -38,29 +39,41 @@ fn named(state: &State) -> Vec<ComponentStatus> {
         detection: Vec::new(),
         generation: entry.generation,
         sweep: None,
+        restarts: 0,
+        last_failure: None,
     };
     state.regions.iter().map(of).collect()
+}
+
+/// What the event loop knows of an instance.
+fn of_instance(shard: &Shard, instance: &Instance) -> ComponentStatus {
+    let history = shard
+        .supervisor
+        .history(&instance.component, instance.number);
+    ComponentStatus {
+        component: instance.component.clone(),
+        instance: instance.number,
+        version: instance.library.description().version.clone(),
+        state: match instance.ended {
+            None => "running".into(),
+            Some(_) => ComponentStatus::ENDED.into(),
+        },
+        region_bytes: instance.region_figures().0,
+        durability: instance.region.durability().to_string(),
+        detection: instance.region.detection().steps.clone(),
+        generation: instance.generation,
+        sweep: instance.region.sweep_status().map(Into::into),
+        restarts: history.restarts,
+        last_failure: history.last,
+    }
 }
 
 /// What the core knows of itself.
 pub(super) fn status(core: &Core, figures: &Figures) -> Status {
     let seen = core.running.as_ref().and_then(|running| {
         running.look(Duration::from_millis(500), |shard| {
-            let components: Vec<ComponentStatus> = shard
-                .instances
-                .iter()
-                .map(|instance| ComponentStatus {
-                    component: instance.component.clone(),
-                    instance: instance.number,
-                    version: instance.library.description().version.clone(),
-                    state: "running".into(),
-                    region_bytes: instance.region_figures().0,
-                    durability: instance.region.durability().to_string(),
-                    detection: instance.region.detection().steps.clone(),
-                    generation: instance.generation,
-                    sweep: instance.region.sweep_status().map(Into::into),
-                })
-                .collect();
+            let instances = shard.instances.iter();
+            let components = instances.map(|one| of_instance(shard, one)).collect();
             let figures: Vec<_> = shard
                 .instances
                 .iter()

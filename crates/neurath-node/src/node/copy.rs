@@ -225,6 +225,7 @@ fn state_of(state: &State, instances: &[Ended]) -> Option<State> {
         regions: regions?,
         previous: None,
         unconfirmed_since_ms: None,
+        starts: 0,
         journal: None,
         ..state.clone()
     })

@@ -43,6 +43,9 @@ pub(crate) struct Core {
     pub(crate) standing: Option<Taken>,
     /// Whether the shard is to stand still after an upgrade: the node is starting.
     pub(crate) hold: bool,
+    /// Whether what runs has failed, or has not begun to run: it is left by way of its conversions alone, and none of
+    /// its other functions is called.
+    pub(crate) untrusted: bool,
     /// Whether the node only rehearses an upgrade: nothing outside of its directory is touched.
     pub(crate) rehearsal: bool,
     /// The window of the current release, while it is not confirmed.

@@ -75,6 +75,9 @@ pub enum StartError {
         /// The node's directory.
         directory: PathBuf,
     },
+    /// Too many starts that were to leave a release have crashed.
+    #[error(transparent)]
+    Crashes(Box<Crashes>),
     /// A component was named whose state is to be accepted or reset, and that has none.
     #[error(
         "{component} has no state here that could be accepted or reset; there is the state of: {known}"
@@ -88,6 +91,25 @@ pub enum StartError {
     /// There is no event loop to be had.
     #[error("the event loop cannot be made: {0}")]
     EventLoop(std::io::Error),
+}
+
+/// Starts that were to leave a release, and of which none came up.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{release} was not confirmed, and {starts} starts of the node that were to go back to {before} have crashed, or were \
+     killed: nothing is tried again by itself, and nothing is lost. To try once more: neurath node start --dir {} \
+     --try-again. To go back without the writes made since, by the state that {before} had: neurath relup rollback \
+     --lose-writes --execute --dir {}, then start the node", directory.display(), directory.display()
+)]
+pub struct Crashes {
+    /// The release that is to be left.
+    pub release: ReleaseId,
+    /// The release before.
+    pub before: ReleaseId,
+    /// How many starts.
+    pub starts: u32,
+    /// The node's directory.
+    pub directory: PathBuf,
 }
 
 /// Says what was lost, and each command that leads on.

@@ -142,6 +142,32 @@ pub(super) fn text(status: &Status, figures: &Figures) -> String {
         })
         .collect();
     metric("region_bytes", "gauge", "The size of a region.", &regions);
+    let of_each = |value: fn(&crate::protocol::ComponentStatus) -> u64| {
+        let each = status.components.iter().map(|one| {
+            let instance = one.instance.to_string();
+            let labels = labels(&[("component", &one.component), ("instance", &instance)]);
+            (labels, value(one))
+        });
+        each.collect::<Vec<_>>()
+    };
+    metric(
+        "component_restarts_total",
+        "counter",
+        "How often an instance was started again after a failure, since the node's program has started.",
+        &of_each(|one| one.restarts),
+    );
+    metric(
+        "component_running",
+        "gauge",
+        "Whether an instance runs: 0 if it has failed and was not started again.",
+        &of_each(|one| u64::from(one.state != crate::protocol::ComponentStatus::ENDED)),
+    );
+    metric(
+        "component_failures_total",
+        "counter",
+        "How often components have failed since the node's program has started.",
+        &one(figures.failures.load(Ordering::Relaxed)),
+    );
     out
 }
 

@@ -16,6 +16,8 @@ mod serve;
 mod served;
 mod snapshot;
 mod start;
+mod starts;
+mod supervision;
 mod watch;
 
 use std::net::TcpListener;
@@ -32,19 +34,14 @@ use crate::control::{ControlHandle, ControlServer};
 use crate::fault;
 use crate::handover::{Arrival, Launch};
 use crate::journal::Verdict;
-use crate::loader::Function;
-use crate::mapping::Gate;
 use crate::meeting::Meetings;
 use crate::protocol::{InFlight, Progress, Request, Response, Status};
-use crate::shard::effects::Listening;
 use crate::shard::figures::Figures;
 use crate::shard::{NotSent, Seat};
 use crate::signals::Asked;
-use crate::upgrade::{FIXED, Outside};
-use crate::worker::Worker;
 use board::status;
 pub(crate) use core::{Core, config_json, distinct, instances_of, mailbox_of};
-pub use error::{CallError, NodeError, StartError};
+pub use error::{CallError, Crashes, NodeError, StartError};
 pub use rehearsal::{
     Memory, REHEARSALS, Rehearsal, RehearsalError, Rehearsed, RehearsedState, WayBack, rehearse,
     remove_old_rehearsals,
@@ -79,6 +76,8 @@ pub struct NodeOptions {
     /// Components that begin with an empty state if theirs does not open any more: damaged, gone, or open
     /// when the machine went down. What is there is kept beside it. A state that opens is not touched.
     pub reset_state: Vec<String>,
+    /// Whether a release that was not confirmed is left once more, after so many starts that did so have crashed.
+    pub try_again: bool,
     /// Sockets that listen already: a component that listens at the address of one gets that one.
     pub sockets: Arc<Vec<TcpListener>>,
 }
@@ -166,6 +165,11 @@ impl Node {
         let (mut core, operation) = start::start(&options, rehearsal)?;
         if core.catalog.state().previous.is_some() {
             go_back(&mut core, "the start of the node");
+            core.untrusted = false;
+            if core.catalog.state().previous.is_some() {
+                // It could not be left, and serves on until a person decides.
+                start::init_all(&mut core)?;
+            }
         }
         if let Some(release) = old {
             let went = requests::reboot_old(&mut core, release, "node reboot-old");
@@ -352,26 +356,7 @@ impl Node {
         let mut taken = running
             .take(STOP)
             .map_err(|not| NodeError::Stop(not.error.to_string()))?;
-        let mut trouble = Vec::new();
-        let mut worker = Worker::default();
-        for at in 0..taken.shard.instances.len() {
-            let outside = Outside::of(&taken.shard, at, Listening::Nowhere, FIXED);
-            let instance = &mut taken.shard.instances[at];
-            let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
-            let called = outside.call(&mut worker, Function::Terminate, &gate, STOP);
-            gate.close();
-            if let Err(error) = called {
-                trouble.push(error.to_string());
-                instance.region.abort();
-            } else if let Err(error) = instance.region.commit() {
-                trouble.push(error.to_string());
-            }
-        }
-        for instance in taken.shard.instances.drain(..) {
-            if let Err(error) = instance.region.close() {
-                trouble.push(error.to_string());
-            }
-        }
+        let trouble = supervision::end_all(&mut taken);
         if let Ok(operation) = stop {
             let (verdict, text) = match trouble.as_slice() {
                 [] => (Verdict::Done, "every region is closed".to_owned()),
@@ -410,6 +395,7 @@ fn started(core: &mut Core, operation: &str) -> Result<(), StartError> {
     core.end(operation, &start::this_process(), Verdict::Done, text);
     let mut state = core.catalog.state().clone();
     state.journal = core.journal.mark();
+    state.starts = 0;
     Ok(core.catalog.commit(state)?)
 }
 

@@ -21,7 +21,7 @@ use crate::lifecycle::{Command, Phase};
 use crate::protocol::{Failure, Outcome, Planned, Progress, Response, Upgraded, code};
 use crate::release::ReleasePackage;
 use crate::release_handler::{HandlerError, open_built};
-use crate::shard::{ShardThread, Taken};
+use crate::shard::{ShardThread, Taken, now_ms};
 use crate::upgrade::{Goal, Upgrade, UpgradeError, Way, stepwise};
 
 /// Why a request cannot be met, with the exit code for it.
@@ -234,6 +234,19 @@ pub(super) fn begin_window(core: &mut Core, before: Vec<Sample>) {
         Ok(Err(error)) => tracing::error!(%error, "the health checks cannot be made"),
         Err(refusal) => tracing::error!(why = refusal.brief(), "the health checks cannot be made"),
     }
+}
+
+/// Begins that time anew, in a program that has taken over: of the checks that were made nothing is known any more.
+pub(super) fn go_on_with_window(core: &mut Core, before: Vec<Sample>) {
+    let mut state = core.catalog.state().clone();
+    if state.previous.is_none() || state.unconfirmed_since_ms.is_none() {
+        return;
+    }
+    state.unconfirmed_since_ms = Some(now_ms());
+    if let Err(error) = core.catalog.commit(state) {
+        tracing::error!(%error, "the catalog cannot be written");
+    }
+    begin_window(core, before);
 }
 
 /// Refuses a plan that wants nothing left of earlier upgrades (`pre_purge = "soft"`), where something is.
@@ -536,6 +549,7 @@ pub(super) fn confirm(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
         permanent: Some(release.clone()),
         previous: None,
         unconfirmed_since_ms: None,
+        starts: 0,
         sequence: state.sequence + 1,
         journal: core.journal.mark(),
         ..state

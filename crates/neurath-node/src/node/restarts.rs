@@ -10,7 +10,7 @@ use crate::catalog::ReleaseId;
 use crate::handover::errand::{Answer, Errand, Script};
 use crate::handover::program::{self, Program};
 use crate::handover::{self, LeaveError, now_us};
-use crate::health::Sample;
+use crate::health::{Sample, Window};
 use crate::journal::{Kind, Verdict};
 use crate::protocol::{Failure, Outcome, Progress, Response, Upgraded, code};
 use crate::release::ReleasePackage;
@@ -26,10 +26,12 @@ impl From<LeaveError> for Refusal {
 /// answers. Returns only if that failed.
 pub(super) fn restart(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
     let operation = core.begin("restart", who).map_err(UpgradeError::from)?;
+    let window = core.window.as_ref().map(Window::before);
     let errand = |since_us| Errand::Restart {
         operation: operation.clone(),
         who: who.to_owned(),
         since_us,
+        window,
     };
     let package = core.package.clone();
     let error = match program_of(core, &package) {
@@ -179,9 +181,15 @@ pub(super) fn go_on(
                 operation,
                 who,
                 since_us,
+                window,
             },
             because,
-        ) => Some(restarted(core, &operation, &who, since_us, because)),
+        ) => {
+            if let Some(before) = window {
+                requests::go_on_with_window(core, before);
+            }
+            Some(restarted(core, &operation, &who, since_us, because))
+        }
         (Errand::Script(script), None) => {
             let who = script.who.clone();
             Some(match finish(core, *script, progress) {

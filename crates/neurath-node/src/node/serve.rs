@@ -366,6 +366,7 @@ fn forget(
     let is_state = |file: &str| regions.iter().any(|entry| entry.file == file);
     state.snapshots.retain(|one| !is_state(&one.region.file));
     state.unconfirmed_since_ms = None;
+    state.starts = 0;
     state.sequence += 1;
     state.journal = journal.mark();
     catalog.commit(state)?;

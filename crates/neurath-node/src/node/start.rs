@@ -9,7 +9,7 @@ use neurath_pmem::region::Region;
 use neurath_pmem::schema::hex;
 
 use super::core::{Core, config_json, instances_of, mailbox_of};
-use super::{NodeOptions, StartError, lost_state};
+use super::{NodeOptions, StartError, lost_state, starts};
 use crate::catalog::{Catalog, RegionEntry, ReleaseId, State};
 use crate::directory::{NodeDirectory, is_made_by_a_node, region_file_name};
 use crate::fault;
@@ -25,6 +25,7 @@ use crate::shard::effects::Listening;
 use crate::shard::figures::Figures;
 use crate::shard::inherited::Inherited;
 use crate::shard::peers::Peers;
+use crate::shard::supervisor::Supervisor;
 use crate::shard::{Instance, Taken};
 use crate::upgrade::{FIXED, Outside, UpgradeError, stepwise, undo_interrupted};
 use crate::worker::Worker;
@@ -79,6 +80,7 @@ pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, Str
         running: None,
         standing: None,
         hold: true,
+        untrusted: false,
         rehearsal,
         window: None,
         loaded: Vec::new(),
@@ -94,6 +96,7 @@ pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, Str
         abort: Arc::default(),
     };
     core.remove_orphans();
+    starts::count(&mut core, options)?;
     bring_up(&mut core, options, None)?;
     undo_interrupted(&mut core, &this_process())?;
     Ok((core, operation))
@@ -343,6 +346,7 @@ pub(super) fn arrive(options: &NodeOptions, arrival: &mut Arrival) -> Result<Cor
         running: None,
         standing: None,
         hold: false,
+        untrusted: false,
         rehearsal: false,
         window: None,
         loaded: Vec::new(),
@@ -417,6 +421,20 @@ fn bring_up(
         let adopted = taken.shard.adopt(shard, &mut arrival.descriptors);
         adopted.map_err(|error| StartError::HandOver(error.to_string()))?;
     }
+    taken.shard.supervisor = Supervisor::of_release(&package);
+    core.standing = Some(taken);
+    // What is left at once is not begun.
+    match core.untrusted {
+        true => Ok(()),
+        false => init_all(core),
+    }
+}
+
+/// Calls `init` of all instances.
+pub(super) fn init_all(core: &mut Core) -> Result<(), StartError> {
+    let Some(taken) = &mut core.standing else {
+        unreachable!("the shard stands still while the node starts")
+    };
     let mut worker = Worker::default();
     for at in 0..taken.shard.instances.len() {
         let listening = taken.shard.listening(Some(at));
@@ -425,13 +443,21 @@ fn bring_up(
         let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
         let called = outside.call(&mut worker, Function::Init, &gate, START);
         gate.close();
-        let (_, mut effects) = called.map_err(UpgradeError::from)?;
+        let mut effects = match called {
+            Ok((_, effects)) => effects,
+            // The node runs without it as well.
+            Err(error) if taken.shard.supervisor.is_temporary(&instance.component) => {
+                instance.region.abort();
+                taken.shard.leave_out(at, &error.to_string());
+                continue;
+            }
+            Err(error) => return Err(UpgradeError::from(error).into()),
+        };
         instance
             .region
             .commit()
             .map_err(|e| UpgradeError::Script(e.to_string()))?;
         taken.shard.carry_out(at, &mut effects);
     }
-    core.standing = Some(taken);
     Ok(())
 }

@@ -3,9 +3,9 @@
 use super::board::status;
 use super::core::Core;
 use super::resets::Asked;
-use super::{STOP, Shared, WATCH, lock, requests};
+use super::supervision::{self, After, Told};
+use super::{Shared, WATCH, lock, requests};
 use crate::health::{NOBODY, Verdict as Health};
-use crate::journal::Verdict;
 use crate::shard::now_ms;
 use crate::upgrade::stepwise;
 use std::sync::TryLockError;
@@ -14,6 +14,7 @@ impl Shared {
     /// Looks after the node, until it is to stop: whether the shard runs, and whether a release
     /// was confirmed in time.
     pub(super) fn watch(&self) {
+        let mut told = Told::default();
         while !self.wait_for_stop(WATCH) {
             // A core that is in use is an upgrade that runs.
             let mut core = match self.core.try_lock() {
@@ -26,16 +27,21 @@ impl Shared {
                 .as_ref()
                 .is_none_or(|running| running.is_finished())
             {
-                let reason = match core.running.take().map(|running| running.take(STOP)) {
-                    Some(Ok(taken)) => taken.shard.failed.clone(),
-                    _ => None,
-                };
-                let reason = reason.unwrap_or_else(|| "nothing runs".into());
-                gave_up(&mut core, &reason);
-                *lock(&self.gave_up) = Some(reason);
-                self.ask_to_stop("the supervisor");
-                return;
+                // Whoever has begun something waits for the core, and finds the release before.
+                match supervision::event_loop_ended(&mut core) {
+                    After::WentBack => {
+                        let status = status(&core, &self.figures);
+                        *lock(&self.board) = status;
+                        continue;
+                    }
+                    After::Ends(reason) => {
+                        *lock(&self.gave_up) = Some(reason);
+                        self.ask_to_stop("the supervisor");
+                        return;
+                    }
+                }
             }
+            supervision::record_failures(&mut core, &mut told);
             core.purge();
             // Whoever has begun something waits for the core.
             stepwise::settle_sweeps(&mut core, "the event loop");
@@ -107,14 +113,5 @@ pub(super) fn go_back(core: &mut Core, who: &str) {
         tracing::error!(why, "the way back failed; the release stays unconfirmed");
         // Not again at every look: a person must decide.
         requests::stop_window(core);
-    }
-}
-
-/// Records that the supervisor has ended the node.
-fn gave_up(core: &mut Core, reason: &str) {
-    let who = "the supervisor";
-    match core.begin(crate::journal::STOP, who) {
-        Ok(operation) => core.end(&operation, who, Verdict::OperatorNeeded, reason.to_owned()),
-        Err(error) => tracing::error!(%error, "the end could not be recorded"),
     }
 }

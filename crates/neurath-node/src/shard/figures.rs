@@ -20,6 +20,8 @@ pub(crate) struct Figures {
     pub(crate) port: AtomicU64,
     /// How often a listening socket has come or gone.
     pub(crate) listened: AtomicU64,
+    /// How often a component has failed.
+    pub(crate) failures: AtomicU64,
     /// How long messages waited for the last upgrade or way back, in microseconds; 0 before the first.
     pub(crate) last_stop_us: AtomicU64,
     /// Operations that have ended in this process, by name and verdict.
@@ -35,6 +37,7 @@ impl Figures {
             messages: AtomicU64::new(0),
             port: AtomicU64::new(0),
             listened: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
             last_stop_us: AtomicU64::new(0),
             ended: Mutex::default(),
         }

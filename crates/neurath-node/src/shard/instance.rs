@@ -1,18 +1,12 @@
 //! One instance of a component: its code, its region, and the handle between them.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use neurath_pmem::region::Region;
 
 use crate::loader::Library;
 use crate::mapping::Attached;
-
-/// Restarts that a supervisor makes within [`PERIOD`]; one more, and the node gives up, as
-/// in OTP.
-const INTENSITY: usize = 20;
-const PERIOD: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Instance {
@@ -28,7 +22,8 @@ pub(crate) struct Instance {
     pub(crate) mailbox: usize,
     /// Until then nothing of its state is converted: what is left has failed.
     pub(super) rests_until: Option<Instant>,
-    restarts: VecDeque<Instant>,
+    /// Why it has ended, if it has and was not started again.
+    pub(crate) ended: Option<String>,
 }
 
 impl Instance {
@@ -43,7 +38,6 @@ impl Instance {
     ) -> Instance {
         let attached = Attached::new();
         region.attach(attached.handle());
-        let restarts = VecDeque::new();
         Instance {
             component,
             number,
@@ -54,7 +48,7 @@ impl Instance {
             config,
             mailbox: usize::MAX,
             rests_until: None,
-            restarts,
+            ended: None,
         }
     }
 
@@ -62,22 +56,5 @@ impl Instance {
     pub(crate) fn region_figures(&self) -> (u64, u64) {
         let stats = self.region.stats();
         (stats.file_bytes, stats.live_bytes)
-    }
-
-    /// Whether it may be restarted once more; otherwise how often it was.
-    pub(super) fn may_restart(&mut self, now: Instant) -> Result<(), usize> {
-        while self
-            .restarts
-            .front()
-            .is_some_and(|first| now - *first > PERIOD)
-        {
-            self.restarts.pop_front();
-        }
-        self.restarts.push_back(now);
-        if self.restarts.len() > INTENSITY {
-            Err(self.restarts.len())
-        } else {
-            Ok(())
-        }
     }
 }

@@ -13,6 +13,8 @@ pub(crate) mod inherited;
 mod instance;
 pub(crate) mod peers;
 mod placing;
+mod supervise;
+pub(crate) mod supervisor;
 mod sweep;
 mod thread;
 mod timers;
@@ -38,6 +40,7 @@ use effects::{Asked, Effect, Effects, Line, Listening};
 use figures::Figures;
 use inherited::Inherited;
 use peers::Peers;
+use supervisor::Supervisor;
 use timers::Timers;
 
 const WAKER: PollToken = PollToken(0);
@@ -162,6 +165,8 @@ pub(crate) struct Shard {
     /// Sockets that listen already.
     pub(crate) inherited: Inherited,
     pace: sweep::Pace,
+    /// What becomes of those that fail.
+    pub(crate) supervisor: Supervisor,
     /// Whether this is a rehearsal: nobody is to reach it.
     pub(crate) rehearsed: bool,
     /// Why the shard gave up: the supervisor's escalation.
@@ -209,6 +214,7 @@ impl Shard {
             waiting,
             inherited: Inherited::default(),
             pace: sweep::Pace::default(),
+            supervisor: Supervisor::default(),
             rehearsed: false,
             failed: None,
         };
@@ -539,6 +545,9 @@ impl Shard {
 
     /// Serves one message in one transaction; gives how many of its bytes are done with.
     fn deliver(&mut self, to: usize, event: Event<'_>) -> Result<usize, CallError> {
+        if let Some(why) = &self.instances[to].ended {
+            return Err(ended(&self.names[to], why));
+        }
         self.figures.messages.fetch_add(1, Ordering::Relaxed);
         self.activity
             .instance
@@ -548,7 +557,7 @@ impl Shard {
         if let Err(error) = &result
             && error.status == Status::PANICKED
         {
-            self.restart(to, error);
+            self.panicked(to, error);
         }
         result
     }
@@ -753,21 +762,6 @@ impl Shard {
         self.tell(owner, MessageKind::CLOSED, id);
     }
 
-    /// Starts an instance again that has panicked, on its state before that message.
-    fn restart(&mut self, to: usize, error: &CallError) {
-        let component = self.names[to].clone();
-        tracing::error!(component, %error, "a handler panicked; the instance starts again");
-        if let Err(restarts) = self.instances[to].may_restart(Instant::now()) {
-            self.failed = Some(format!(
-                "{component} panicked {restarts} times in a short time, the last time: {error}"
-            ));
-            return;
-        }
-        if let Err(error) = self.call(to, Function::Init, None) {
-            self.failed = Some(format!("{component} could not start again: {error}"));
-        }
-    }
-
     /// Asks the instances of a component whether their state makes sense. What they change or ask
     /// for is dropped.
     pub(crate) fn check(&mut self, component: &str) -> Result<(), String> {
@@ -776,6 +770,9 @@ impl Shard {
             return Err(format!("no instance of `{component}` runs"));
         }
         for at in places {
+            if let Some(why) = &self.instances[at].ended {
+                return Err(ended(&self.names[at], why).text);
+            }
             let called = self.invoke(at, Function::CheckState, None);
             self.instances[at].region.abort();
             self.effects.clear();
@@ -832,6 +829,15 @@ fn full(component: &str, bound: usize) -> CallError {
         text: format!(
             "the mailbox of {component} is full: {bound} messages wait; raise `mailbox` in its manifest"
         ),
+    }
+}
+
+/// Why nobody serves a message.
+#[cold]
+fn ended(name: &str, why: &str) -> CallError {
+    CallError {
+        status: Status::FAILED,
+        text: format!("{name} has ended, and was not started again: {why}"),
     }
 }
 

@@ -53,19 +53,25 @@ impl Shard {
         instance
     }
 
-    fn remove_listeners(&mut self, at: usize) {
-        // The others keep their places, by which the poll set knows them.
+    /// Closes the sockets that an instance listens on. The others keep their places, by which the poll set knows
+    /// them.
+    pub(super) fn close_listeners(&mut self, at: usize) {
         for listener in &mut self.listeners {
-            let Some(there) = listener else { continue };
-            if there.owner == at {
-                if let Err(error) = self.poll.registry().deregister(&mut there.socket) {
-                    tracing::debug!(%error, "cannot stop watching a listener");
-                }
-                *listener = None;
-                self.figures.listened.fetch_add(1, Ordering::Relaxed);
-            } else {
-                shift(&mut there.owner, at);
+            let Some(there) = listener.as_mut().filter(|one| one.owner == at) else {
+                continue;
+            };
+            if let Err(error) = self.poll.registry().deregister(&mut there.socket) {
+                tracing::debug!(%error, "cannot stop watching a listener");
             }
+            *listener = None;
+            self.figures.listened.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn remove_listeners(&mut self, at: usize) {
+        self.close_listeners(at);
+        for listener in self.listeners.iter_mut().flatten() {
+            shift(&mut listener.owner, at);
         }
     }
 

@@ -29,6 +29,12 @@ impl Timers {
         self.by_id = by_id.collect();
     }
 
+    /// Forgets the timers of an instance that stays.
+    pub(crate) fn forget(&mut self, instance: usize) {
+        self.due.retain(|(_, at, _)| *at != instance);
+        self.by_id.retain(|(at, _), _| *at != instance);
+    }
+
     /// All of them: when, whose, and which.
     pub(super) fn all(&self) -> impl Iterator<Item = (Instant, usize, u64)> + '_ {
         self.due.iter().copied()
@@ -64,6 +70,20 @@ mod tests {
         assert_eq!(timers.take_due(now), Some((0, 1)));
         assert_eq!(timers.take_due(now), None);
         assert_eq!(timers.next(), Some(now + Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn whose_timers_are_forgotten_is_not_called() {
+        let mut timers = Timers::default();
+        let now = Instant::now();
+        for instance in 0..2 {
+            timers.set(instance, 7, now);
+        }
+        timers.forget(0);
+        assert_eq!(timers.take_due(now), Some((1, 7)));
+        assert_eq!(timers.take_due(now), None);
+        timers.set(0, 7, now);
+        assert_eq!(timers.take_due(now), Some((0, 7)));
     }
 
     #[test]

@@ -829,6 +829,7 @@ impl<'a> Upgrade<'a> {
                 gate.close();
                 match called {
                     Ok((_, mut effects)) => {
+                        instance.ended = None;
                         if let Err(error) = instance.region.commit() {
                             trouble.push(error.to_string());
                         }

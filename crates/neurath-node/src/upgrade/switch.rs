@@ -88,6 +88,9 @@ impl Upgrade<'_> {
         // The old version's handle leads to a dummy from here on.
         shard.instances[place].region.detach();
         part.terminated = true;
+        if self.core.untrusted {
+            return Ok(());
+        }
         // It works on what it sees through the dummy; whatever it says changes nothing.
         let gate = Gate::to_dummy();
         let deadline = TERMINATE.min(deadline);
@@ -239,6 +242,7 @@ impl Upgrade<'_> {
             undo: Vec::new(),
             sweeps,
             snapshots,
+            starts: 0,
             ..now
         };
         // Regions of durability `process` survive the death of the process, and so does the
@@ -306,6 +310,7 @@ impl Upgrade<'_> {
             instance.region.attach(instance.attached.handle());
             instance.config.clone_from(&part.config);
             instance.mailbox = mailbox_of(&self.goal.package, &part.component);
+            instance.ended = None;
             if let Some(entry) = &part.entry {
                 instance.generation = entry.generation;
             }
@@ -326,6 +331,7 @@ impl Upgrade<'_> {
             self.replaced
                 .push((instance.library, Some(instance.region)));
         }
+        shard.supervisor.succeed(&self.goal.package);
     }
 
     /// Lets the shard run, on a thread that has seen nothing of the old code.

@@ -93,6 +93,15 @@ pub trait Faults {
         Ok(())
     }
 
+    /// Called by `handle`, before anything else.
+    ///
+    /// # Errors
+    ///
+    /// As the version likes.
+    fn handle(_: &Message<'_>) -> Result<()> {
+        Ok(())
+    }
+
     /// Called by `quiesce`.
     ///
     /// # Errors

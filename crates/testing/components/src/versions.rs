@@ -198,6 +198,7 @@ macro_rules! notebook_functions {
                 cx: &mut $crate::Context<'_, Self>,
                 message: $crate::Message<'_>,
             ) -> $crate::Result<()> {
+                <$faults as $crate::Faults>::handle(&message)?;
                 $crate::handle(cx, message)
             }
 
