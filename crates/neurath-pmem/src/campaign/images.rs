@@ -21,6 +21,8 @@ pub(crate) struct Effort {
     pub(crate) lives: usize,
     /// Second lives crash as often as first ones.
     pub(crate) deep: bool,
+    /// Each recovery that differs from all before crashes again.
+    pub(crate) recoveries: bool,
 }
 
 impl Effort {
@@ -31,6 +33,7 @@ impl Effort {
         one_in: (1, 1),
         lives: 32,
         deep: false,
+        recoveries: true,
     };
     /// What finds most of what is wrong, soon.
     pub(crate) const QUICK: Effort = Effort {
@@ -40,6 +43,7 @@ impl Effort {
         one_in: (1, 4),
         lives: 32,
         deep: false,
+        recoveries: false,
     };
     /// What finds the rest: few second lives, but thoroughly.
     pub(crate) const SHARP: Effort = Effort {
@@ -55,6 +59,7 @@ impl Effort {
         one_in: (1, 1),
         lives: 64,
         deep: false,
+        recoveries: false,
     };
     /// Of a second life.
     pub(crate) const AGAIN: Effort = Effort {
@@ -64,6 +69,17 @@ impl Effort {
         one_in: (3, 16),
         lives: 32,
         deep: false,
+        recoveries: false,
+    };
+    /// Of a recovery alone.
+    pub(crate) const IN_RECOVERY: Effort = Effort {
+        again: usize::MAX,
+        samples: 2,
+        units: 6,
+        one_in: (1, 4),
+        lives: 64,
+        deep: false,
+        recoveries: false,
     };
 }
 

@@ -1,6 +1,8 @@
 //! What must hold of every image.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::explore::Explorer;
 use super::images::Effort;
@@ -10,8 +12,8 @@ use super::sim::{Event, Random, Sim, Trace, mix};
 use super::workloads::{
     History, Model, Op, acknowledge, altered, contents, random_transaction, run, tx,
 };
-use crate::region::Region;
 use crate::region::format::{PAGE, SUPERBLOCK_AT};
+use crate::region::{Media as _, Region};
 
 /// What is right after a crash.
 pub(crate) struct Expected<'a> {
@@ -34,7 +36,12 @@ pub(crate) struct Expected<'a> {
 /// by the next life in the same way. What remains of the log matters to the next crash only:
 /// images that crash again are never passed over.
 #[derive(Default)]
-pub(crate) struct Seen(HashMap<u64, usize>);
+pub(crate) struct Seen {
+    states: HashMap<u64, usize>,
+    /// Recoveries that have crashed everywhere: by what they stored, over what, in which order, by
+    /// the superblocks that they read, and by what came of them.
+    recoveries: HashSet<u64>,
+}
 
 pub(super) fn recover(media: Sim) -> Result<Region<Sim>, String> {
     Region::recover_media(media).map_err(|error| format!("no recovery: {error}"))
@@ -95,25 +102,61 @@ impl Check<'_> {
             return Ok(0);
         }
         let (at, new) = self.look(&mut region, allowed)?;
+        let position = region.position();
         media = region.into_media();
         media.lose_memory(mark);
+        let mut images = 0;
+        if self.is_new_recovery(&media, mark, position) {
+            let trace = media.take_back(mark);
+            *sim = Some(media);
+            images = self.crash_in_recovery(sim, &trace, at)?;
+            media = recover(sim.take().expect("a medium"))?.into_media();
+            media.lose_memory(mark);
+        }
         let mut region = second_recovery(media)?;
         if !(again || new || used) {
             media = region.into_media();
             media.rewind(mark);
             *sim = Some(media);
-            return Ok(0);
+            return Ok(images);
         }
         let lives = self.live(&mut region, at, &mut random)?;
         media = empty(region, lives.models.last().expect("a model"))?;
         if !again {
             media.rewind(mark);
             *sim = Some(media);
-            return Ok(0);
+            return Ok(images);
         }
         let trace = media.take_back(mark);
         *sim = Some(media);
-        self.crash_again(sim, &trace, &lives, random.next())
+        Ok(images + self.crash_again(sim, &trace, &lives, random.next())?)
+    }
+
+    /// Whether no recovery like this one, which is what happened since the `mark`-th event, has
+    /// crashed.
+    fn is_new_recovery(&mut self, media: &Sim, mark: usize, position: [u64; 3]) -> bool {
+        if !self.effort.recoveries || self.depth == 0 || self.survives == Survives::Closing {
+            return false;
+        }
+        let superblocks = SUPERBLOCK_AT.map(|at| xxh3_64(media.bytes(at, PAGE)));
+        let read = [media.trace.digest(mark), media.state()];
+        let key = position.into_iter().chain(superblocks).chain(read);
+        self.seen.recoveries.insert(key.fold(0, mix))
+    }
+
+    /// Crashes everywhere in a recovery that came to state `at`. It comes to it again.
+    fn crash_in_recovery(
+        &self,
+        sim: &mut Option<Sim>,
+        trace: &Trace,
+        at: usize,
+    ) -> Result<u64, String> {
+        let lives = History::new(self.expected.history.models[at].clone());
+        let mut explorer = Explorer::again(self.survives, mix(self.seed, 2));
+        explorer.effort = Effort::IN_RECOVERY;
+        explore_from(&mut explorer, sim, (trace, trace.events.len()), (&lives, 0))
+            .map_err(|error| format!("{error}; in the recovery"))?;
+        Ok(explorer.images)
     }
 
     /// Looks at a ring's newest record in some of the images.
@@ -184,7 +227,7 @@ impl Check<'_> {
         let history = self.expected.history;
         let place = region.position().into_iter();
         let key = place.fold(region.media().state(), mix);
-        let known = self.seen.0.get(&key).copied();
+        let known = self.seen.states.get(&key).copied();
         let is = |first: usize| {
             let mut allowed = allowed.clone();
             allowed.find(|&at| history.first[at] == first)
@@ -197,7 +240,7 @@ impl Check<'_> {
         let first = history.models.iter().position(|model| *model == found);
         match first.and_then(is) {
             Some(at) => {
-                self.seen.0.insert(key, history.first[at]);
+                self.seen.states.insert(key, history.first[at]);
                 Ok((at, true))
             }
             None => Err(format!(
@@ -251,8 +294,6 @@ impl Check<'_> {
         lives: &History,
         seed: u64,
     ) -> Result<u64, String> {
-        let disk = sim.as_mut().expect("a medium");
-        let (mark, len) = (disk.mark(), disk.len);
         let mut explorer = Explorer::again(self.survives, seed);
         if self.effort.deep {
             explorer.effort = Effort::FULL;
@@ -264,20 +305,31 @@ impl Check<'_> {
             Some((at, _)) if self.effort.deep => at + 1,
             _ => trace.events.len(),
         };
-        explorer
-            .explore(sim, (trace, end), lives, self.depth - 1)
+        explore_from(&mut explorer, sim, (trace, end), (lives, self.depth - 1))
             .map_err(|error| format!("{error}; in a second life"))?;
-        // Back to where the second life began.
-        let disk = sim.as_mut().expect("a medium");
-        disk.rewind(mark);
-        for event in trace.events.iter().rev() {
-            if let Event::Store(span) = event {
-                disk.raw(span.at, trace.before(span));
-            }
-        }
-        disk.len = len;
         Ok(explorer.images)
     }
+}
+
+/// Explores what happened to a medium, and leaves it as it was before.
+fn explore_from(
+    explorer: &mut Explorer<'_>,
+    sim: &mut Option<Sim>,
+    (trace, end): (&Trace, usize),
+    (lives, depth): (&History, u32),
+) -> Result<(), String> {
+    let disk = sim.as_mut().expect("a medium");
+    let (mark, len) = (disk.mark(), disk.len);
+    explorer.explore(sim, (trace, end), lives, depth)?;
+    let disk = sim.as_mut().expect("a medium");
+    disk.rewind(mark);
+    for event in trace.events.iter().rev() {
+        if let Event::Store(span) = event {
+            disk.raw(span.at, trace.before(span));
+        }
+    }
+    disk.len = len;
+    Ok(())
 }
 
 /// Recovers what was recovered: that changes nothing but the superblocks.

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::panic::Location;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::sites::Site;
 use crate::region::ablation::{Without, leave_out, left_out};
 use crate::region::format::{JOURNAL_LENS, LOG_AT, LOG_LEN, PAGE, ROOT_AT};
@@ -113,6 +115,26 @@ impl Trace {
             bytes: self.bytes.split_off(from),
             before: self.before + from,
         }
+    }
+
+    /// A number for the events from the `mark`-th on and their bytes.
+    pub(crate) fn digest(&self, mark: usize) -> u64 {
+        let number = |event: &Event| match event {
+            Event::Store(span) => [1, span.at, span.len as u64],
+            Event::Write(span) => [2, span.at, span.len as u64],
+            Event::Flush { at, len } => [3, *at, *len],
+            Event::Persisted { at, len } => [4, *at, *len],
+            Event::Grow { from, to } => [5, *from, *to],
+            Event::Fence => [6, 0, 0],
+            Event::Sync => [7, 0, 0],
+            Event::BeginSync => [8, 0, 0],
+            Event::EndSync => [9, 0, 0],
+            Event::Applied => [10, 0, 0],
+            Event::Commit => [11, 0, 0],
+            Event::Synced => [12, 0, 0],
+        };
+        let events = self.events[mark..].iter().flat_map(number);
+        events.fold(xxh3_64(&self.bytes[self.bytes_from(mark)..]), mix)
     }
 
     fn truncate(&mut self, mark: usize) {

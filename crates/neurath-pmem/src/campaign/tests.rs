@@ -234,3 +234,29 @@ fn a_sweep_whose_parts_come_in_no_order_is_noticed() {
         assert!(noticed.is_some(), "{site}");
     }
 }
+
+#[test]
+fn each_recovery_that_differs_crashes_again() {
+    use super::images::Effort;
+    use super::replay::{Way, carry_out};
+    let images = |number, recoveries| {
+        let effort = Effort {
+            again: usize::MAX,
+            recoveries,
+            ..Effort::QUICK
+        };
+        let way = Way {
+            effort,
+            ..Way::WHOLE
+        };
+        let done = carry_out(&Job::nth(3, number), &way);
+        assert!(done.violations.is_empty(), "{:?}", done.violations);
+        done.images
+    };
+    // Of each model but the last, which promises nothing of a region that was not closed.
+    for number in 5..9 {
+        let (once, again) = (images(number, false), images(number, true));
+        println!("{number}: {once} images, {again} with recoveries");
+        assert!(again > once, "{number}: {once} and {again}");
+    }
+}
