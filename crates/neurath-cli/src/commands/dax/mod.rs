@@ -26,8 +26,9 @@ use std::time::{Duration, Instant};
 
 /// How long a command in the machine may take that is neither a test nor an upgrade.
 const SOON: Duration = Duration::from_secs(60);
-/// How long the tests of one kind may take.
-const TESTS: Duration = Duration::from_secs(600);
+/// How long the tests of one kind may take: minutes, where QEMU runs the instructions on a host that is idle, and several
+/// times that where it is not.
+const TESTS: Duration = Duration::from_secs(1800);
 
 /// The tests that run on each file system, and the words that choose them.
 const TEST_PROGRAMS: [(&str, &str); 2] = [("power", ""), ("lib", "region::")];
