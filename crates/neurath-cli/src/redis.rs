@@ -39,6 +39,9 @@ pub enum Persistence {
     Dump,
 }
 
+/// How long saving and loading may take.
+const LONG: Duration = Duration::from_secs(300);
+
 /// A Redis server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct RedisServer {
@@ -120,14 +123,17 @@ impl RedisServer {
     /// If it does not save, or not come up.
     pub fn start_again(&mut self, request: &[&str]) -> anyhow::Result<(Duration, Duration)> {
         let began = Instant::now();
-        if let Value::Error(error) = Connection::open(&self.address)?.ask(&["SAVE"])? {
+        let mut asked = Connection::open(&self.address)?;
+        // Much state takes its time.
+        asked.wait_for(LONG)?;
+        if let Value::Error(error) = asked.ask(&["SAVE"])? {
             bail!("SAVE: {}", String::from_utf8_lossy(&error));
         }
         let saved = began.elapsed();
         self.process.kill();
         let began = Instant::now();
         self.process = Self::process(&self.address, self.persistence, &self.folder)?;
-        self.answers(request, Duration::from_secs(300))?;
+        self.answers(request, LONG)?;
         Ok((began.elapsed(), saved))
     }
 

@@ -34,6 +34,15 @@ impl Connection {
         })
     }
 
+    /// Waits so long for a reply from here on.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn wait_for(&mut self, patience: Duration) -> std::io::Result<()> {
+        self.stream.set_read_timeout(Some(patience))
+    }
+
     /// Sends a command, and waits for its reply.
     ///
     /// # Errors
