@@ -283,6 +283,7 @@ fn killed_around_the_flip_it_is_wholly_in_one_release() {
     };
     let points = at("upgrade.converted")..=at("upgrade.ended");
     assert!(points.clone().count() > 8, "{log}");
+    let (flipped, mut committed) = (at("upgrade.flipped"), false);
     for point in points.step_by(2) {
         let name = format!("killed-{point}");
         support::copy(&original, &folder.path().join(&name));
@@ -307,6 +308,17 @@ fn killed_around_the_flip_it_is_wholly_in_one_release() {
             .join(&regions[0].file);
         let report = check_file(&file, Level::L3).expect("a region");
         assert_eq!(report.errors, 0, "at {point}: {report:?}");
+        // Whatever was committed is recorded once, and nothing else: from the flip on, which is before its
+        // own point, there and back.
+        let all = report.history.migrations.iter();
+        let told: Vec<&str> = all.map(|one| &*one.to_version).collect();
+        assert!(
+            told.is_empty() || told == ["1.1.0", "1.0.0"],
+            "at {point}: {told:?}"
+        );
+        committed |= !told.is_empty();
+        assert_eq!(committed, !told.is_empty(), "at {point}");
+        assert!(committed || point < flipped, "at {point}");
     }
 }
 

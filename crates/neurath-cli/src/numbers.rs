@@ -57,6 +57,24 @@ pub fn bytes(size: u64) -> String {
     }
 }
 
+/// A time of day as people write it, in UTC, from milliseconds since 1970.
+pub fn utc(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    // Years that begin with March, so that the odd day is the last one: the way of Hinnant.
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day = shifted % 146_097;
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hours, minutes, rest) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02} {hours:02}:{minutes:02}:{rest:02}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +84,17 @@ mod tests {
         assert_eq!(median(&[]), 0.0);
         assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+
+    #[test]
+    fn times_of_day() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00");
+        assert_eq!(utc(951_782_399_999), "2000-02-28 23:59:59");
+        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00");
+        assert_eq!(utc(1_709_251_199_000), "2024-02-29 23:59:59");
+        assert_eq!(utc(1_735_689_600_000), "2025-01-01 00:00:00");
+        assert_eq!(utc(4_107_542_399_000), "2100-02-28 23:59:59");
+        assert_eq!(utc(4_107_542_400_000), "2100-03-01 00:00:00");
     }
 
     #[test]

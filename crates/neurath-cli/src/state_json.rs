@@ -1,6 +1,7 @@
 //! What `neurath state …` says as JSON; `schemas/state-*.json` describe it.
 
 use neurath_node::protocol::SnapshotMade;
+use neurath_pmem::history::History;
 use neurath_pmem::inspect::{
     Data, Done, Inspection, Repair, Report, Restore, Snapshot, schema_text,
 };
@@ -98,6 +99,36 @@ pub fn check(file: &Path, found: &Report) -> Value {
         "kind": "state-check",
         "file": file.display().to_string(),
         "report": report(found),
+        "migrations": migrations(&found.history),
+    })
+}
+
+/// The migrations that a region tells of.
+fn migrations(history: &History) -> Value {
+    let recorded: Vec<Value> = history
+        .migrations
+        .iter()
+        .map(|one| {
+            json!({
+                "from_version": one.from_version,
+                "to_version": one.to_version,
+                "from_schema": hex(&one.from_schema),
+                "to_schema": hex(&one.to_schema),
+                "name": one.name,
+                "library": one.library,
+                "strategy": one.strategy.as_str(),
+                "back": one.back,
+                "release": one.release,
+                "at_ms": one.at_ms,
+                "generation": one.generation,
+                "operation": one.operation,
+            })
+        })
+        .collect();
+    json!({
+        "folded": history.folded,
+        "lost": history.lost,
+        "recorded": recorded,
     })
 }
 
@@ -154,6 +185,7 @@ pub fn inspection(file: &Path, shown: &Inspection) -> Value {
         "schema": schema_text(&shown.schema),
         "durability": durability(shown),
         "problems": shown.problems,
+        "migrations": migrations(&shown.history),
     });
     if let Some(state) = &shown.data {
         out["data"] = data(state);

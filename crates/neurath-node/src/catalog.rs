@@ -4,6 +4,7 @@
 //! current one and syncs it; until that sync the other slot is untouched, so that a torn write leaves the state
 //! before. The format is described byte by byte in `docs/catalog-format.md`.
 
+mod migrated;
 mod releases;
 mod snapshots;
 
@@ -19,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::fault;
 use crate::trust::Seen;
+pub use migrated::Migrated;
 pub use releases::{Mark, ReleaseEntry, ReleaseStatus};
 pub use snapshots::{ResetEntry, SNAPSHOT_LIMIT, SnapshotEntry};
 
@@ -189,6 +191,10 @@ pub struct State {
     /// Since format 6.
     #[serde(default)]
     pub starts: u32,
+    /// The migrations that this state committed and that stand in no region's file yet, or did not when it was
+    /// written: a node that starts records them. Since format 6.
+    #[serde(default)]
+    pub migrations: Vec<Migrated>,
 }
 
 /// A node's program that is kept in `libraries/` for the way back to a release.
@@ -849,6 +855,21 @@ mod tests {
             made_ms: 1_700_000_000_456,
         });
         state.starts = 2;
+        state.migrations.push(Migrated {
+            component: "store".to_owned(),
+            instances: vec![(0, 4), (1, 5)],
+            from_version: "1.0.0".to_owned(),
+            to_version: "1.1.0".to_owned(),
+            from_schema: "5d02a9c1".to_owned(),
+            to_schema: "9f3c5a7e".to_owned(),
+            name: "code_change".to_owned(),
+            library: "store 1.1.0".to_owned(),
+            strategy: "incremental".to_owned(),
+            back: false,
+            release: "shop-1.1.0".to_owned(),
+            at_ms: 1_700_000_000_456,
+            operation: "apply-7".to_owned(),
+        });
         state
     }
 

@@ -19,6 +19,7 @@ pub mod collections;
 mod dummy;
 #[cfg(any(test, feature = "campaign"))]
 pub mod fuzz;
+pub mod history;
 pub mod inspect;
 pub mod migrate;
 mod parcel;

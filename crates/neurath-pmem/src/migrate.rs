@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::history::History;
 use crate::region::format::{
     self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, PAGE, ROOT_AT, SEGMENTS_PER_CHUNK,
     SegmentEntry,
@@ -456,6 +457,15 @@ pub struct Building<M: Media = MappedFile> {
 }
 
 impl<M: Media> Building<M> {
+    /// What the new generation tells of the migrations that the state went through, this one
+    /// among them. It is there with the generation's first superblock that is not one of a
+    /// region in the making, or not at all.
+    pub fn set_history(&mut self, history: &History) {
+        if let Some(region) = &mut self.region {
+            region.build_history(history);
+        }
+    }
+
     /// Converts every object of `old`, which must not change meanwhile.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use neurath_pmem::history::{Migration, Strategy};
 use neurath_pmem::inspect::{self, CheckOptions, Code, DataLimits};
 use neurath_pmem::region::{Durability, Region, RegionError, RegionOptions, Swept};
 use neurath_pmem::schema::{SchemaDesc, encode, encoded_len};
@@ -12,6 +13,7 @@ use neurath_pmem::{Bytes, Handle, Map, P, Pmem, Tx, TxError};
 const FIXTURE: &str = include_str!("../fixtures/region-v1.hex");
 const JOURNAL: &str = include_str!("../fixtures/region-v1-journal.hex");
 const SWEEP: &str = include_str!("../fixtures/region-v1-sweep.hex");
+const HISTORY: &str = include_str!("../fixtures/region-v1-history.hex");
 const LIMIT: u64 = 16 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Pmem)]
@@ -107,6 +109,96 @@ fn make_the_sweep_fixture() {
     assert_eq!(region.sweep(Duration::ZERO).expect("swept"), Swept::More);
     region.close().expect("closed");
     dump(&path, "region-v1-sweep.hex");
+}
+
+/// One that tells of migrations.
+#[test]
+#[ignore = "the fixtures are there"]
+fn make_the_history_fixture() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let path = dir.path().join("region");
+    let mut region = fill(&RegionOptions::new("fixture", 3, LIMIT), &path);
+    for one in migrations() {
+        assert!(region.record_migrations(&[one]).expect("recorded"));
+    }
+    region.close().expect("closed");
+    dump(&path, "region-v1-history.hex");
+}
+
+/// One of each strategy, there and back.
+fn migrations() -> Vec<Migration> {
+    let strategies = [
+        Strategy::Keep,
+        Strategy::Eager,
+        Strategy::Incremental,
+        Strategy::Move,
+        Strategy::Reset,
+    ];
+    let made = strategies
+        .into_iter()
+        .zip(1..)
+        .map(|(strategy, n)| Migration {
+            from_version: format!("1.{n}.0"),
+            to_version: format!("1.{}.0", n + 1),
+            from_schema: [n; 16],
+            to_schema: [n + 1; 16],
+            name: "code_change".into(),
+            library: if n == 1 {
+                String::new()
+            } else {
+                "via 0.1.0".into()
+            },
+            strategy,
+            back: n.is_multiple_of(2),
+            release: format!("book-1.{n}.0"),
+            at_ms: 1_700_000_000_000 + u64::from(n),
+            generation: u64::from(n) << 33,
+            operation: format!("apply-{n}"),
+        });
+    made.collect()
+}
+
+#[test]
+fn a_region_that_tells_of_migrations_is_read_and_tells_of_more() {
+    let report = inspect::check(unpack(HISTORY), CheckOptions::here());
+    assert!(
+        report.is_clean() && report.findings.is_empty(),
+        "{report:#?}"
+    );
+    assert_eq!(report.history.migrations, migrations());
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("region");
+    std::fs::write(&path, unpack(HISTORY)).expect("written");
+    let options = RegionOptions::new("fixture", 3, LIMIT);
+    let mut region = Region::open(&path, &options, Some(State::FINGERPRINT)).expect("opened");
+    region.attach(&Handle::new());
+    region.transact(check).expect("read");
+    assert!(!region.record_migrations(&migrations()).expect("recorded"));
+    let further = Migration {
+        at_ms: 1,
+        ..migrations().remove(0)
+    };
+    assert!(region.record_migrations(&[further]).expect("recorded"));
+    assert_eq!(region.history().migrations.len(), 6);
+}
+
+/// A region of before there was a history gets one with the first migration that is recorded.
+#[test]
+fn a_region_without_a_history_gets_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("region");
+    std::fs::write(&path, unpack(FIXTURE)).expect("written");
+    let options = RegionOptions::new("fixture", 3, LIMIT);
+    let mut region = Region::open(&path, &options, Some(State::FINGERPRINT)).expect("opened");
+    assert!(region.history().migrations.is_empty());
+    assert!(region.record_migrations(&migrations()).expect("recorded"));
+    region.close().expect("closed");
+    let report = inspect::check_file(&path, inspect::Level::L3).expect("read");
+    assert!(
+        report.is_clean() && report.findings.is_empty(),
+        "{report:#?}"
+    );
+    assert_eq!(report.history.migrations, migrations());
 }
 
 fn make(options: &RegionOptions, close: bool, file: &str) {

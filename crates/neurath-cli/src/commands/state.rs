@@ -8,6 +8,7 @@ use crate::output::Output;
 use crate::state_json;
 use crate::table::Table;
 use anyhow::bail;
+use neurath_pmem::history::History;
 use neurath_pmem::inspect::{
     self, DataLimits, Done, InspectError, Inspection, Level, Report, Severity,
 };
@@ -146,6 +147,7 @@ fn report_text(file: &Path, report: &Report) -> String {
             report.replayed
         ));
     }
+    text.push_str(&migrations_text(&report.history));
     let verdict = if report.is_clean() {
         "clean"
     } else if report.is_sound() {
@@ -205,12 +207,56 @@ fn inspection_text(shown: &Inspection) -> String {
     }
     let mut text = format!("{}\n{}\n", table.render(), uses.render());
     text.push_str(&inspect::schema_text(&shown.schema));
+    text.push_str(&migrations_text(&shown.history));
     for problem in &shown.problems {
         text.push_str(&format!("problem: {problem}\n"));
     }
     if let Some(data) = &shown.data {
         let json = state_json::data(data);
         text.push_str(&format!("\n{json:#}\n"));
+    }
+    text
+}
+
+/// The migrations that a region tells of; nothing if there are none.
+fn migrations_text(history: &History) -> String {
+    let mut text = String::new();
+    if !history.migrations.is_empty() {
+        let columns = [
+            "migrations",
+            "how",
+            "what",
+            "by",
+            "release",
+            "generation>",
+            "when",
+        ];
+        let mut table = Table::new(&columns);
+        for one in &history.migrations {
+            let from = match &*one.from_version {
+                "" => "new",
+                version => version,
+            };
+            table.row([
+                format!("{from} -> {}", one.to_version),
+                one.strategy.as_str().to_owned(),
+                one.name.clone(),
+                one.library.clone(),
+                one.release.clone(),
+                one.generation.to_string(),
+                numbers::utc(one.at_ms),
+            ]);
+        }
+        text = table.render();
+    }
+    if history.folded > 0 {
+        let folded = numbers::count(history.folded);
+        text.push_str(&format!(
+            "{folded} migrations before these are only counted\n"
+        ));
+    }
+    if history.lost {
+        text.push_str("some of what was recorded could not be read any more\n");
     }
     text
 }

@@ -550,6 +550,8 @@ pub(super) fn confirm(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
         previous: None,
         unconfirmed_since_ms: None,
         starts: 0,
+        // They stand in the regions' files since the upgrade's end.
+        migrations: Vec::new(),
         sequence: state.sequence + 1,
         journal: core.journal.mark(),
         ..state

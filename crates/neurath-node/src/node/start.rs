@@ -27,7 +27,7 @@ use crate::shard::inherited::Inherited;
 use crate::shard::peers::Peers;
 use crate::shard::supervisor::Supervisor;
 use crate::shard::{Instance, Taken};
-use crate::upgrade::{FIXED, Outside, UpgradeError, stepwise, undo_interrupted};
+use crate::upgrade::{FIXED, Outside, UpgradeError, history, stepwise, undo_interrupted};
 use crate::worker::Worker;
 
 /// How long a component's `create` or `init` may take when a node starts.
@@ -394,6 +394,7 @@ fn bring_up(
             })?;
             let (mut region, entry) = lost_state::open(core, &package, entry, &library, options)?;
             stepwise::go_on(core, &entry, &library, &mut region)?;
+            history::complete(core, &entry, &mut region);
             let mut instance = Instance::new(
                 name.clone(),
                 number,

@@ -31,9 +31,12 @@ impl Upgrade<'_> {
                 None => self.make_region(&part)?,
             };
             let fingerprint = part.library.description().fingerprint;
-            let region = self
-                .core
-                .open_region(&self.goal.package, &entry, Some(fingerprint))?;
+            let mut region =
+                self.core
+                    .open_region(&self.goal.package, &entry, Some(fingerprint))?;
+            let gets = self.history_of_newcomer(&part, &entry);
+            let recorded = region.record_migrations(&gets);
+            recorded.map_err(|error| UpgradeError::Script(error.to_string()))?;
             part.state = NewState::Made(Box::new(region));
             part.entry = Some(entry);
         }

@@ -9,6 +9,7 @@ mod apply;
 mod chain;
 mod course;
 mod error;
+pub(crate) mod history;
 mod meet;
 mod moves;
 mod outside;
@@ -266,6 +267,8 @@ impl<'a> Upgrade<'a> {
                 text,
             });
         }
+        history::record(self.core);
+        fault::point("upgrade.recorded");
         // The last step may have ended within the pause.
         self.tell();
         if let Err(error) = self.record() {
@@ -686,7 +689,12 @@ impl<'a> Upgrade<'a> {
         };
         let region = &mut taken.shard.instances[place].region;
         if !part.begin_stepwise(region)? {
-            part.convert(&mut self.worker, region, extra, deadline)?;
+            let history = self.history_at(at);
+            let (Some(taken), part) = (&mut self.taken, &mut self.parts[at]) else {
+                unreachable!("still standing")
+            };
+            let region = &mut taken.shard.instances[place].region;
+            part.convert(&mut self.worker, region, history, extra, deadline)?;
         }
         fault::point("upgrade.converted");
         Ok(())

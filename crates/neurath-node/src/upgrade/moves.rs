@@ -106,6 +106,13 @@ impl Upgrade<'_> {
             .any(|one| one.to.iter().any(|name| name == component))
     }
 
+    /// The names of the moves that give or take state of a component.
+    pub(super) fn moves_of(&self, component: &str) -> Vec<String> {
+        let named = |one: &Move| one.from.iter().chain(&one.to).any(|name| name == component);
+        let mine = self.moves().into_iter().filter(named);
+        mine.map(|one| one.name).collect()
+    }
+
     /// Looks whether the functions of every move are there, and makes new generations ready for components
     /// whose code stays: while all serve.
     pub(super) fn prepare_moves(&mut self) -> Result<(), UpgradeError> {
@@ -197,7 +204,8 @@ impl Upgrade<'_> {
             unreachable!("just pushed")
         };
         prepared?;
-        part.convert(&mut self.worker, &region, "{}".into(), PAUSE)?;
+        let history = self.history_of(&part, &region, &before.version);
+        part.convert(&mut self.worker, &region, history, "{}".into(), PAUSE)?;
         Ok(part)
     }
 

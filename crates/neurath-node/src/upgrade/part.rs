@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use neurath_pmem::history::History;
 use neurath_pmem::migrate::{Building, MigrateError, Row, Source};
 use neurath_pmem::region::{Region, RegionOptions};
 
@@ -153,6 +154,7 @@ impl Part {
         &mut self,
         worker: &mut Worker,
         old: &Region,
+        history: History,
         extra: String,
         deadline: Duration,
     ) -> Result<(), UpgradeError> {
@@ -171,8 +173,12 @@ impl Part {
         let (later, first_path) = (std::mem::take(&mut self.later), self.path.take());
         let worked = worker.run("code_change", deadline, move || {
             fill(&mut building, &source, &conversions, &first)?;
+            if later.is_empty() {
+                building.set_history(&history);
+            }
             let mut region = building.finish()?;
             let mut file = first_path;
+            let mut left = later.len();
             for Later {
                 link,
                 path,
@@ -183,6 +189,10 @@ impl Part {
                 let mut next = link.plan.prepare(&source, &path, &options, &link.schema)?;
                 let extra = link.extra.as_deref().unwrap_or(&extra);
                 fill(&mut next, &source, &link.conversions, extra)?;
+                left -= 1;
+                if left == 0 {
+                    next.set_history(&history);
+                }
                 region = next.finish()?;
                 // What stays is removed with the other orphans.
                 if let Some(before) = file.replace(path) {

@@ -243,6 +243,7 @@ impl Upgrade<'_> {
             sweeps,
             snapshots,
             starts: 0,
+            migrations: self.migrated(),
             ..now
         };
         // Regions of durability `process` survive the death of the process, and so does the

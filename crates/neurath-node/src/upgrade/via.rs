@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use neurath_manifest::Step;
+use semver::Version;
 
 use super::{Upgrade, UpgradeError, release_id};
 use crate::loader::Library;
+use crate::release::ReleasePackage;
 
 /// The libraries that the conversions of a component are in, by the names that its steps give.
 #[derive(Debug, Default)]
@@ -69,12 +71,18 @@ impl Upgrade<'_> {
         Ok(all)
     }
 
+    /// The newer of both releases.
+    pub(super) fn newer_release(&self) -> &Arc<ReleasePackage> {
+        let (to, from) = (&self.goal.package, &self.core.package);
+        match is_newer(&to.release().version, &from.release().version) {
+            true => to,
+            false => from,
+        }
+    }
+
     /// The library of a component in the newer of both releases: one that is open, or opened now.
     pub(super) fn via(&mut self, name: &str) -> Result<Arc<Library>, UpgradeError> {
-        let newer = match self.goal.package.version() > self.core.package.version() {
-            true => self.goal.package.clone(),
-            false => self.core.package.clone(),
-        };
+        let newer = self.newer_release().clone();
         let version = newer.component(name).map(|found| found.version.to_string());
         let version = version.ok_or_else(|| {
             UpgradeError::Script(format!(
@@ -99,5 +107,22 @@ impl Upgrade<'_> {
         let library = self.core.open_library(&newer, name, &version)?;
         self.between.push(library.clone());
         Ok(library)
+    }
+}
+
+/// Whether a release is newer than another: by their numbers, not by their letters.
+fn is_newer(one: &Version, other: &Version) -> bool {
+    one > other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_newer;
+
+    #[test]
+    fn the_tenth_release_is_newer_than_the_ninth() {
+        let version = |text: &str| text.parse().unwrap();
+        assert!(is_newer(&version("1.10.0"), &version("1.9.0")));
+        assert!(!is_newer(&version("1.9.0"), &version("1.10.0")));
     }
 }

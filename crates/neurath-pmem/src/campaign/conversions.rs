@@ -8,6 +8,7 @@ use super::images::{Effort, cuts, images, put, put_prefix};
 use super::models::{Pending, Survives, carry_out};
 use super::sim::{Event, Random, Sim, Trace, mix};
 use super::workloads::{Model, SCHEMA, contents, fresh, log_of, new_file, random_workload, run};
+use crate::history::{History, nth};
 use crate::migrate::{Building, MigrationPlan, Source};
 use crate::region::format::{CHUNK_LEN, LOG_AT, RegionState};
 use crate::region::{
@@ -91,6 +92,7 @@ fn made(seed: u64, way: &Way) -> Result<Made, String> {
     building
         .fill(&source, "", 0, &convert)
         .map_err(|error| text(&error))?;
+    building.set_history(&told());
     let mut media = building.into_region().into_media();
     make_filling_last(&mut media, durability).map_err(|error| text(&error))?;
     let filled = media.mark();
@@ -106,6 +108,13 @@ fn made(seed: u64, way: &Way) -> Result<Made, String> {
         finished,
         model,
     })
+}
+
+/// What the new generation tells of the conversion.
+fn told() -> History {
+    let mut history = History::default();
+    history.add(&[nth(1)]);
+    history
 }
 
 fn durability(way: &Way) -> Durability {
@@ -127,6 +136,9 @@ fn look(disk: Sim, model: &Model) -> Result<bool, String> {
         .map_err(|error| format!("it looks finished, and does not open: {error}"))?;
     if let Some(number) = region.wrong_sum() {
         return Err(format!("the checksum of segment {number} does not hold"));
+    }
+    if region.history() != told() {
+        return Err("it looks finished, and does not tell of it".into());
     }
     match contents(&mut region)? == *model {
         true => Ok(true),

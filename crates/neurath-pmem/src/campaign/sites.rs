@@ -36,6 +36,7 @@ sources!(
     "dirty.rs",
     "error.rs",
     "format.rs",
+    "history.rs",
     "holes.rs",
     "journal.rs",
     "look.rs",

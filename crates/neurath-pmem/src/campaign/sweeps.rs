@@ -11,6 +11,7 @@ use super::models::{Pending, Survives, carry_out};
 use super::sim::{Event, LIMIT, Random, Sim, Trace, mix};
 use super::two_versions::{Model, Op, down, empty_state, look, new, old, transact, up};
 use super::workloads::acknowledge;
+use crate::history::nth;
 use crate::region::format::{
     CHUNK_LEN, HEADER_AT, HEADER_COPY_AT, HEADER_LEN, JOURNAL_LENS, LOG_AT, Log, SCHEMA_AT,
 };
@@ -75,6 +76,8 @@ struct Known {
     /// Transactions that may be there.
     acknowledged: usize,
     applied: usize,
+    /// Migrations that are recorded, and that may be.
+    recorded: (u64, u64),
     /// Whether the region may be of the old version, and of the new one.
     may_be_old: bool,
     may_be_new: bool,
@@ -130,6 +133,11 @@ impl Run {
         entered.map_err(|error| format!("not entered: {error}"))?;
         self.note(|known| (known.may_be_old, known.may_be_new) = (!to_new, to_new));
         self.is_new = to_new;
+        self.note(|known| known.recorded.1 += 1);
+        let number = self.known.last().expect("one").recorded.1;
+        let recorded = self.region.record_migrations(&[nth(number)]);
+        recorded.map_err(|error| format!("not recorded: {error}"))?;
+        self.note(|known| known.recorded.0 = known.recorded.1);
         Ok(())
     }
 
@@ -225,6 +233,7 @@ fn record(survives: Survives) -> Result<(Sim, Walk), String> {
             from: 0,
             acknowledged: 0,
             applied: 0,
+            recorded: (0, 0),
             may_be_old: true,
             may_be_new: false,
         }],
@@ -280,6 +289,13 @@ fn recover(
     };
     if !may_be {
         return Err(format!("of the wrong version (new: {is_new})"));
+    }
+    let history = region.history();
+    let count = history.migrations.len() as u64;
+    let whole = history.migrations == (1..=count).map(nth).collect::<Vec<_>>();
+    let (least, most) = known.recorded;
+    if !(least..=most).contains(&count) || !whole || history.lost {
+        return Err(format!("it tells of other migrations: {history:?}"));
     }
     if region.is_swept() {
         let way = if is_new { up() } else { down() };
@@ -382,8 +398,10 @@ fn second_life(
         }],
         begin,
     };
+    let recorded = run.region.history().migrations.len() as u64;
     run.note(|known| {
         known.acknowledged = known.applied;
+        known.recorded = (recorded, recorded);
         (known.may_be_old, known.may_be_new) = (!is_new, is_new);
     });
     run.ops(&[Op::Insert(300), Op::Push(7)])?;

@@ -11,6 +11,7 @@ use super::known::{FAN, Known, MapHeader, MapTypes, bytes_of, known, number, pla
 use super::levels;
 use super::report::Report;
 use super::trees::{self, OrderedTypes, TreeHeader, VectorTypes};
+use crate::history::History;
 use crate::region::format::{Header, ROOT_AT, SUPERBLOCK_AT, Superblock};
 use crate::region::{Durability, Medium};
 use crate::region::{FormatError, Media, RAW};
@@ -105,6 +106,8 @@ pub struct Inspection {
     pub durability: Durability,
     /// What the file's medium gives; none of bytes in memory.
     pub medium: Option<Medium>,
+    /// The migrations that the state went through, as far as they are recorded.
+    pub history: History,
     /// The first errors of levels 0 and 1.
     pub problems: Vec<String>,
     /// The state, if it was asked for.
@@ -154,6 +157,7 @@ pub(super) fn inspect(bytes: Bytes, limits: Option<DataLimits>) -> Result<Inspec
         chunks: tables.chunks.len() as u64,
         durability: image.superblock.durability,
         medium: None,
+        history: report.history,
         problems: report
             .findings
             .iter()

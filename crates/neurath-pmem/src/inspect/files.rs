@@ -15,10 +15,12 @@ use super::report::{Level, Report};
 use super::{
     CheckOptions, Contents, ContentsError, DataLimits, Inspection, checked, contents, sums,
 };
+use crate::history::{self, Slot};
 use crate::region::applied::APPLIED_AT;
 use crate::region::format::{
     HEADER_AT, HEADER_COPY_AT, Header, LOG_AT, Log, PAGE, RegionState, SUPERBLOCK_AT, Superblock,
 };
+use crate::region::history::HISTORY_AT;
 use crate::region::{FormatError, Media, Medium, SnapshotError, SnapshotSource};
 
 /// Why a file was not looked at, or not written.
@@ -459,7 +461,8 @@ fn free_name(path: &Path) -> PathBuf {
 /// One thing that a repair does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RepairAction {
-    /// Of which kind: `header`, `superblock`, `applied`, `padding`, `leaks` or `recovery`.
+    /// Of which kind: `header`, `superblock`, `history`, `applied`, `padding`, `leaks` or
+    /// `recovery`.
     pub kind: &'static str,
     /// For people: what is done, and what may be lost by it.
     pub message: String,
@@ -560,6 +563,27 @@ fn free(image: &mut Image, leaked: &[(u64, u16)]) {
     sums::store_missing(image);
 }
 
+/// Forgets a history of migrations that cannot be read.
+fn mend_histories(bytes: &mut Bytes, header: &Header, act: &mut impl FnMut(&'static str, String)) {
+    if !header.history {
+        return;
+    }
+    for (number, at) in HISTORY_AT.into_iter().enumerate() {
+        if Slot::parse(bytes.bytes(at, history::LEN), header.seed()).is_err() {
+            let found = crate::region::history::read(bytes, header);
+            bytes.zero(at, history::LEN);
+            // Whoever looks at it later is to know.
+            let again = found.history.encode(found.number + 1, header.seed());
+            bytes.store(at, &again);
+            let message = format!(
+                "history {number} is written anew after the other: migrations that only it knew \
+                 are not recorded any more"
+            );
+            act("history", message);
+        }
+    }
+}
+
 /// Mends the header's page, its copy and the superblocks' pages.
 fn mend_pages(bytes: &mut Bytes, actions: &mut Vec<RepairAction>) {
     let mut act = |kind, message: String| actions.push(RepairAction { kind, message });
@@ -588,13 +612,14 @@ fn mend_pages(bytes: &mut Bytes, actions: &mut Vec<RepairAction>) {
     };
     let other = SUPERBLOCK_AT[1 - slot];
     let page = bytes.bytes(other, PAGE);
-    let unused = superblock.generation == 1 && page.iter().all(|&byte| byte == 0);
+    let used = &page[..SUPERBLOCK_USED as usize];
+    let unused = superblock.generation == 1 && used.iter().all(|&byte| byte == 0);
     if Superblock::parse(page, &header).is_err() && !unused {
         let next = Superblock {
             generation: superblock.generation + 1,
             ..superblock.clone()
         };
-        bytes.zero(other, PAGE);
+        bytes.zero(other, SUPERBLOCK_USED);
         bytes.store(other, &next.encode(&header));
         act(
             "superblock",
@@ -616,7 +641,9 @@ fn mend_pages(bytes: &mut Bytes, actions: &mut Vec<RepairAction>) {
                        as well, older values come back";
         act("applied", message.into());
     }
-    let after_superblocks = SUPERBLOCK_AT.map(|at| (at + SUPERBLOCK_USED, at + PAGE));
+    mend_histories(bytes, &header, &mut act);
+    let after_superblocks = SUPERBLOCK_AT.map(|at| levels::after_superblock(at, &header));
+    let after_superblocks = after_superblocks.into_iter().flatten();
     let after_headers = [HEADER_AT, HEADER_COPY_AT].map(levels::after_header);
     for (from, to) in after_headers.into_iter().flatten().chain(after_superblocks) {
         let rest = bytes.bytes(from, to - from);

@@ -10,6 +10,7 @@ use super::CheckOptions;
 use super::data::type_text;
 use super::image::{Bytes, Image, Segment, Tables};
 use super::report::{Code, Done, Level, Report};
+use crate::history::{self, History};
 use crate::region::applied::{self, APPLIED_AT};
 use crate::region::format::{
     self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, ENTRY_LEN, ENTRY_WORDS, HEADER_AT,
@@ -17,6 +18,7 @@ use crate::region::format::{
     RecordHeader, RegionState, SCHEMA_AT, SCHEMA_MAX, SEGMENTS_PER_CHUNK, SUPERBLOCK_AT,
     SegmentEntry, Superblock,
 };
+use crate::region::history::HISTORY_AT;
 use crate::region::sweep::Record;
 use crate::region::{FormatError, Media, RAW, journal, object_size, replay};
 use crate::schema::{SchemaDesc, hex};
@@ -84,8 +86,8 @@ pub(super) fn headers(bytes: &Bytes, report: &mut Report) -> Option<Header> {
             let name = format!("what follows {what}");
             must_be_zero(bytes, from, to, &name, L0, report);
         }
-        if parsed.is_ok() && bytes.word(at + 16) != 0 {
-            let features = bytes.word(at + 16);
+        let features = bytes.word(at + 16) & !format::HISTORY;
+        if parsed.is_ok() && features != 0 {
             let message = format!("{what} names compatible features {features:#x}; ignored");
             report.notice(L0, Code::UnknownFeature, at + 16, message);
         }
@@ -142,7 +144,7 @@ fn schema_before(
         let schema = SchemaDesc::decode(&record.old)?;
         let message = format!(
             "the state is converted segment by segment from {} to {}: what refers to what is not \
-             looked at before that has ended",
+             looked at, and values are not shown, before that has ended",
             hex(schema.fingerprint),
             hex(header.fingerprint)
         );
@@ -174,6 +176,38 @@ fn schema_before(
     Ok(None)
 }
 
+/// What follows a superblock in its page and must be zero: all but a history.
+pub(super) fn after_superblock(at: u64, header: &Header) -> Vec<(u64, u64)> {
+    let (from, end) = (at + SUPERBLOCK_USED, at + PAGE);
+    match HISTORY_AT.iter().find(|place| (at..end).contains(place)) {
+        Some(&place) if header.history => vec![(from, place), (place + history::LEN, end)],
+        _ => vec![(from, end)],
+    }
+}
+
+/// Reads the histories of migrations; gives the newest.
+fn histories(bytes: &Bytes, header: &Header, report: &mut Report) -> History {
+    if !header.history {
+        return History::default();
+    }
+    report.checked(L0, "histories", 2);
+    for (number, at) in HISTORY_AT.into_iter().enumerate() {
+        match history::Slot::parse(bytes.bytes(at, history::LEN), header.seed()) {
+            Ok(history::Slot::Empty | history::Slot::Whole(..)) => {}
+            Ok(history::Slot::Unfinished) => {
+                let message = format!(
+                    "history {number} was being written when its process died; the other counts"
+                );
+                report.notice(L0, Code::History, at, message);
+            }
+            Err(error) => {
+                report.error(L0, Code::History, at, format!("history {number}: {error}"));
+            }
+        }
+    }
+    crate::region::history::read(bytes, header).history
+}
+
 /// Reads both superblocks; gives the one that counts, and its slot.
 pub(super) fn superblocks(
     bytes: &Bytes,
@@ -185,13 +219,14 @@ pub(super) fn superblocks(
     for (slot, parsed) in slots.iter().enumerate() {
         let at = SUPERBLOCK_AT[slot];
         let what = format!("what superblock {slot} leaves free");
-        for (from, to) in [(88, 248), (SUPERBLOCK_USED, PAGE)] {
-            must_be_zero(bytes, at + from, at + to, &what, L0, report);
+        let ranges = [(at + 88, at + 248)];
+        for (from, to) in ranges.into_iter().chain(after_superblock(at, header)) {
+            must_be_zero(bytes, from, to, &what, L0, report);
         }
         let Err(error) = parsed else { continue };
         // A new region has written one only.
         let other_is_first = matches!(&slots[1 - slot], Ok(other) if other.generation == 1);
-        never_written[slot] = other_is_first && not_zero(bytes, at, at + PAGE).is_none();
+        never_written[slot] = other_is_first && not_zero(bytes, at, at + SUPERBLOCK_USED).is_none();
         if !never_written[slot] {
             let message = format!("superblock {slot}: {error}");
             report.error(L0, Code::SuperblockDamaged, at, message);
@@ -261,6 +296,7 @@ pub(super) fn level0(
             return None;
         }
     };
+    report.history = histories(&bytes, &header, report);
     if found < superblock.length {
         let claimed = superblock.length;
         let message = format!("the file has {found} bytes, and the superblock claims {claimed}");

@@ -1,5 +1,7 @@
 //! What a check gives.
 
+use crate::history::History;
+
 /// How deeply is looked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Level {
@@ -97,6 +99,8 @@ codes! {
     Unfinished = "unfinished",
     /// The machine went down while the region was open.
     PowerLost = "power-lost",
+    /// A history of migrations cannot be read, or was not written to its end.
+    History = "history",
     /// The log cannot be replayed.
     LogDamaged = "log-damaged",
     /// The record after the newest whole one is not whole.
@@ -225,6 +229,8 @@ pub struct Report {
     pub replayed: u64,
     /// Whether the state is being converted segment by segment.
     pub swept: bool,
+    /// The migrations that are recorded.
+    pub history: History,
 }
 
 impl Default for Report {
@@ -242,6 +248,7 @@ impl Default for Report {
             leaks: Vec::new(),
             replayed: 0,
             swept: false,
+            history: History::default(),
         }
     }
 }

@@ -81,6 +81,8 @@ pub struct Header {
     pub features: u64,
     /// What the log is.
     pub log: Log,
+    /// Whether migrations are recorded behind the superblocks.
+    pub history: bool,
     /// Where the record of the sweep is, while segments are converted one by one. The schema
     /// is within it then.
     pub sweep: Option<SweepPlace>,
@@ -143,6 +145,8 @@ pub const SEGMENT_SUMS: u64 = 1;
 const JOURNAL: u64 = 2;
 /// Segments are converted one by one to another schema, and some may be as they were.
 const SWEEP: u64 = 4;
+/// Of the compatible features: there is a history behind the superblocks.
+pub(crate) const HISTORY: u64 = 1;
 /// The features that this program knows, besides the log's.
 pub const FEATURES: u64 = SEGMENT_SUMS;
 
@@ -192,7 +196,9 @@ impl Header {
         let mut out = [0; HEADER_SIZE];
         put(&mut out, 0, &MAGIC);
         put(&mut out, 8, &FORMAT.to_le_bytes());
-        // 12: the minor format, 16: compatible features.
+        // 12: the minor format.
+        let compatible = if self.history { HISTORY } else { 0 };
+        put(&mut out, 16, &compatible.to_le_bytes());
         let journal = match self.log {
             Log::Ring => 0,
             Log::Journal(_) => JOURNAL,
@@ -320,6 +326,7 @@ impl Header {
             schema_hash: get_u64(bytes, 104),
             features: features & FEATURES,
             log,
+            history: get_u64(bytes, 16) & HISTORY != 0,
             sweep,
         })
     }

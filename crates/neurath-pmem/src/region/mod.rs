@@ -15,6 +15,7 @@ mod commit;
 mod dirty;
 mod error;
 pub mod format;
+pub(crate) mod history;
 mod holes;
 pub(crate) mod journal;
 mod look;
@@ -30,6 +31,8 @@ pub(crate) mod sweep;
 mod tee;
 mod write_set;
 
+#[cfg(test)]
+mod history_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]

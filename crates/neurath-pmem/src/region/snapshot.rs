@@ -18,10 +18,12 @@ use super::format::{
     CHUNK_LEN, DIRECTORY_AT, HEADER_AT, HEADER_COPY_AT, Header, LOG_AT, PAGE, ROOT_AT, RegionState,
     SCHEMA_AT, SUPERBLOCK_AT, Superblock,
 };
+use super::history;
 use super::media::{MappedFile, Mapping, Media};
 use super::space::Space;
 use super::tee::{Overflow, Taps, tee};
 use super::{OpenError, Region};
+use crate::history::History;
 
 /// Bytes that a copy takes at a time.
 const PART: u64 = 1 << 20;
@@ -89,6 +91,7 @@ impl From<std::io::Error> for CopyError {
 pub(crate) struct Begun {
     header: Header,
     superblock: Superblock,
+    history: History,
     taps: Taps,
 }
 
@@ -110,6 +113,7 @@ impl<M: Media> Region<M> {
         inner.tee = Some(tee);
         Some(Begun {
             header: inner.header.clone(),
+            history: history::read(&inner.media, &inner.header).history,
             superblock: Superblock {
                 checkpoint: inner.sequence,
                 ..inner.superblock.clone()
@@ -187,9 +191,13 @@ impl<M: Media> Copy<M> {
         self.begun.taps.settle()?;
         self.carry_out()?;
         let Copy {
-            begun: Begun {
-                header, superblock, ..
-            },
+            begun:
+                Begun {
+                    header,
+                    superblock,
+                    history,
+                    ..
+                },
             mut target,
             ..
         } = self;
@@ -212,6 +220,9 @@ impl<M: Media> Copy<M> {
         let older = (superblock.generation as usize + 1) % 2;
         target.store(SUPERBLOCK_AT[older], &before.encode(&header));
         target.store(SUPERBLOCK_AT[1 - older], &superblock.encode(&header));
+        if header.history {
+            history::store_first(&mut target, &header, &history);
+        }
         // Without one of them, what is there is no region.
         target.store(HEADER_COPY_AT, &header.encode());
         target.store(HEADER_AT, &header.encode());

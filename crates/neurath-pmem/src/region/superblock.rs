@@ -104,6 +104,7 @@ fn new_header(
         schema_hash: xxh3_64(schema),
         features: format::FEATURES,
         log,
+        history: false,
         sweep: None,
     };
     let bytes = header.encode();

@@ -312,7 +312,7 @@ impl<M: Media> Inner<M> {
         self.media.flush(at, len);
     }
 
-    fn put_header(&mut self) -> Result<(), RegionError> {
+    pub(super) fn put_header(&mut self) -> Result<(), RegionError> {
         // It must not be durable before the commits that it tells of.
         if self.journal.is_some() {
             self.flush_journal()?;
