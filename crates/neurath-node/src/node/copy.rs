@@ -11,14 +11,11 @@ use neurath_pmem::region::{SnapshotCopy, SnapshotError, SnapshotSource};
 
 use super::Shared;
 use super::requests::Refusal;
-use super::snapshot::{BEGIN, beside, look};
+use super::snapshot::{BEGIN, TRIES, beside, look};
 use crate::catalog::{Catalog, RegionEntry, State};
 use crate::directory::{NodeDirectory, TRUSTED_KEYS, region_file_name};
 use crate::protocol::{Copied, CopiedInstance, code};
 use crate::shard::{Mailbox, Shard};
-
-/// An upgrade may come between; then the copy is begun again, so often.
-const TRIES: u32 = 3;
 
 /// An instance whose state is being copied.
 struct Source {
@@ -74,7 +71,8 @@ fn remove(path: &Path) {
 
 enum Failed {
     Refused(Refusal),
-    /// The regions are not those that the catalog names: an upgrade came between.
+    /// The regions are not those that the catalog names, or were converted meanwhile: an upgrade came
+    /// between.
     Upgraded,
 }
 
@@ -86,6 +84,9 @@ impl From<Refusal> for Failed {
 
 impl From<SnapshotError> for Failed {
     fn from(error: SnapshotError) -> Failed {
+        if matches!(error, SnapshotError::Overtaken { .. }) {
+            return Failed::Upgraded;
+        }
         let code = match error {
             SnapshotError::TooFast { .. } | SnapshotError::Busy => code::BUSY,
             _ => code::OPERATOR,

@@ -16,6 +16,8 @@ use crate::shard::{Command, Look, Mailbox, Shard};
 
 /// How long the event loop may take to come to the end of a message.
 pub(super) const BEGIN: Duration = Duration::from_secs(10);
+/// A conversion may begin or end meanwhile; then the copy is begun again, so often.
+pub(super) const TRIES: u32 = 3;
 /// How much less right the copying has, as `nice` counts.
 const NICE: i32 = 10;
 
@@ -36,9 +38,17 @@ pub(super) fn make(
         let path = path.into();
         return Err(refused(&InspectError::Exists { path }));
     }
-    let source = begin(mailbox, component, instance)?;
-    let copied = beside("neurath-copy", || snapshot_live(source, path))?;
-    let made = copied.map_err(|error| refused(&error))?;
+    let mut attempt = 1;
+    let made = loop {
+        let source = begin(mailbox, component, instance)?;
+        match beside("neurath-copy", || snapshot_live(source, path))? {
+            Ok(made) => break made,
+            Err(InspectError::Snapshot(SnapshotError::Overtaken { .. })) if attempt < TRIES => {
+                attempt += 1;
+            }
+            Err(error) => return Err(refused(&error)),
+        }
+    };
     Ok(SnapshotMade {
         owner: made.owner,
         out: out.into(),
@@ -147,7 +157,9 @@ fn refused(error: &InspectError) -> Refusal {
     let code = match error {
         InspectError::Exists { .. } => code::USAGE,
         InspectError::Damaged { .. } => code::LINT,
-        InspectError::Snapshot(SnapshotError::TooFast { .. } | SnapshotError::Busy) => code::BUSY,
+        InspectError::Snapshot(
+            SnapshotError::TooFast { .. } | SnapshotError::Overtaken { .. } | SnapshotError::Busy,
+        ) => code::BUSY,
         _ => code::OPERATOR,
     };
     Refusal::new(code, error.to_string())

@@ -21,7 +21,7 @@ use super::format::{
 use super::history;
 use super::media::{MappedFile, Mapping, Media};
 use super::space::Space;
-use super::tee::{Overflow, Taps, tee};
+use super::tee::{Stopped, Taps, tee};
 use super::{OpenError, Region};
 use crate::history::History;
 
@@ -62,6 +62,14 @@ pub enum SnapshotError {
         /// What is wrong with it.
         source: FormatError,
     },
+    /// What the state is converted to, segment by segment, changed while it was copied.
+    #[error(
+        "a conversion of the state began or ended while {} was written; try again", path.display()
+    )]
+    Overtaken {
+        /// Which file.
+        path: PathBuf,
+    },
     /// Somebody else copies it.
     #[error("a snapshot of the region is being made already; wait for it to end")]
     Busy,
@@ -70,14 +78,14 @@ pub enum SnapshotError {
 /// What goes wrong while a copy is filled.
 #[derive(Debug)]
 pub(crate) enum CopyError {
-    Overflow,
+    Stopped(Stopped),
     Io(std::io::Error),
     Format(FormatError),
 }
 
-impl From<Overflow> for CopyError {
-    fn from(_: Overflow) -> CopyError {
-        CopyError::Overflow
+impl From<Stopped> for CopyError {
+    fn from(stopped: Stopped) -> CopyError {
+        CopyError::Stopped(stopped)
     }
 }
 
@@ -366,7 +374,8 @@ impl SnapshotCopy {
 fn named(error: CopyError, path: &Path) -> SnapshotError {
     let path = path.to_owned();
     match error {
-        CopyError::Overflow => SnapshotError::TooFast { path },
+        CopyError::Stopped(Stopped::Overflow) => SnapshotError::TooFast { path },
+        CopyError::Stopped(Stopped::Overtaken) => SnapshotError::Overtaken { path },
         CopyError::Io(source) => SnapshotError::Write { path, source },
         CopyError::Format(source) => SnapshotError::Format { path, source },
     }

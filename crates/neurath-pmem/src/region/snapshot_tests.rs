@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use super::{Region, RegionError, RegionOptions, SnapshotError};
+use super::{Region, RegionError, RegionOptions, SnapshotError, Swept};
 use crate::inspect::{self, CheckOptions, Done, InspectError, Level};
 use crate::schema::{encode, encoded_len};
 use crate::{Bytes, Map, Pmem, Tx, TxError};
@@ -285,4 +286,46 @@ fn contents_are_equal_wherever_they_lie() {
     let changed = inspect::contents_file(&paths[1]).unwrap().unwrap();
     assert_ne!(changed.fields[0], a.fields[0]);
     assert_eq!(changed.fields[1], a.fields[1]);
+}
+
+/// A copy that is begun in the midst of a conversion, or just before one, and not done when the conversion
+/// ends or begins: it is no state at any moment, and says so.
+#[test]
+fn a_conversion_that_begins_or_ends_overtakes_a_copy() {
+    use crate::campaign::two_versions::{Model, Op, empty_state, old, transact, up};
+    for ends in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("region"), dir.path().join("copy"));
+        let options = RegionOptions::new("test", 0, LIMIT);
+        let mut region = Region::create(&path, &options, &old::SCHEMA).unwrap();
+        empty_state(&mut region, 20);
+        let mut model = Model::default();
+        for n in 0..2000 {
+            transact::<old::State, _>(&mut region, &mut model, Op::Insert(n)).unwrap();
+        }
+        region.begin_conversion(up()).unwrap();
+        if ends {
+            region.enter_conversion().unwrap();
+        }
+        let mut copying = region.begin_snapshot().unwrap().begin(&copy).unwrap();
+        assert!(copying.step().unwrap(), "there is more");
+        region.enter_conversion().unwrap();
+        while region.sweep(Duration::ZERO).unwrap() != Swept::Done {}
+        let copied = loop {
+            match copying.step() {
+                Ok(true) => {}
+                Ok(false) => break copying.finish(),
+                Err(error) => break Err(error),
+            }
+        };
+        let Err(SnapshotError::Overtaken { .. }) = copied else {
+            let report = inspect::check(std::fs::read(&copy).unwrap(), CheckOptions::default());
+            panic!("{copied:?}: {report:#?}");
+        };
+        // The next one holds the state as it is now.
+        std::fs::remove_file(&copy).unwrap();
+        let source = region.begin_snapshot().unwrap();
+        let made = inspect::snapshot_live(source, &copy).unwrap();
+        assert!(made.report.is_clean() && !made.report.swept);
+    }
 }

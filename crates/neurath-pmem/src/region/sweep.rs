@@ -391,8 +391,10 @@ impl<M: Media> Inner<M> {
         sweep.published = true;
         sweep.before = None;
         let pending = std::mem::take(&mut sweep.pending);
-        // A copy that is being made holds the state until here.
-        self.tee = None;
+        // A copy that is being made would have parts of both.
+        if let Some(tee) = self.tee.take() {
+            tee.overtake();
+        }
         self.header = header;
         self.put_header()?;
         for (number, before, _) in pending {
@@ -485,9 +487,11 @@ impl<M: Media> Inner<M> {
             return Ok(());
         };
         let (schema, place) = (sweep.record.new.clone(), sweep.place);
+        if let Some(tee) = self.tee.take() {
+            tee.overtake();
+        }
         let done = self.store_plain_schema(&schema);
         self.or_failed(done)?;
-        self.tee = None;
         self.header.sweep = None;
         self.put_header()?;
         self.zero_record(place);

@@ -46,6 +46,8 @@ struct Level {
     /// Bytes that were put in and not taken out.
     bytes: AtomicU64,
     overflowed: AtomicBool,
+    /// What is stored from now on is in no transaction that is put in.
+    overtaken: AtomicBool,
     /// A transaction is being stored at its place, and not yet put in.
     storing: AtomicBool,
 }
@@ -87,6 +89,13 @@ impl Tee {
         self.level.overflowed.load(Ordering::Acquire) || Arc::strong_count(&self.level) == 1
     }
 
+    /// The region is about to be changed by more than transactions: whoever sees a word of that sees
+    /// this, too, and has no copy of any moment.
+    pub(super) fn overtake(self) {
+        self.level.overtaken.store(true, Ordering::Relaxed);
+        fence(Ordering::Release);
+    }
+
     /// A transaction is about to be stored at its place. Whoever sees a word of it there sees
     /// this, too.
     pub(super) fn begin(&self) {
@@ -124,27 +133,41 @@ impl Tee {
     }
 }
 
-/// More was committed than the tee has room for.
+/// Why not all comes out that a copy needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Overflow;
+pub(crate) enum Stopped {
+    /// More was committed than the tee has room for.
+    Overflow,
+    /// The region was changed by more than transactions.
+    Overtaken,
+}
 
 impl Taps {
     /// Waits for the end of a transaction that is being stored: after this, what was seen of
     /// any at its place comes out. A commit takes microseconds.
-    pub(crate) fn settle(&self) -> Result<(), Overflow> {
+    pub(crate) fn settle(&self) -> Result<(), Stopped> {
         fence(Ordering::Acquire);
         while self.level.storing.load(Ordering::Acquire) {
             // Of a region that went away in the middle of a commit nothing more will come.
             if Arc::strong_count(&self.level) == 1 {
-                return Err(Overflow);
+                return Err(Stopped::Overflow);
             }
             std::thread::yield_now();
         }
-        Ok(())
+        self.still_of_a_moment()
+    }
+
+    /// Fails if what was copied until now may be of no moment.
+    fn still_of_a_moment(&self) -> Result<(), Stopped> {
+        fence(Ordering::Acquire);
+        match self.level.overtaken.load(Ordering::Relaxed) {
+            true => Err(Stopped::Overtaken),
+            false => Ok(()),
+        }
     }
 
     /// The next transaction, if one waits.
-    pub(crate) fn take(&self) -> Result<Option<Teed>, Overflow> {
+    pub(crate) fn take(&self) -> Result<Option<Teed>, Stopped> {
         match self.records.try_recv() {
             Ok(teed) => {
                 self.level.bytes.fetch_sub(teed.size(), Ordering::Relaxed);
@@ -153,8 +176,9 @@ impl Taps {
             // Of a region that was closed, all is here.
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
                 if self.level.overflowed.load(Ordering::Acquire) {
-                    return Err(Overflow);
+                    return Err(Stopped::Overflow);
                 }
+                self.still_of_a_moment()?;
                 Ok(None)
             }
         }
@@ -163,7 +187,7 @@ impl Taps {
 
 #[cfg(test)]
 mod tests {
-    use super::{Overflow, tee};
+    use super::{Stopped, tee};
 
     fn record(words: u64, fresh: &[u64]) -> Vec<u8> {
         let mut record = vec![0; 64];
@@ -203,6 +227,6 @@ mod tests {
         for sequence in 0..puts {
             assert_eq!(taps.take().unwrap().unwrap().sequence, sequence);
         }
-        assert_eq!(taps.take().unwrap_err(), Overflow);
+        assert_eq!(taps.take().unwrap_err(), Stopped::Overflow);
     }
 }
