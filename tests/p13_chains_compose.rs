@@ -66,6 +66,14 @@ fn two_versions_at_once_up_and_back_and_down() {
     assert_no_orphans(&directory);
     add(&mut client, 400..450);
 
+    // As it was before, without a conversion: what was written since is lost, as was asked for.
+    control::apply(&directory, &release("1.2.0"), None, &quiet()).expect("upgraded again");
+    assert_eq!(client.ask("add lost"), "450");
+    let back = control::rollback(&directory, true, &quiet()).expect("back, with loss");
+    assert_eq!((back.from, back.to), (release("1.2.0"), release("1.0.0")));
+    assert_notes(&mut client, 450, "1.0.0");
+    assert_no_orphans(&directory);
+
     // Up again, confirmed, and down by a plan of its own.
     control::apply(&directory, &release("1.2.0"), None, &quiet()).expect("upgraded again");
     assert_notes(&mut client, 450, "1.2.0");

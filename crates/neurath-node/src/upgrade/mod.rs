@@ -530,7 +530,12 @@ impl<'a> Upgrade<'a> {
         };
         let hops = chain::hops(&goal.steps, component);
         let again = ends.again;
-        let mut links = ends.links(&seen.schema, hops)?.into_iter();
+        let links = match goal.way {
+            // The state before comes back as it was, also where nothing converts the present one.
+            Way::BackWithLoss(_) => Vec::new(),
+            _ => ends.links(&seen.schema, hops)?,
+        };
+        let mut links = links.into_iter();
         let mut first = links.next();
         // In the midst of a conversion the way back is the same one turned round.
         let asked = stepwise::asked_for(&goal.steps, component);
@@ -562,7 +567,7 @@ impl<'a> Upgrade<'a> {
                         .open_region(&goal.package, before, Some(fingerprint))?;
                     part.state = NewState::Made(Box::new(region));
                     part.entry = Some(before.clone());
-                } else if first.is_some() {
+                } else if seen.schema != part.library.description().schema {
                     let what = format!("the state of `{component}` before is not there any more");
                     return Err(UpgradeError::Script(what));
                 }
