@@ -7,6 +7,7 @@
 
 mod apply;
 mod chain;
+mod convert;
 mod course;
 mod error;
 pub(crate) mod history;
@@ -664,45 +665,6 @@ impl<'a> Upgrade<'a> {
         let running = self.core.running.as_ref();
         let seen = running.and_then(|running| running.look(SUSPEND, |s| look(&s.instances)));
         seen.ok_or_else(|| UpgradeError::Suspend("the event loop does not answer".into()))
-    }
-
-    /// Step 3: the old state becomes the new one's.
-    fn code_change(&mut self, component: &str, extra: String) -> Result<(), UpgradeError> {
-        let mine = self.parts_of(component);
-        if mine.is_empty() {
-            return Err(no_code_of(component));
-        }
-        for at in mine {
-            self.convert(at, extra.clone())?;
-        }
-        Ok(())
-    }
-
-    /// The same, of one instance.
-    fn convert(&mut self, at: usize, extra: String) -> Result<(), UpgradeError> {
-        let deadline = self.left()?;
-        let Some(taken) = &mut self.taken else {
-            return Err(UpgradeError::Script(
-                "a code_change before any suspend".into(),
-            ));
-        };
-        let part = &mut self.parts[at];
-        let Some(place) = part.at else {
-            let component = &part.component;
-            let what = format!("a code_change of `{component}`, which does not run yet");
-            return Err(UpgradeError::Script(what));
-        };
-        let region = &mut taken.shard.instances[place].region;
-        if !part.begin_stepwise(region)? {
-            let history = self.history_at(at);
-            let (Some(taken), part) = (&mut self.taken, &mut self.parts[at]) else {
-                unreachable!("still standing")
-            };
-            let region = &mut taken.shard.instances[place].region;
-            part.convert(&mut self.worker, region, history, extra, deadline)?;
-        }
-        fault::point("upgrade.converted");
-        Ok(())
     }
 
     /// Waits for the threads that have run the libraries' code: a library that is closed before

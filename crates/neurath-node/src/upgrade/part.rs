@@ -17,7 +17,10 @@ use crate::loader::{Function, Library};
 use crate::mapping::Gate;
 use crate::shard::effects::Effects;
 use crate::shard::now_ms;
-use crate::worker::Worker;
+use crate::worker::{Begun, WorkError, Worker};
+
+/// What the conversion of a whole state comes to.
+type Converted = Result<Region, MigrateError>;
 
 /// Where a conversion is: a library, and its number there.
 pub(super) type Place = (Arc<Library>, usize);
@@ -158,20 +161,33 @@ impl Part {
         extra: String,
         deadline: Duration,
     ) -> Result<(), UpgradeError> {
+        match self.begin_convert(worker, old, history, extra)? {
+            Some(begun) => self.end_convert(worker, begun, deadline),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets a throwaway thread begin with that; nothing if the state stays as it is.
+    pub(super) fn begin_convert(
+        &mut self,
+        worker: &mut Worker,
+        old: &Region,
+        history: History,
+        extra: String,
+    ) -> Result<Option<Begun<Converted>>, UpgradeError> {
         let mut building = match std::mem::replace(&mut self.state, NewState::Lost) {
             NewState::Prepared(building) => building,
             // A code_change of a state that stays as it is has nothing to do.
             other => {
                 self.state = other;
-                return Ok(());
+                return Ok(None);
             }
         };
-        let (component, version) = (self.component.clone(), self.version.clone());
         let source = old.source();
         let conversions = self.conversions.clone();
         let first = self.extra.clone().unwrap_or_else(|| extra.clone());
         let (later, first_path) = (std::mem::take(&mut self.later), self.path.take());
-        let worked = worker.run("code_change", deadline, move || {
+        let begun = worker.begin("code_change", move || {
             fill(&mut building, &source, &conversions, &first)?;
             if later.is_empty() {
                 building.set_history(&history);
@@ -201,21 +217,35 @@ impl Part {
             }
             Ok(region)
         });
-        match worked {
+        begun.map(Some).map_err(|source| self.overdue(source))
+    }
+
+    /// Waits for what was begun.
+    pub(super) fn end_convert(
+        &mut self,
+        worker: &mut Worker,
+        begun: Begun<Converted>,
+        deadline: Duration,
+    ) -> Result<(), UpgradeError> {
+        match worker.end(begun, deadline) {
             Ok(Ok(region)) => {
                 self.state = NewState::Made(Box::new(region));
                 Ok(())
             }
             Ok(Err(source)) => Err(UpgradeError::Convert {
-                component,
-                version,
+                component: self.component.clone(),
+                version: self.version.clone(),
                 source,
             }),
-            Err(source) => Err(UpgradeError::Overdue {
-                component,
-                version,
-                source,
-            }),
+            Err(source) => Err(self.overdue(source)),
+        }
+    }
+
+    fn overdue(&self, source: WorkError) -> UpgradeError {
+        UpgradeError::Overdue {
+            component: self.component.clone(),
+            version: self.version.clone(),
+            source,
         }
     }
 

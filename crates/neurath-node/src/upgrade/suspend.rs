@@ -12,8 +12,8 @@ use crate::shard::Seat;
 use crate::worker::Worker;
 use neurath_manifest::Step;
 
-/// Components that are told to stop their work at the same time, at most.
-const AT_ONCE: usize = 16;
+/// Instances that are told to stop their work at the same time, or are converted so, at most.
+pub(super) const AT_ONCE: usize = 16;
 
 impl Upgrade<'_> {
     /// Makes the threads that the pause will need.

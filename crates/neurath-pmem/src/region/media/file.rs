@@ -314,14 +314,16 @@ impl Media for MappedFile {
             return;
         }
         let target = self.target(start, end - start);
-        // SAFETY: whole pages of the mapping; the advice changes no contents.
-        // A hint: an older kernel refuses it, and faults the pages in one by one.
-        let _ = unsafe {
-            rustix::mm::madvise(
-                target.cast(),
-                (end - start) as usize,
-                rustix::mm::Advice::LinuxPopulateWrite,
-            )
-        };
+        // Huge pages first, where the file system has them (tmpfs that was mounted so): then there
+        // are fewer to fault in.
+        let hints = [
+            rustix::mm::Advice::LinuxHugepage,
+            rustix::mm::Advice::LinuxPopulateWrite,
+        ];
+        for hint in hints {
+            // SAFETY: whole pages of the mapping; the advice changes no contents.
+            // A hint: an older kernel refuses it, and faults the pages in one by one.
+            let _ = unsafe { rustix::mm::madvise(target.cast(), (end - start) as usize, hint) };
+        }
     }
 }
