@@ -32,6 +32,8 @@ mod tee;
 mod write_set;
 
 #[cfg(test)]
+mod changes_tests;
+#[cfg(test)]
 mod history_tests;
 #[cfg(test)]
 mod hostile_tests;
