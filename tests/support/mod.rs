@@ -231,6 +231,11 @@ pub fn try_book_edited(
 
 /// The notebook in three versions; 1.2 leads only to 1.1, whose library is `middle`, and 1.1 to 1.0.
 pub fn book_of_three(middle: &str) -> neurath_cli::stage::Stage {
+    book_of_three_edited(middle, |_| {})
+}
+
+/// The same, with an edit of the project's folder before it is built.
+pub fn book_of_three_edited(middle: &str, edit: impl FnOnce(&Path)) -> neurath_cli::stage::Stage {
     use neurath_cli::cli::Folders;
     use neurath_cli::stage::Stage;
     let folder = neurath_cli::processes::TemporaryFolder::new().expect("a folder");
@@ -256,6 +261,7 @@ pub fn book_of_three(middle: &str) -> neurath_cli::stage::Stage {
             .replace(middle, "notebook_3");
         std::fs::write(folder.path().join(new), text).expect(new);
     }
+    edit(folder.path());
     let folders = Folders {
         manifests: folder.path().join("manifests"),
         releases: folder.path().join("releases"),
