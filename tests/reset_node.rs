@@ -7,14 +7,16 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use neurath_cli::build::describe_node;
 use neurath_cli::cli::{Folders, Resets};
 use neurath_cli::control;
 use neurath_cli::processes::TemporaryFolder;
 use neurath_cli::stage::{self, Stage};
 use neurath_cli::testing::{NodeCommand, NodeProcess, free_port};
-use neurath_node::catalog::ReleaseId;
+use neurath_node::catalog::{Catalog, RegionEntry, ReleaseId, SNAPSHOT_LIMIT, SnapshotEntry};
 use neurath_node::journal::Kind;
 use neurath_node::protocol::{Status, code};
+use neurath_node::release::{ComponentSources, ReleasePackage, Sources};
 use neurath_verify::{Options, Running, Turns, Verifier, check_fill};
 use support::load::{Client, Newcomers, assert_clean, served};
 use support::play::Play;
@@ -636,6 +638,136 @@ fn killed_at_a_durable_step_there_is_one_state_or_the_other() {
 
 fn new_book() -> ReleaseId {
     ReleaseId::new("book", "1.1.0")
+}
+
+#[test]
+fn a_rehearsal_goes_there_and_back_without_being_named_anything() {
+    let book = Book::new(|_| ());
+    let node = book.start();
+    let records = journal(node.directory()).len();
+    let told = ask(
+        node.directory(),
+        &["relup", "rehearse", "book-1.1.0", "--json"],
+    );
+    assert!(told.status.success(), "{}", stderr(&told));
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains("\"way_back\":{\"same\""), "{told}");
+    book.assert_old();
+    assert_eq!(
+        journal(node.directory()).len(),
+        records,
+        "the node knows nothing of it"
+    );
+    assert_eq!(status(&node).snapshots, []);
+}
+
+#[test]
+fn more_snapshots_than_there_may_be_are_refused_and_a_way_back_keeps_none() {
+    let book = Book::new(|_| ());
+    let node = book.start();
+    let directory = node.directory().to_owned();
+    node.stop().expect("it stops");
+    let mut catalog = Catalog::open(&directory).expect("the catalog");
+    let mut state = catalog.state().clone();
+    let region = state.region("notebook", 0).expect("a region").clone();
+    for number in 0..SNAPSHOT_LIMIT as u64 {
+        state.snapshots.push(SnapshotEntry {
+            region: RegionEntry {
+                generation: 1000 + number,
+                file: format!("notebook.0.{}", 1000 + number),
+                ..region.clone()
+            },
+            release: ReleaseId::new("book", "1.0.0"),
+            made_ms: 1,
+        });
+    }
+    catalog.commit(state).expect("committed");
+    drop(catalog);
+    let command = NodeCommand {
+        directory: directory.clone(),
+        ..book.stage.command("1.0.0")
+    };
+    let node = NodeProcess::start(&command).expect("it starts");
+    let refused = ask(&directory, &all(&APPLY, &NAMED));
+    assert_eq!(refused.status.code(), Some(i32::from(code::BUSY)));
+    let says = "remove some by `neurath state remove-snapshot`";
+    assert!(stderr(&refused).contains(says), "{}", stderr(&refused));
+    book.assert_old();
+    ok(&directory, &all(&all(&APPLY, &NAMED), &["--no-snapshot"]));
+    assert_eq!(Lines::open(&book.notebook).ask("count"), "0");
+    ok(&directory, &all(&BACK, &NAMED));
+    book.assert_old();
+    assert!(last_end(&directory).contains("no snapshot is kept"));
+    // One whose file is gone can be removed, and then there is room.
+    let remove = ["state", "remove-snapshot", "notebook.0.1000", "--execute"];
+    ok(&directory, &remove);
+    ok(&directory, &all(&APPLY, &NAMED));
+    assert_eq!(status(&node).snapshots.len(), SNAPSHOT_LIMIT);
+}
+
+/// kv 3.0.0 as it is, with another node.
+fn kv_with_its_node() -> Stage {
+    let stage = kv();
+    let folder = stage.built().join("kv-3.0.0");
+    let package = ReleasePackage::open(&folder).expect("kv 3.0.0");
+    let aside = stage.built().join("aside");
+    let text = |path: &str| {
+        package
+            .text(path)
+            .map(|text| (path.to_owned(), text.to_owned()))
+    };
+    let component = |name: &str| {
+        let manifest = package.component(name).expect("a component");
+        let stem = format!("{name}-{}", manifest.version);
+        ComponentSources {
+            manifest: text(&format!("components/{stem}.toml")).expect("a manifest"),
+            appup: text(&format!("appups/{stem}.appup.toml")),
+            library: aside.join(format!("lib/{stem}.so")),
+        }
+    };
+    let (name, release) = text("release.toml").expect("a release");
+    let node = "node = \"0.2.0\"\nnode_program = \"kv-node\"\n";
+    let relup = Path::new(env!("CARGO_MANIFEST_DIR")).join("releases/kv/3.0.0.relup.toml");
+    let relup = fs::read_to_string(relup).expect("the relup");
+    let sources = Sources {
+        release: (name, release.replace("node = \"0.1.0\"\n", node)),
+        relup: Some(("3.0.0.relup.toml".into(), relup)),
+        components: vec![component("gateway"), component("store")],
+        node: Some(describe_node(&neurath_suite::second_program()).expect("a node program")),
+    };
+    fs::rename(&folder, &aside).expect("it is set aside");
+    ReleasePackage::assemble(stage.built(), &sources).expect("kv 3.0.0");
+    stage
+}
+
+/// The script restarts into the new node first, and throws the state away there; the way back brings state and node back.
+#[test]
+fn a_state_is_thrown_away_in_another_node_under_the_same_connections() {
+    let stage = kv_with_its_node();
+    let node = NodeProcess::start(&stage.command("1.3.0")).expect("a node");
+    let (directory, address) = (node.directory(), node.address());
+    control::install(directory, &stage::release("3.0.0"), stage.built()).expect("installed");
+    stage::fill(address, 200).expect("filled");
+    let turns = Turns::default();
+    let load = load(address, 4, 5, &turns);
+    served(&load, 300);
+    turns.to_nothing();
+    let reset = ["--execute", "--reset", "store"];
+    ok(directory, &all(&["relup", "apply", "kv-3.0.0"], &reset));
+    turns.end();
+    served(&load, 300);
+    let there = status(&node);
+    assert_eq!(there.node, "0.2.0");
+    assert_eq!((there.snapshots.len(), there.reset.len()), (1, 1));
+    turns.back();
+    ok(directory, &all(&["relup", "rollback"], &reset));
+    turns.end();
+    served(&load, 300);
+    assert_eq!(status(&node).node, "0.1.0");
+    let report = check_fill(address, 200, stage::VALUE_LEN, 1);
+    assert!(report.is_clean() && report.checked_keys == 200, "{report}");
+    assert_clean(load);
+    assert_all_ended(&journal(directory));
 }
 
 /// kv 1.3.0, and a 3.0.0 for the same node.
