@@ -3,7 +3,7 @@
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ pub(super) struct Clients {
     keys: JoinHandle<Report>,
     notes: Option<JoinHandle<Lines>>,
     counts: Option<JoinHandle<Lines>>,
+    /// What the counter has answered, if it may begin anew: something has to be there that can come back.
+    counted: Option<Arc<AtomicU64>>,
 }
 
 /// What they have found.
@@ -58,17 +60,19 @@ impl Clients {
             timeout: PATIENCE,
             ..Options::default()
         });
-        let lines = |address: &Option<String>, what: What| {
-            let (address, stop) = (address.clone()?, Arc::clone(&stop));
+        let counted = resets.then(Arc::<AtomicU64>::default);
+        let lines = |address: &Option<String>, what: What, resets: &Option<Arc<AtomicU64>>| {
+            let (address, stop, resets) = (address.clone()?, Arc::clone(&stop), resets.clone());
             Some(thread::spawn(move || {
                 Lines::new(what, resets).run(&address, &stop)
             }))
         };
         Self {
             live: verifier.live(),
-            notes: lines(&at.notebook, What::Notes),
-            counts: lines(&at.counter, What::Counts),
+            notes: lines(&at.notebook, What::Notes, &None),
+            counts: lines(&at.counter, What::Counts, &counted),
             keys: verifier.spawn(),
+            counted,
             stop,
         }
     }
@@ -77,7 +81,11 @@ impl Clients {
     pub(super) fn served(&self, node: &NodeProcess) -> anyhow::Result<()> {
         let goal = self.live.totals().requests.max(KEYS) + ENOUGH;
         let until = Instant::now() + PATIENCE;
-        while self.live.totals().requests < goal {
+        let counted = || {
+            let answers = self.counted.as_ref();
+            answers.is_none_or(|one| one.load(Ordering::Relaxed) > 0)
+        };
+        while self.live.totals().requests < goal || !counted() {
             node.check()?;
             if Instant::now() > until {
                 bail!("P16: clients are not served: {:?}", self.live.totals());
@@ -131,6 +139,7 @@ impl Clients {
             };
             if serves && there {
                 lines.read_back(address);
+                lines.is_in(new);
             }
             found.requests += lines.answered;
             found.lost += lines.lost;
@@ -154,10 +163,12 @@ enum What {
 #[derive(Debug)]
 struct Lines {
     what: What,
-    /// Whether what it talks to may begin anew in its midst.
-    resets: bool,
-    /// What was acknowledged and sent before that: it may come back.
+    /// What it has answered, for one that may begin anew in its midst.
+    resets: Option<Arc<AtomicU64>>,
+    /// What was acknowledged and sent before that, while it is not back.
     before: Option<(u64, u64)>,
+    /// Whether an answer fits what goes on and what comes back alike.
+    unsure: bool,
     /// Notes or counts that the server has confirmed.
     acknowledged: u64,
     /// Those it may have, besides: one that was sent and not answered.
@@ -169,11 +180,12 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(what: What, resets: bool) -> Self {
+    fn new(what: What, resets: Option<Arc<AtomicU64>>) -> Self {
         Self {
             what,
             resets,
             before: None,
+            unsure: false,
             acknowledged: 0,
             sent: 0,
             answered: 0,
@@ -235,15 +247,20 @@ impl Lines {
     /// and begins anew then.
     fn counted(&mut self, holds: u64, sent: u64, comes: bool) {
         let least = self.acknowledged + 1;
-        let comes_back = |(acknowledged, sent): &mut (u64, u64)| {
-            (*acknowledged + 1..=*sent + 1).contains(&holds)
-        };
-        if (least..=sent + 1).contains(&holds) {
-            // As it must be.
-        } else if holds == 1 && (comes || self.resets) {
-            self.before = self.resets.then_some((self.acknowledged, sent));
-        } else if self.before.take_if(comes_back).is_some() {
+        let goes_on = (least..=sent + 1).contains(&holds);
+        // With what was sent and not answered.
+        let begins = (1..=sent - self.acknowledged + 1).contains(&holds);
+        let comes_back =
+            (self.before).is_some_and(|(known, sent)| (known + 1..=sent + 1).contains(&holds));
+        if goes_on {
+            self.unsure |= comes_back;
+        } else if begins && self.resets.is_some() {
+            self.before.get_or_insert((self.acknowledged, sent));
+        } else if comes_back {
             // The state from before the reset, with all that it had counted.
+            self.before = None;
+        } else if holds == 1 && comes {
+            // It has gone, and comes anew.
         } else if holds < least {
             self.be_lost(holds, least);
         } else {
@@ -251,6 +268,9 @@ impl Lines {
         }
         self.acknowledged = holds;
         self.sent = holds;
+        if let Some(answers) = &self.resets {
+            answers.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn one(&mut self, line: &mut Line) -> io::Result<()> {
@@ -283,6 +303,18 @@ impl Lines {
     fn be_wrong(&mut self, text: String) {
         self.wrong += 1;
         self.findings.push(format!("P16: {text}"));
+    }
+
+    /// What may begin anew has done so in the `new` release, and has come back in the old one.
+    fn is_in(&mut self, new: bool) {
+        if self.resets.is_some() && !self.unsure && self.before.is_some() != new {
+            let text = match new {
+                true => "it goes on in the release that throws it away",
+                false => "what it had counted before the reset did not come back",
+            };
+            self.lost += u64::from(!new);
+            self.findings.push(format!("P4: {:?}: {text}", self.what));
+        }
     }
 
     /// Everything that was acknowledged is there, as it was written.
@@ -326,5 +358,52 @@ impl Line {
         }
         answer.truncate(answer.len() - 1);
         Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A counter that may begin anew, after these answers; none was sent that was not answered.
+    fn after(answers: &[u64]) -> Lines {
+        let mut lines = Lines::new(What::Counts, Some(Arc::default()));
+        for holds in answers {
+            lines.counted(*holds, lines.acknowledged, false);
+        }
+        lines
+    }
+
+    fn faults(mut lines: Lines, new: bool) -> (u64, u64, usize) {
+        lines.is_in(new);
+        (lines.lost, lines.wrong, lines.findings.len())
+    }
+
+    #[test]
+    fn a_count_that_begins_anew_has_to_come_back() {
+        assert_eq!(faults(after(&[1, 2, 3]), false), (0, 0, 0));
+        assert_eq!(faults(after(&[1, 2, 3, 1, 2]), true), (0, 0, 0));
+        assert_eq!(faults(after(&[1, 2, 3, 1, 4, 5]), false), (0, 0, 0));
+        assert_eq!(faults(after(&[1, 2, 3, 1, 4, 1]), true), (0, 0, 0));
+        // It goes on where it should be back, begins a third time, or was never thrown away.
+        assert_eq!(faults(after(&[1, 2, 3, 4, 1, 2]), false), (1, 0, 1));
+        assert_eq!(faults(after(&[1, 2, 3, 4, 1, 2, 1]), false), (1, 0, 1));
+        assert_eq!(faults(after(&[1, 2, 3]), true), (0, 0, 1));
+        // Not all of it comes back, or more.
+        assert!(faults(after(&[1, 2, 3, 4, 5, 1, 4]), false).1 > 0);
+        assert!(faults(after(&[1, 2, 3, 1, 7]), false).1 > 0);
+        // Where both fit, nothing is said.
+        assert_eq!(faults(after(&[1, 2, 3, 1, 2, 3, 4]), false), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_count_of_a_line_whose_answer_was_cut_off_is_no_fault() {
+        let mut lines = after(&[1, 2, 3]);
+        // Sent, counted by the state that begins anew, and not answered.
+        lines.counted(2, 4, true);
+        assert_eq!(faults(lines, true), (0, 0, 0));
+        let mut lines = after(&[1, 2, 3, 1]);
+        lines.counted(5, 2, true);
+        assert_eq!(lines.wrong, 1, "nothing was sent to the state before");
     }
 }
