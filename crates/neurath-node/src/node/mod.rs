@@ -166,10 +166,9 @@ impl Node {
         if core.catalog.state().previous.is_some() {
             go_back(&mut core, "the start of the node");
             core.untrusted = false;
-            if core.catalog.state().previous.is_some() {
-                // It could not be left, and serves on until a person decides.
-                start::init_all(&mut core)?;
-            }
+            // What the way back has not changed; all, if the release could not be left, and serves on until a person
+            // decides.
+            start::init_all(&mut core)?;
         }
         if let Some(release) = old {
             let went = requests::reboot_old(&mut core, release, "node reboot-old");

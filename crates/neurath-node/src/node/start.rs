@@ -431,13 +431,16 @@ fn bring_up(
     }
 }
 
-/// Calls `init` of all instances.
+/// Calls `init` of all instances whose it was not called yet.
 pub(super) fn init_all(core: &mut Core) -> Result<(), StartError> {
     let Some(taken) = &mut core.standing else {
         unreachable!("the shard stands still while the node starts")
     };
     let mut worker = Worker::default();
     for at in 0..taken.shard.instances.len() {
+        if std::mem::replace(&mut taken.shard.instances[at].begun, true) {
+            continue;
+        }
         let listening = taken.shard.listening(Some(at));
         let outside = Outside::of(&taken.shard, at, listening, FIXED);
         let instance = &mut taken.shard.instances[at];

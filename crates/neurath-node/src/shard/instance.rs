@@ -24,6 +24,8 @@ pub(crate) struct Instance {
     pub(super) rests_until: Option<Instant>,
     /// Why it has ended, if it has and was not started again.
     pub(crate) ended: Option<String>,
+    /// Whether its `init` was called in this process.
+    pub(crate) begun: bool,
 }
 
 impl Instance {
@@ -49,6 +51,7 @@ impl Instance {
             mailbox: usize::MAX,
             rests_until: None,
             ended: None,
+            begun: false,
         }
     }
 

@@ -312,6 +312,7 @@ impl Upgrade<'_> {
             instance.config.clone_from(&part.config);
             instance.mailbox = mailbox_of(&self.goal.package, &part.component);
             instance.ended = None;
+            instance.begun = true;
             if let Some(entry) = &part.entry {
                 instance.generation = entry.generation;
             }
