@@ -94,9 +94,7 @@ impl Table {
             },
             (Some(open), Some(meeting)) if *meeting == open.meeting => {
                 if visit.leaves {
-                    let why = format!("the time of {} was over first", visit.guest);
-                    self.close(why.clone());
-                    return Heard::No { why };
+                    return self.left_by(&visit.guest, now);
                 }
                 let vote = (visit.trip.clone(), now);
                 open.votes.insert(visit.guest.clone(), vote);
@@ -113,6 +111,21 @@ impl Table {
             },
             (None, None) => Heard::Wait { meeting: None },
         }
+    }
+
+    /// The time of one who waits is over: that decides it.
+    fn left_by(&mut self, guest: &str, now: Instant) -> Heard {
+        let mut missing = self.missing(now);
+        missing.retain(|name| name != guest);
+        let why = match missing.as_slice() {
+            [] => format!("the time of {guest} was over first"),
+            missing => format!(
+                "the time of {guest} was over, and not there: {}",
+                missing.join(", ")
+            ),
+        };
+        self.close(why.clone());
+        Heard::No { why }
     }
 
     /// Who is not there, of those that the open meeting needs.
@@ -267,11 +280,14 @@ mod tests {
         hear(&mut table, &visit("north", Some("m1")), now);
         let leaves = Visit {
             leaves: true,
-            ..visit("west", Some("m1"))
+            ..visit("north", Some("m1"))
         };
         for visit in [leaves, visit("north", Some("m1"))] {
             let heard = hear(&mut table, &visit, now);
-            assert!(matches!(heard, Heard::No { why } if why.contains("west")));
+            let Heard::No { why } = heard else {
+                panic!("{heard:?}")
+            };
+            assert_eq!(why, "the time of north was over, and not there: west");
         }
         assert_eq!(table.all_there(now), None);
     }
