@@ -791,6 +791,12 @@ pub struct BenchUpgrade {
     /// How often each is measured.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub runs: u32,
+    /// Write the results into this folder as well: `upgrade.csv`, `upgrade.svg`, and a page with a table.
+    #[arg(long, value_name = "DIR")]
+    pub docs: Option<PathBuf>,
+    /// What the page says of the machine, such as that it did other work.
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
     /// Where the project's files are.
     #[command(flatten)]
     pub folders: Folders,
