@@ -120,13 +120,13 @@ fn a_way_back_that_crashes_is_tried_again_with_the_writes() {
 #[test]
 fn a_way_back_that_crashes_too_often_waits_for_a_person() {
     let stage = stage();
-    let mut command = crashing(&stage, 3);
+    let mut command = crashing(&stage, 10);
     // Also where it would not crash any more.
     let error = NodeProcess::start(&command).expect_err("it is not tried again");
     let text = format!("{error:#}");
     for word in [
         "exit status: 50",
-        "3 starts",
+        "10 starts",
         "--try-again",
         "relup rollback --lose-writes --execute",
     ] {

@@ -377,7 +377,7 @@ const CONFIRM: &[Key] = &[
     may(
         "starts",
         Kind::Integer { min: 1, max: 1000 },
-        "So many starts of the node go back from the release before one of them comes up; then a person decides. Default 3.",
+        "So many starts of the node go back from the release before one of them comes up; then a person decides. Default 10.",
     ),
     may(
         "checks",

@@ -142,7 +142,7 @@ impl Default for Confirm {
             window: Duration::from_secs(60),
             interval: Duration::from_secs(1),
             failures: 2,
-            starts: 3,
+            starts: 10,
             checks: Vec::new(),
         }
     }
