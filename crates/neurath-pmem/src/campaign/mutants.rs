@@ -143,6 +143,9 @@ pub(crate) fn site(site: Site, seed: u64) -> Option<String> {
         "snapshot.rs" => again_and_again(seed, copies::cut_off),
         "migrate.rs" => again_and_again(seed, conversions::cut_off),
         "sweep.rs" => again_and_again(seed, sweeps::cut_off),
+        // What a conversion tells is stored where one is made, and where one is begun.
+        "history.rs" => again_and_again(seed, sweeps::cut_off)
+            .or_else(|| again_and_again(seed, conversions::cut_off)),
         // Where the order of the program is kept, nothing is missed.
         _ => sweeps(site, seed)
             .or_else(|| {

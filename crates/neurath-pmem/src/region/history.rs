@@ -8,7 +8,7 @@
 use super::Inner;
 use super::Region;
 use super::error::RegionError;
-use super::format::{HEADER_AT, HEADER_COPY_AT, Header, SUPERBLOCK_AT};
+use super::format::{Header, SUPERBLOCK_AT};
 use super::media::Media;
 use crate::history::{Found, History, LEN, Migration};
 
@@ -25,7 +25,7 @@ pub(crate) fn read(media: &dyn Media, header: &Header) -> Found {
 }
 
 /// Stores the first history of a copy or of a region in the making, which a later sync makes
-/// durable. Its header is to say so.
+/// durable. Its header says that there is one.
 pub(crate) fn store_first(media: &mut impl Media, header: &Header, history: &History) {
     media.store(HISTORY_AT[0], &history.encode(1, header.seed()));
     media.flush(HISTORY_AT[0], LEN);
@@ -51,13 +51,7 @@ impl<M: Media> Region<M> {
     /// Gives a region that is being built its history.
     pub(crate) fn build_history(&mut self, history: &History) {
         let inner = self.inner();
-        inner.header.history = true;
         store_first(&mut inner.media, &inner.header, history);
-        let bytes = inner.header.encode();
-        for at in [HEADER_COPY_AT, HEADER_AT] {
-            inner.media.store(at, &bytes);
-            inner.media.flush(at, bytes.len() as u64);
-        }
     }
 }
 

@@ -55,7 +55,9 @@ impl<M: Media> Region<M> {
         log: Log,
         schema: &[u8],
     ) -> Result<Region<M>, RegionError> {
-        let header = new_header(&mut media, options, log, schema)?;
+        // A region in the making is to have a history: its header is stored once.
+        let history = state == RegionState::Building;
+        let header = new_header(&mut media, options, log, schema, history)?;
         let superblock = Superblock {
             generation: 0,
             state,
@@ -79,6 +81,7 @@ fn new_header(
     options: &RegionOptions,
     log: Log,
     schema: &[u8],
+    history: bool,
 ) -> Result<Header, FormatError> {
     let known = SchemaDesc::decode(schema)?;
     let too_long = |field, value: usize| FormatError::Field {
@@ -104,7 +107,7 @@ fn new_header(
         schema_hash: xxh3_64(schema),
         features: format::FEATURES,
         log,
-        history: false,
+        history,
         sweep: None,
     };
     let bytes = header.encode();
