@@ -164,8 +164,8 @@ impl Attendance<'_> {
                 Ok(Heard::Go(went)) if given_up => return Err(self.deserted(&went)),
                 Ok(Heard::Go(went)) => return self.go_on(went),
                 Ok(Heard::No { why }) => return Err(self.no(why)),
-                Ok(Heard::Wait { meeting: Some(now) }) if meeting.is_none() && !leaves => {
-                    // The next word is the vote.
+                Ok(Heard::Wait { meeting: Some(now) }) if meeting.is_none() => {
+                    // The next word is the vote, or that there will be none.
                     meeting = Some(now);
                     fault::point("meeting.voting");
                     continue;
@@ -175,9 +175,17 @@ impl Attendance<'_> {
                 Err(why) => why,
             };
             // Without a vote, none goes on. With one, only the decision lets it go, or a person.
-            if given_up || (leaves && meeting.is_none()) {
+            let point = || self.arrived.point.to_owned();
+            if given_up {
+                return Err(MeetingError::GivenUp {
+                    point: point(),
+                    host,
+                    last,
+                });
+            }
+            if leaves && meeting.is_none() {
                 return Err(MeetingError::NoHost {
-                    point: self.arrived.point.to_owned(),
+                    point: point(),
                     host,
                     deadline: format_duration(self.arrived.deadline),
                     last,

@@ -124,6 +124,18 @@ pub enum MeetingError {
         /// Why not.
         why: String,
     },
+    /// This node was told to give it up, and the one that decides could not be told.
+    #[error(
+        "sync_nodes {point}: given up here, as was asked for, without {host}, which decides: {last}"
+    )]
+    GivenUp {
+        /// The meeting point.
+        point: String,
+        /// The node that decides.
+        host: String,
+        /// How it was the last time.
+        last: String,
+    },
     /// This node was told to give it up, and the others went on.
     #[error("sync_nodes {point}: given up here, as was asked for; the others go on: {others}")]
     Deserted {
