@@ -101,7 +101,7 @@ fn table(records: &[Record], steps: bool) -> Table {
             numbers::micros(millis.saturating_mul(1000))
         });
         table.row([
-            utc(one.started.time_ms),
+            numbers::utc(one.started.time_ms),
             one.started.operation_id.clone(),
             one.started.who.clone(),
             took.unwrap_or_default(),
@@ -137,32 +137,6 @@ fn word(verdict: &neurath_node::journal::Verdict) -> String {
         Ok(Value::String(word)) => word.replace('_', " "),
         _ => format!("{verdict:?}"),
     }
-}
-
-/// A time as people write it, to the second.
-fn utc(time_ms: u64) -> String {
-    let seconds = time_ms / 1000;
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days since 1970-01-01 to a date, by the era of 400 years (Hinnant's civil_from_days).
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
 }
 
 /// The operations as the trace format of Chrome: a line for operations, one for their steps.
@@ -236,15 +210,6 @@ pub fn set_aside(dir: &Path, execute: bool, output: &Output) -> anyhow::Result<(
 mod tests {
     use super::*;
     use neurath_node::journal::Verdict;
-
-    #[test]
-    fn times_are_dates() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00");
-        assert_eq!(utc(951_782_399_999), "2000-02-28 23:59:59");
-        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00");
-        assert_eq!(utc(1_700_000_000_000), "2023-11-14 22:13:20");
-        assert_eq!(utc(4_107_542_400_000), "2100-03-01 00:00:00");
-    }
 
     #[test]
     fn a_trace_has_operations_and_steps_that_do_not_overlap() {
