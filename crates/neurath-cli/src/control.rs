@@ -46,6 +46,18 @@ pub fn ask_aloud(directory: &Path, request: &Request, output: &Output) -> anyhow
     })
 }
 
+/// Replaces the node's program by itself, anew; how long clients waited, in microseconds.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub fn restart(directory: &Path, output: &Output) -> anyhow::Result<u64> {
+    match ask_aloud(directory, &Request::Restart, output)? {
+        Outcome::Restarted { stop_us } => Ok(stop_us),
+        other => unexpected(&other),
+    }
+}
+
 /// What runs.
 ///
 /// # Errors

@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use kv_resp::Value as Reply;
-use neurath_node::client::Client;
-use neurath_node::protocol::{Outcome, Request, Response};
 use neurath_verify::{fill_key, fill_value};
 use serde_json::{Value, json};
 
@@ -86,7 +84,8 @@ fn of_a_node(stage: &Stage, keys: u64, runs: u32, output: &Output) -> anyhow::Re
         let took;
         (node, took) = start(&command, &address, last)?;
         measured.stopped.push(took);
-        measured.restarted.push(restart(&node)?);
+        let stop_us = control::restart(node.directory(), output)?;
+        measured.restarted.push(stop_us as f64);
     }
     let status = control::status(node.directory())?;
     measured.region_bytes = status.components.iter().map(|one| one.region_bytes).sum();
@@ -114,18 +113,6 @@ fn start(command: &NodeCommand, address: &str, key: u64) -> anyhow::Result<(Node
         std::thread::sleep(Duration::from_micros(200));
     };
     Ok((starting.up(command)?, took.as_secs_f64() * 1e6))
-}
-
-/// How long clients wait while the node's program is replaced.
-fn restart(node: &NodeProcess) -> anyhow::Result<f64> {
-    let mut client = Client::connect(node.directory())?;
-    match client.request(&Request::Restart, |_| ())? {
-        Response::Done(outcome) => match *outcome {
-            Outcome::Restarted { stop_us } => Ok(stop_us as f64),
-            other => bail!("a restart was answered by {other:?}"),
-        },
-        Response::Failed(failure) => bail!("{}", failure.message),
-    }
 }
 
 /// What the starts of Redis took, in microseconds.

@@ -201,17 +201,13 @@ fn stop_and_wait(dir: &Path) -> anyhow::Result<()> {
 }
 
 fn restart(dir: &Path, output: &Output) -> anyhow::Result<()> {
-    match control::ask_aloud(dir, &Request::Restart, output)? {
-        Outcome::Restarted { stop_us } => {
-            output.text(&format!(
-                "restarted; clients waited {}",
-                numbers::micros(stop_us)
-            ));
-            output.json(&json!({ "kind": "restarted", "stop_us": stop_us }));
-            Ok(())
-        }
-        other => control::unexpected(&other),
-    }
+    let stop_us = control::restart(dir, output)?;
+    output.text(&format!(
+        "restarted; clients waited {}",
+        numbers::micros(stop_us)
+    ));
+    output.json(&json!({ "kind": "restarted", "stop_us": stop_us }));
+    Ok(())
 }
 
 fn reboot_old(

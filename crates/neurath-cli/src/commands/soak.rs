@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use neurath_node::catalog::ReleaseId;
 use neurath_node::directory::NodeDirectory;
-use neurath_node::protocol::{Outcome, Request};
 use neurath_verify::{Finding, FindingKind, Options, Report, Running, Verifier};
 use serde_json::json;
 
@@ -282,10 +281,9 @@ impl Run<'_> {
 
     /// `node restart`: the same process, and the same connections.
     fn replace_program(&mut self, node: &NodeProcess) -> anyhow::Result<()> {
-        match control::ask(node.directory(), &Request::Restart, |_| ())? {
-            Outcome::Restarted { .. } => self.tally.restarts += 1,
-            other => bail!("a restart was answered by {other:?}"),
-        }
+        let quiet = Output::new(MessageFormat::Json);
+        control::restart(node.directory(), &quiet)?;
+        self.tally.restarts += 1;
         self.load.served(node)
     }
 
