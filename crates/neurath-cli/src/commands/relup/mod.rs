@@ -19,47 +19,30 @@ pub fn run(command: &Relup, output: &Output) -> anyhow::Result<()> {
         Relup::Rehearse(command) => rehearse::run(command, output),
         Relup::RehearseCopy(command) => rehearse::in_copy(command),
         Relup::Apply {
-            target: Target::Release(release),
+            target,
             node,
             from,
             plan,
             resets,
             execute,
         } => {
-            if *execute {
-                control::install(&node.dir, release, from)?;
-            }
-            let planned = control::plan_built(&node.dir, release, from)?;
-            apply::apply(
-                &node.dir,
-                planned,
-                plan.as_deref(),
-                resets,
-                *execute,
-                output,
-            )
+            let planned = match target {
+                Target::Release(release) => {
+                    if *execute {
+                        control::install(&node.dir, release, from)?;
+                    }
+                    control::plan_built(&node.dir, release, from)?
+                }
+                Target::Package(file) => {
+                    match super::release::installed::unpacked(&node.dir, file, *execute, output)? {
+                        Some(release) => control::plan(&node.dir, &release)?,
+                        None => return Ok(()),
+                    }
+                }
+            };
+            let plan = plan.as_deref();
+            apply::apply(&node.dir, planned, plan, resets, *execute, output)
         }
-        Relup::Apply {
-            target: Target::Package(file),
-            node,
-            plan,
-            resets,
-            execute,
-            ..
-        } => match super::release::installed::unpacked(&node.dir, file, *execute, output)? {
-            Some(release) => {
-                let planned = control::plan(&node.dir, &release)?;
-                apply::apply(
-                    &node.dir,
-                    planned,
-                    plan.as_deref(),
-                    resets,
-                    *execute,
-                    output,
-                )
-            }
-            None => Ok(()),
-        },
         Relup::Resume { node, execute } => in_flight::resume(&node.dir, *execute, output),
         Relup::Abort { node, execute } => in_flight::abort(&node.dir, *execute, output),
         Relup::Log {
