@@ -67,10 +67,28 @@ pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, Str
             release
         }
     };
-    let package = open_for_use(&directory, catalog.state(), &current);
+    let mut core = core_of(directory, catalog, journal, libraries, &current, options)?;
+    (core.hold, core.rehearsal) = (true, rehearsal);
+    core.remove_orphans();
+    starts::count(&mut core, options)?;
+    bring_up(&mut core, options, None)?;
+    undo_interrupted(&mut core, &this_process())?;
+    Ok((core, operation))
+}
+
+/// A node in which nothing runs yet.
+fn core_of(
+    directory: NodeDirectory,
+    catalog: Catalog,
+    journal: Journal,
+    libraries: Libraries,
+    current: &ReleaseId,
+    options: &NodeOptions,
+) -> Result<Core, StartError> {
+    let package = open_for_use(&directory, catalog.state(), current);
     let package = package.map_err(UpgradeError::from)?;
     let next_generation = catalog.state().next_generation;
-    let mut core = Core {
+    Ok(Core {
         meetings: Meetings::of(directory.path().to_owned()),
         directory,
         catalog,
@@ -79,9 +97,9 @@ pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, Str
         package,
         running: None,
         standing: None,
-        hold: true,
+        hold: false,
         untrusted: false,
-        rehearsal,
+        rehearsal: false,
         window: None,
         loaded: Vec::new(),
         warm: Vec::new(),
@@ -94,12 +112,7 @@ pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, Str
         control: None,
         asker: None,
         abort: Arc::default(),
-    };
-    core.remove_orphans();
-    starts::count(&mut core, options)?;
-    bring_up(&mut core, options, None)?;
-    undo_interrupted(&mut core, &this_process())?;
-    Ok((core, operation))
+    })
 }
 
 /// Ends what the end of a process has interrupted: whoever has the directory's lock is the only one.
@@ -332,35 +345,8 @@ pub(super) fn arrive(options: &NodeOptions, arrival: &mut Arrival) -> Result<Cor
         Some(_) => "handover.taken-again",
     });
     let libraries = Libraries::new(directory.libraries()).map_err(UpgradeError::from)?;
-    let package = open_for_use(&directory, catalog.state(), &current);
-    let package = package.map_err(UpgradeError::from)?;
-    let next_generation = catalog.state().next_generation;
-    let record = &arrival.record;
-    let mut core = Core {
-        meetings: Meetings::of(directory.path().to_owned()),
-        directory,
-        catalog,
-        journal,
-        libraries,
-        package,
-        running: None,
-        standing: None,
-        hold: false,
-        untrusted: false,
-        rehearsal: false,
-        window: None,
-        loaded: Vec::new(),
-        warm: Vec::new(),
-        sweeping: Vec::new(),
-        swept: Vec::new(),
-        stuck: Vec::new(),
-        next_generation,
-        figures: Arc::new(Figures::going_on(&record.figures)),
-        launch: options.launch.clone(),
-        control: None,
-        asker: None,
-        abort: Arc::default(),
-    };
+    let mut core = core_of(directory, catalog, journal, libraries, &current, options)?;
+    core.figures = Arc::new(Figures::going_on(&arrival.record.figures));
     core.remove_orphans();
     bring_up(&mut core, options, Some(&mut *arrival))?;
     if arrival.because().is_none() {
