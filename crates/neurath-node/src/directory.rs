@@ -1,7 +1,7 @@
 //! The directory of a node: its folders, its paths and its lock.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -335,6 +335,17 @@ pub fn check_name(what: &'static str, name: &str) -> Result<(), DirectoryError> 
 /// Makes the entries of a directory durable: what was created, renamed or removed in it.
 pub fn fsync_dir(path: impl AsRef<Path>) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Writes a file of a folder, in place of one that is there: on the disk when this returns, whole or not at all.
+/// `part` is its name until then.
+pub(crate) fn replace_file(folder: &Path, part: &str, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let part = folder.join(part);
+    let mut file = File::create(&part)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&part, folder.join(name))?;
+    fsync_dir(folder)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, DirectoryError> {

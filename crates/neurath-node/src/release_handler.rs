@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::catalog::{Catalog, CatalogError, ReleaseEntry, ReleaseId, ReleaseStatus, State};
-use crate::directory::{DirectoryError, NodeDirectory, fsync_dir};
+use crate::directory::{DirectoryError, NodeDirectory, fsync_dir, replace_file};
 use crate::fault;
 use crate::journal::{Journal, JournalError, Kind, Verdict};
 use crate::node::delete_snapshot;
@@ -637,12 +637,6 @@ fn write_key(folder: &Path, name: &str, key: &str) -> io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(folder)?;
-    let (part, path) = (
-        folder.join(format!(".{name}.part")),
-        folder.join(format!("{name}.pub")),
-    );
-    fs::write(&part, key)?;
-    fs::File::open(&part)?.sync_all()?;
-    fs::rename(&part, &path)?;
-    fsync_dir(folder)
+    let (part, path) = (format!(".{name}.part"), format!("{name}.pub"));
+    replace_file(folder, &part, &path, key.as_bytes())
 }

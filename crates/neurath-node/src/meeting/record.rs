@@ -1,12 +1,12 @@
 //! `meeting.json` in a node's directory: the last meeting from which it went on.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::Went;
-use crate::directory::fsync_dir;
+use crate::directory::replace_file;
 
 /// The record.
 pub(crate) const FILE_NAME: &str = "meeting.json";
@@ -88,21 +88,15 @@ pub(super) fn read(directory: &Path) -> Result<Option<Went>, RecordError> {
 
 /// Records a meeting: it is on the disk when this returns, whole or not at all.
 pub(super) fn write(directory: &Path, went: &Went) -> Result<(), RecordError> {
-    let path = directory.join(FILE_NAME);
-    let part = directory.join(PART_NAME);
-    let write = || {
-        let record = Versioned {
-            version: VERSION,
-            went,
-        };
-        let mut file = std::fs::File::create(&part)?;
-        file.write_all(&serde_json::to_vec(&record)?)?;
-        file.sync_all()?;
-        std::fs::rename(&part, &path)?;
-        fsync_dir(directory)
+    let record = Versioned {
+        version: VERSION,
+        went,
     };
-    write().map_err(|source| RecordError::Io {
-        path: path.clone(),
+    let written = serde_json::to_vec(&record)
+        .map_err(io::Error::from)
+        .and_then(|bytes| replace_file(directory, PART_NAME, FILE_NAME, &bytes));
+    written.map_err(|source| RecordError::Io {
+        path: directory.join(FILE_NAME),
         source,
     })
 }
