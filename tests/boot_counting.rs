@@ -8,7 +8,7 @@ use neurath_cli::control;
 use neurath_cli::stage::Stage;
 use neurath_cli::testing::{NodeCommand, NodeProcess};
 use neurath_node::catalog::ReleaseId;
-use support::{Lines, assert_all_ended, assert_no_orphans, catalog, journal, quiet, wait_until};
+use support::{Lines, assert_all_ended, assert_no_orphans, catalog, ended, journal, quiet};
 
 const ABORT: i32 = 6;
 const SEGMENTATION_FAULT: i32 = 11;
@@ -39,14 +39,7 @@ fn ends_by(node: NodeProcess, line: &str, signal: i32) {
     assert_eq!(client.ask("add last"), "2");
     client.send(line);
     assert_eq!(client.receive(), None);
-    let mut how = String::new();
-    wait_until("the node ends", || match node.check() {
-        Ok(()) => false,
-        Err(error) => {
-            how = format!("{error:#}");
-            true
-        }
-    });
+    let how = ended(&node);
     assert!(how.contains(&format!("signal: {signal}")), "{how}");
 }
 

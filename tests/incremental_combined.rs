@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use neurath_cli::control;
 use neurath_cli::stage::Stage;
@@ -13,8 +13,8 @@ use neurath_pmem::history::Strategy;
 use neurath_pmem::inspect::{Level, check_file};
 use serde_json::Value;
 use support::{
-    Lines, assert_all_ended, assert_no_orphans, catalog, everything, journal, neurath, quiet,
-    stderr, wait_until,
+    Lines, assert_all_ended, assert_no_orphans, catalog, everything, folder_on_disk, journal,
+    neurath, quiet, stderr, wait_until,
 };
 
 const INSTANCES: u32 = 2;
@@ -45,25 +45,6 @@ fn stage(durability: &str) -> Stage {
             std::fs::write(&path, text.replace(plain, &asked)).expect("written");
         }
     })
-}
-
-/// A folder on the disk of the build: `power` cannot be had in memory. Gone when it is dropped.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(name: &str) -> Self {
-        let path =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn text(instance: u32, number: usize) -> String {
@@ -111,11 +92,11 @@ fn wait_for_the_end(directory: &Path) {
 /// Two hops as one, in both instances, there and back in the midst of it, killed, and there again.
 fn through_two_versions(durability: &str) {
     let stage = stage(durability);
-    let place = Place::new(&format!("incremental-{durability}"));
+    let place = folder_on_disk();
     let program = neurath_suite::program();
     let command = NodeCommand::new(
         &program,
-        &place.0.join("node"),
+        &place.path().join("node"),
         Some("book-1.0.0"),
         stage.built(),
     );

@@ -13,6 +13,7 @@ use neurath_node::journal::Kind;
 use neurath_pmem::history::{History, Migration};
 use neurath_pmem::inspect::inspect_file;
 use serde_json::Value;
+use support::schema::judge;
 use support::{Lines, book_edited, catalog, journal, neurath, quiet, stderr};
 
 fn book(version: &str) -> ReleaseId {
@@ -132,21 +133,6 @@ fn each_hop_of_a_chain_there_back_and_down() {
         assert_eq!(recorded.len(), twice.len());
         assert_eq!(recorded[1]["library"], "notebook 1.2.0");
         judge(&format!("state-{command}"), &value);
-    }
-}
-
-#[track_caller]
-fn judge(kind: &str, value: &Value) {
-    let path = format!("crates/neurath-cli/schemas/{kind}.json");
-    let text = std::fs::read_to_string(&path).expect("the schema");
-    let schema: Value = serde_json::from_str(&text).expect("JSON");
-    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
-    compiler
-        .add_resource("it.json", schema)
-        .expect("a resource");
-    let index = compiler.compile("it.json", &mut schemas).expect("a schema");
-    if let Err(error) = schemas.validate(value, index) {
-        panic!("{error}\n{value:#}");
     }
 }
 

@@ -5,7 +5,8 @@
 //! The nodes are in the build's own folder, which is on a disk where the sources are. On a file
 //! system that is memory the durability cannot be had, which is a test as well.
 
-use std::path::{Path, PathBuf};
+mod support;
+
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,35 +18,22 @@ use neurath_cli::output::{MessageFormat, Output};
 use neurath_cli::stage::{Stage, release};
 use neurath_cli::testing::{NodeCommand, NodeProcess};
 use neurath_verify::{Live, Options, Report, Verifier};
+use support::folder_on_disk;
+use tempfile::TempDir;
 
 fn output() -> Output {
     Output::new(MessageFormat::Human)
 }
 
-/// A folder on the disk of the build, gone when it is dropped.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(name: &str) -> Self {
-        let path =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        // What an earlier run with this number has left.
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).expect("a folder");
-        Self(path)
-    }
-
-    fn command(&self, stage: &Stage, version: &str) -> NodeCommand {
-        let first = release(version).to_string();
-        let program = neurath_suite::program();
-        NodeCommand::new(&program, &self.0.join("node"), Some(&first), stage.built())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+fn command(place: &TempDir, stage: &Stage, version: &str) -> NodeCommand {
+    let first = release(version).to_string();
+    let directory = place.path().join("node");
+    NodeCommand::new(
+        &neurath_suite::program(),
+        &directory,
+        Some(&first),
+        stage.built(),
+    )
 }
 
 struct Load {
@@ -122,8 +110,8 @@ fn start(command: &NodeCommand) -> Option<NodeProcess> {
 #[test]
 fn nothing_acknowledged_is_lost_by_kills_and_upgrades() {
     let stage = neurath_suite::kv_surviving(&[("1.0.0", "power"), ("1.1.0", "power")]);
-    let place = Place::new("kills");
-    let command = place.command(&stage, "1.0.0");
+    let place = folder_on_disk();
+    let command = command(&place, &stage, "1.0.0");
     let Some(mut node) = start(&command) else {
         return;
     };
@@ -181,8 +169,8 @@ fn an_upgrade_changes_the_durability_and_the_way_back_changes_it_again() {
         ("1.1.1", "process"),
     ];
     let stage = neurath_suite::kv_surviving(&versions);
-    let place = Place::new("durability");
-    let node = start(&place.command(&stage, "1.0.0")).expect("`process` is to be had everywhere");
+    let place = folder_on_disk();
+    let node = start(&command(&place, &stage, "1.0.0")).expect("`process` is to be had everywhere");
     stage.install(node.directory()).expect("installed");
     let load = Load::start(node.address(), 4, 3);
     load.served(300, &node);
@@ -231,8 +219,8 @@ fn a_medium_that_is_memory_is_refused_by_name() {
 #[test]
 fn a_write_that_fails_ends_the_node_and_acknowledges_nothing() {
     let stage = neurath_suite::kv_surviving(&[("1.0.0", "power")]);
-    let place = Place::new("failure");
-    let command = place.command(&stage, "1.0.0");
+    let place = folder_on_disk();
+    let command = command(&place, &stage, "1.0.0");
     let Some(node) = start(&command) else {
         return;
     };

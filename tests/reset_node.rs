@@ -17,11 +17,11 @@ use neurath_node::catalog::{Catalog, RegionEntry, ReleaseId, SNAPSHOT_LIMIT, Sna
 use neurath_node::journal::Kind;
 use neurath_node::protocol::{Status, code};
 use neurath_node::release::{ComponentSources, ReleasePackage, Sources};
-use neurath_verify::{Options, Running, Turns, Verifier, check_fill};
-use support::load::{Client, Newcomers, assert_clean, served};
+use neurath_verify::{Turns, check_fill};
+use support::load::{Client, Newcomers, assert_clean, load_through, served};
 use support::play::Play;
 use support::{
-    Lines, PATIENCE, ask, assert_all_ended, assert_no_orphans, catalog, journal, ok, quiet, stderr,
+    Lines, ask, assert_all_ended, assert_no_orphans, catalog, journal, ok, quiet, stderr,
     wait_until,
 };
 
@@ -749,7 +749,7 @@ fn a_state_is_thrown_away_in_another_node_under_the_same_connections() {
     control::install(directory, &stage::release("3.0.0"), stage.built()).expect("installed");
     stage::fill(address, 200).expect("filled");
     let turns = Turns::default();
-    let load = load(address, 4, 5, &turns);
+    let load = load_through(address, 4, 5, &turns);
     served(&load, 300);
     turns.to_nothing();
     let reset = ["--execute", "--reset", "store"];
@@ -791,21 +791,6 @@ fn kv() -> Stage {
     stage.expect("kv is built").run_by(neurath_suite::program())
 }
 
-fn load(address: &str, pipeline: usize, seed: u64, turns: &Turns) -> Running {
-    let options = Options {
-        address: address.to_owned(),
-        connections: 3,
-        pipeline,
-        keys: 1_000,
-        seed,
-        reconnect: false,
-        timeout: PATIENCE,
-        turns: turns.clone(),
-        ..Options::default()
-    };
-    Verifier::new(options).start()
-}
-
 #[test]
 fn under_load_no_connection_is_lost_and_no_answer_is_wrong() {
     let stage = kv();
@@ -813,7 +798,10 @@ fn under_load_no_connection_is_lost_and_no_answer_is_wrong() {
     let (directory, address) = (node.directory(), node.address());
     stage::fill(address, 500).expect("filled");
     let turns = Turns::default();
-    let loads = [load(address, 1, 1, &turns), load(address, 16, 2, &turns)];
+    let loads = [
+        load_through(address, 1, 1, &turns),
+        load_through(address, 16, 2, &turns),
+    ];
     let newcomers = Newcomers::start(address);
     let serve = || loads.iter().for_each(|load| served(load, 300));
     let mut client = Client::open(address);

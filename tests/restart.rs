@@ -13,7 +13,9 @@ use neurath_node::journal::{Kind, Verdict};
 use neurath_node::protocol::Status;
 use neurath_verify::Running;
 use support::load::{Client, Newcomers, assert_clean, load, served};
-use support::{Lines, assert_all_ended, assert_no_orphans, catalog, journal, ok, wait_until};
+use support::{
+    Lines, assert_all_ended, assert_no_orphans, catalog, ended, journal, ok, wait_until,
+};
 
 fn descriptors(pid: u32) -> usize {
     let all = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
@@ -185,14 +187,7 @@ fn a_signal_to_stop_is_not_lost_while_the_program_is_replaced() {
         let pid = i32::try_from(node.pid()).ok();
         let pid = pid.and_then(rustix::process::Pid::from_raw).expect("a pid");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is there");
-        let mut how = String::new();
-        wait_until("the node ends", || match node.check() {
-            Ok(()) => false,
-            Err(error) => {
-                how = format!("{error:#}");
-                true
-            }
-        });
+        let how = ended(&node);
         assert!(how.contains("exit status: 0"), "round {round}: {how}");
         restart.join().expect("the command has ended");
     }

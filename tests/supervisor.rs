@@ -13,7 +13,7 @@ use neurath_cli::testing::{NodeProcess, free_port};
 use neurath_node::catalog::ReleaseId;
 use neurath_node::journal::{Kind, Verdict};
 use neurath_node::protocol::ComponentStatus;
-use support::{Lines, journal, quiet, wait_until};
+use support::{Lines, ended, journal, quiet, wait_until};
 
 /// Restarts that are made within ten seconds.
 const INTENSITY: usize = 20;
@@ -92,14 +92,7 @@ fn one_that_panics_all_the_time_ends_the_node() {
     assert_eq!(client.ask("get 0"), "kept", "so many restarts are borne");
     let mut last = Lines::open(node.address());
     last.send("panic for good");
-    let mut how = String::new();
-    wait_until("the node gives up", || match node.check() {
-        Ok(()) => false,
-        Err(error) => {
-            how = format!("{error:#}\n{}", node.log_end());
-            true
-        }
-    });
+    let how = format!("{}\n{}", ended(&node), node.log_end());
     for word in ["gave up", "notebook", "failed 21 times", "for good"] {
         assert!(how.contains(word), "{word}: {how}");
     }
@@ -217,14 +210,7 @@ fn one_that_fails_too_often_takes_along_what_depends_on_it() {
     for _ in 0..3 {
         panics(&book, "for good");
     }
-    let mut how = String::new();
-    wait_until("the node gives up", || match node.check() {
-        Ok(()) => false,
-        Err(error) => {
-            how = format!("{error:#}");
-            true
-        }
-    });
+    let how = ended(&node);
     for word in [
         "exit status: 50",
         "what depends on it (shelf) has not helped",

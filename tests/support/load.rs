@@ -5,12 +5,17 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use neurath_verify::{Options, Running, Verifier};
+use neurath_verify::{Options, Running, Turns, Verifier};
 
 use super::{PATIENCE, wait_until};
 
 /// A load that takes no lost connection for granted.
 pub fn load(address: &str, pipeline: usize, seed: u64) -> Running {
+    load_through(address, pipeline, seed, &Turns::default())
+}
+
+/// The same, of a server whose state is exchanged on purpose.
+pub fn load_through(address: &str, pipeline: usize, seed: u64, turns: &Turns) -> Running {
     let options = Options {
         address: address.to_owned(),
         connections: 3,
@@ -19,6 +24,7 @@ pub fn load(address: &str, pipeline: usize, seed: u64) -> Running {
         seed,
         reconnect: false,
         timeout: PATIENCE,
+        turns: turns.clone(),
         ..Options::default()
     };
     Verifier::new(options).start()

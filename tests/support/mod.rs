@@ -3,6 +3,7 @@
 
 pub mod load;
 pub mod play;
+pub mod schema;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -31,6 +32,20 @@ pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "{what}: not within {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Waits until a node has ended by itself; how it has.
+#[track_caller]
+pub fn ended(node: &neurath_cli::testing::NodeProcess) -> String {
+    let mut how = String::new();
+    wait_until("the node ends", || match node.check() {
+        Ok(()) => false,
+        Err(error) => {
+            how = format!("{error:#}");
+            true
+        }
+    });
+    how
 }
 
 /// The real command, to its end.
@@ -161,6 +176,11 @@ pub fn copy(from: &Path, to: &Path) {
 pub fn folder_in_memory() -> tempfile::TempDir {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
     folder.expect("a temporary folder")
+}
+
+/// A temporary folder on the disk of the build: durability `power` cannot be had in memory.
+pub fn folder_on_disk() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder")
 }
 
 /// A client of the notebook.
