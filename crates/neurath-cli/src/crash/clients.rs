@@ -248,10 +248,11 @@ impl Lines {
     fn counted(&mut self, holds: u64, sent: u64, comes: bool) {
         let least = self.acknowledged + 1;
         let goes_on = (least..=sent + 1).contains(&holds);
-        // With what was sent and not answered.
-        let begins = (1..=sent - self.acknowledged + 1).contains(&holds);
-        let comes_back =
-            (self.before).is_some_and(|(known, sent)| (known + 1..=sent + 1).contains(&holds));
+        // What was sent and not answered may be in the state that is there now, whichever it is, or in none.
+        let unanswered = sent - self.acknowledged;
+        let begins = (1..=unanswered + 1).contains(&holds);
+        let comes_back = (self.before)
+            .is_some_and(|(known, sent)| (known + 1..=sent + unanswered + 1).contains(&holds));
         if goes_on {
             self.unsure |= comes_back;
         } else if begins && self.resets.is_some() {
@@ -402,8 +403,15 @@ mod tests {
         // Sent, counted by the state that begins anew, and not answered.
         lines.counted(2, 4, true);
         assert_eq!(faults(lines, true), (0, 0, 0));
+        // Counted by the state that has come back, before the connection broke.
         let mut lines = after(&[1, 2, 3, 1]);
         lines.counted(5, 2, true);
-        assert_eq!(lines.wrong, 1, "nothing was sent to the state before");
+        assert_eq!(faults(lines, false), (0, 0, 0));
+        let mut lines = after(&[1, 2, 3, 1]);
+        lines.counted(6, 2, true);
+        assert_eq!(lines.wrong, 1, "one was not answered, not two");
+        let mut lines = after(&[1, 2, 3, 4, 1]);
+        lines.counted(4, 2, true);
+        assert_eq!(lines.wrong, 1, "not all that was acknowledged came back");
     }
 }
