@@ -379,7 +379,7 @@ fn every_format_has_a_page_with_its_version() {
         (
             "catalog-format.md",
             "format ",
-            "neurath-node/src/catalog.rs",
+            "neurath-node/src/catalog/slot.rs",
             "pub const FORMAT: u32 = ",
         ),
         (
