@@ -223,6 +223,41 @@ fn a_kill_before_confirmation_goes_back_to_the_node_before() {
     again.stop().expect("an orderly stop");
 }
 
+/// The program that was started counts for the one that cannot.
+#[test]
+fn a_program_that_crashes_before_it_counts_is_counted() {
+    let stage = stage(second(), |name, text| match name {
+        "2.0.0.toml" => text.replace("[confirm]\n", "[confirm]\nstarts = 3\n"),
+        _ => text,
+    });
+    let (mut command, node) = start(&stage, &[]);
+    ok(node.directory(), &APPLY);
+    node.kill();
+    drop(node);
+    command.release = None;
+    let plain = command.clone();
+    // What the program does first in a start that was counted for it.
+    let crash = ("NEURATH_FAULT_KILL_AT", "start.was-counted");
+    command.environment.push((crash.0.into(), crash.1.into()));
+    for counted in 1..=3 {
+        let error = NodeProcess::start(&command).expect_err("the program ends");
+        assert!(format!("{error:#}").contains("signal: 9"), "{error:#}");
+        assert_eq!(catalog(&command.directory).starts, counted);
+    }
+    let error = NodeProcess::start(&plain).expect_err("it is not tried again");
+    let text = format!("{error:#}");
+    for words in ["exit status: 50", "3 starts", "--try-again"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let mut again = plain.clone();
+    again.more.push("--try-again".into());
+    let back = NodeProcess::start(&again).expect("it is tried once more");
+    assert_runs(back.directory(), "1.1.0", "0.1.0");
+    forgets_the_program(back.directory());
+    assert_eq!(catalog(back.directory()).starts, 0);
+    back.stop().expect("an orderly stop");
+}
+
 #[test]
 fn killed_at_any_step_it_starts_as_the_one_or_the_other() {
     let stage = stage(second(), as_it_is);

@@ -88,14 +88,14 @@ pub fn run(options: NodeOptions, place: Place) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// That program cannot be run.
-pub fn run_by_its_own(directory: &Path, launch: &Launch) -> anyhow::Result<()> {
-    let Some(program) = handover::to_start(directory, &launch.version)? else {
+/// That program cannot be run, or has crashed too often.
+pub fn run_by_its_own(directory: &Path, launch: &Launch, try_again: bool) -> anyhow::Result<()> {
+    let command = handover::command_to_start(directory, &launch.version, try_again)?;
+    let Some(mut command) = command else {
         return Ok(());
     };
-    let mut command = std::process::Command::new(&program);
-    let error = command.args(std::env::args_os().skip(1)).exec();
-    Err(error).with_context(|| format!("cannot run {}", program.display()))
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot run {}", command.get_program().display()))
 }
 
 /// Takes over from the program before in this process, or lets it go on.

@@ -72,7 +72,7 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
     let launch = launch(&start);
     // Before anything is taken over from whoever started this process: that is for the program that serves.
     if let node_process::Place::Start(_) = &place {
-        node_process::run_by_its_own(&start.node.dir, &launch)?;
+        node_process::run_by_its_own(&start.node.dir, &launch, start.try_again)?;
     }
     // Before there are other threads: it changes the environment.
     let handed_over = service_manager::sockets();

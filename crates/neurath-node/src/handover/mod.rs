@@ -23,7 +23,7 @@ pub use arrive::{Arrival, ArriveError, arrive};
 pub use description::NodeDescription;
 pub use leave::{LeaveError, go_back};
 pub(crate) use leave::{leave, now_us};
-pub use program::{ProgramError, to_start};
+pub use program::{ProgramError, command_to_start, to_start};
 
 /// How a node was started that can be replaced: whoever comes next is started in the same way.
 #[derive(Clone, Debug)]

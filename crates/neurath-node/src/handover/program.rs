@@ -1,13 +1,16 @@
 //! Which program runs a release, and where it is: verified, in a place that only the node can reach.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 
 use super::trial;
 use super::{LeaveError, NodeDescription};
 use crate::catalog::{Catalog, ProgramBefore, ReleaseId, State};
 use crate::directory::NodeDirectory;
+use crate::fault;
 use crate::libraries::{Libraries, PlaceError};
-use crate::node::Core;
+use crate::node::{Core, StartError, starts};
 use crate::release::{ReleaseError, ReleasePackage};
 use crate::release_handler::open_for_use;
 
@@ -130,29 +133,73 @@ pub(crate) fn of_release(
 /// The program that a start of the node in this directory is for, if it is another one than this of version `version`.
 /// What keeps the node from starting is seen when it starts.
 pub fn to_start(directory: &Path, version: &str) -> Result<Option<PathBuf>, ProgramError> {
-    let Ok(directory) = NodeDirectory::open(directory) else {
+    let Some(at_rest) = AtRest::open(directory) else {
         return Ok(None);
     };
-    let Ok(catalog) = Catalog::open(directory.path()) else {
+    at_rest.program(version)
+}
+
+/// Makes the command that starts the node in this directory by the program that the start is for, in this process, with the
+/// arguments of this one; `None` if it is this one, of version `version`. A start that leaves a release which was not
+/// confirmed is counted: that program may crash before it can. `try_again`: there may be one more than was allowed.
+///
+/// # Errors
+///
+/// [`ProgramError`], and [`StartError::Crashes`] where there were too many such starts.
+pub fn command_to_start(
+    directory: &Path,
+    version: &str,
+    try_again: bool,
+) -> Result<Option<Command>, StartError> {
+    let Some(mut at_rest) = AtRest::open(directory) else {
         return Ok(None);
     };
-    let state = catalog.state();
-    let package = match &state.current {
-        Some(current) => open_for_use(&directory, state, current),
-        None => return Ok(None),
-    };
-    let Ok(package) = package else {
+    let Some(program) = at_rest.program(version)? else {
         return Ok(None);
     };
-    let libraries = Libraries::new(directory.libraries())?;
-    match of_release(&libraries, state, &package, version) {
-        Ok(Program::At(path)) => Ok(Some(path)),
-        Ok(Program::Same) => Ok(None),
-        Err(error @ ProgramError::Missing { .. }) => {
-            tracing::warn!(%error, "it is run by this one");
-            Ok(None)
+    let mut command = Command::new(program);
+    command.args(std::env::args_os().skip(1));
+    let AtRest {
+        catalog, package, ..
+    } = &mut at_rest;
+    if let Some(number) = starts::count_for_program(catalog, package, directory, try_again)? {
+        command.env(starts::COUNTED, number.to_string());
+    }
+    fault::point("start.by-its-own-program");
+    Ok(Some(command))
+}
+
+/// A node that does not run, and the release that it is to run in.
+struct AtRest {
+    directory: NodeDirectory,
+    catalog: Catalog,
+    package: Arc<ReleasePackage>,
+}
+
+impl AtRest {
+    fn open(directory: &Path) -> Option<Self> {
+        let directory = NodeDirectory::open(directory).ok()?;
+        let catalog = Catalog::open(directory.path()).ok()?;
+        let current = catalog.state().current.clone()?;
+        let package = open_for_use(&directory, catalog.state(), &current).ok()?;
+        Some(Self {
+            directory,
+            catalog,
+            package,
+        })
+    }
+
+    fn program(&self, version: &str) -> Result<Option<PathBuf>, ProgramError> {
+        let libraries = Libraries::new(self.directory.libraries())?;
+        match of_release(&libraries, self.catalog.state(), &self.package, version) {
+            Ok(Program::At(path)) => Ok(Some(path)),
+            Ok(Program::Same) => Ok(None),
+            Err(error @ ProgramError::Missing { .. }) => {
+                tracing::warn!(%error, "it is run by this one");
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-        Err(error) => Err(error),
     }
 }
 

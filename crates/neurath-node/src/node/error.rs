@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::catalog::{CatalogError, ReleaseId};
 use crate::control::ControlError;
 use crate::directory::DirectoryError;
+use crate::handover::ProgramError;
 use crate::journal::JournalError;
 use crate::upgrade::UpgradeError;
 
@@ -21,6 +22,9 @@ pub enum StartError {
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The release has a node program of its own, which cannot be run.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
     /// The control socket cannot be made.
     #[error(transparent)]
     Control(#[from] ControlError),

@@ -16,7 +16,7 @@ mod serve;
 mod served;
 mod snapshot;
 mod start;
-mod starts;
+pub(crate) mod starts;
 mod supervision;
 mod watch;
 
