@@ -61,7 +61,7 @@ pub enum SlotFault {
     Payload(String),
 }
 
-/// A damaged slot that [`Catalog::open`] passed over.
+/// A damaged slot that [`super::Catalog::open`] passed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedSlot {
     /// 0 or 1.
