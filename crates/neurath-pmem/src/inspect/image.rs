@@ -2,13 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::os::unix::fs::FileExt as _;
 
-use memmap2::{Advice, MmapMut};
-
 use crate::region::format::{self, Header, SegmentEntry, Superblock};
-use crate::region::{Backend, Media, map_copy};
+use crate::region::{Backend, CopyOfFile, Media};
 use crate::schema::SchemaDesc;
 
 /// Memory with a file's bytes.
@@ -16,7 +14,7 @@ use crate::schema::SchemaDesc;
 pub(super) enum Buffer {
     Small(Vec<u8>),
     /// A private mapping: the pages are the file's own until they are stored to.
-    Large(MmapMut),
+    Large(CopyOfFile),
 }
 
 impl Deref for Buffer {
@@ -45,17 +43,11 @@ impl Clone for Buffer {
     }
 }
 
-/// Brings pages of a mapping into memory, without copying them.
-fn populate(map: &MmapMut, from: usize, len: usize) -> io::Result<()> {
-    match map.advise_range(Advice::PopulateRead, from, len) {
-        // An older kernel brings them in one by one.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-        other => other,
-    }
-}
-
 /// From so many bytes on, a buffer is large.
 const LARGE: usize = 4 << 20;
+
+/// Bytes that Linux maps together, where it maps the pages around the one that was looked at.
+const NEIGHBOURS: usize = 64 << 10;
 
 /// The bytes of a file. They are [`Media`], so that a recovery can run on them.
 #[derive(Clone, Debug)]
@@ -69,8 +61,7 @@ impl From<Vec<u8>> for Bytes {
 
 impl Bytes {
     /// The bytes of a file that nobody makes shorter meanwhile: who holds its lock sees to that.
-    /// What is stored is not in the file. Few are read; many are mapped, and brought into memory
-    /// on all cores, so that one that cannot be read is an error here.
+    /// What is stored is not in the file. Few are read; many are mapped.
     pub fn of(file: &File, len: u64) -> io::Result<Bytes> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         if len < LARGE {
@@ -80,24 +71,7 @@ impl Bytes {
             file.read_exact_at(&mut bytes, 0)?;
             return Ok(bytes.into());
         }
-        let map = map_copy(file)?;
-        let parts = std::thread::available_parallelism().map_or(1, usize::from);
-        let part = map.len().div_ceil(parts).next_multiple_of(LARGE);
-        std::thread::scope(|scope| {
-            let work: Vec<_> = (0..map.len())
-                .step_by(part)
-                .map(|from| (from, part.min(map.len() - from)))
-                .map(|(from, len)| {
-                    let map = &map;
-                    scope.spawn(move || populate(map, from, len))
-                })
-                .collect();
-            work.into_iter().try_for_each(|work| {
-                let ended = work.join();
-                ended.unwrap_or_else(|_| Err(io::Error::other("a thread that reads panicked")))
-            })
-        })?;
-        Ok(Bytes(Buffer::Large(map)))
+        Ok(Bytes(Buffer::Large(CopyOfFile::map(file)?)))
     }
 
     /// All of them, without a copy where there are few.
@@ -106,6 +80,14 @@ impl Bytes {
             Buffer::Small(bytes) => bytes,
             Buffer::Large(bytes) => bytes.to_vec(),
         }
+    }
+
+    /// Looks at a byte of each [`NEIGHBOURS`] of a range: pages that were never looked at are mapped
+    /// with it, and whoever comes there next is not stopped.
+    pub fn touch(&self, range: Range<usize>) {
+        let bytes = self.0.get(range).unwrap_or_default();
+        let sum = bytes.iter().step_by(NEIGHBOURS);
+        std::hint::black_box(sum.fold(0, |sum, byte| sum ^ byte));
     }
 
     /// The first `len` of them.

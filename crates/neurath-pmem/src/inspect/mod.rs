@@ -104,23 +104,25 @@ fn deep(
     if level < Level::L2 {
         return None;
     }
-    let asked = level >= Level::L3;
-    if !asked || tables.segments.len() < FEW {
-        let leaked = trace::level2(image, tables, report);
-        if asked {
-            sums::level3(image, tables, &sums::verify(image, tables), report);
-        }
-        return leaked;
+    if level < Level::L3 {
+        return trace::level2(image, tables, report);
     }
-    std::thread::scope(|scope| {
-        let found = scope.spawn(|| sums::verify(image, tables));
-        let leaked = trace::level2(image, tables, report);
-        match found.join() {
-            Ok(found) => sums::level3(image, tables, &found, report),
-            Err(panic) => std::panic::resume_unwind(panic),
+    let threads = match tables.segments.len() {
+        ..FEW => 1,
+        _ => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let verification = sums::Verification::new(image, tables);
+    let leaked = std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| verification.work());
         }
+        // What is reached can be told by one thread only, which then helps the others.
+        let leaked = trace::level2(image, tables, report);
+        verification.work();
         leaked
-    })
+    });
+    sums::level3(image, tables, &verification.end(), report);
+    leaked
 }
 
 /// Fewer segments are looked at before a thread would have begun.

@@ -1,6 +1,7 @@
 //! Level 3: the checksums of segments, over their bitmaps and live objects.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::image::{Bytes, Image, Segment, Tables};
 use super::report::{Code, Done, Level, Report};
@@ -34,54 +35,85 @@ fn sum(bytes: &Bytes, number: u64, segment: &Segment, seed: u64) -> u64 {
     format::segment_sum(number, entry, &bitmap, objects, seed)
 }
 
-/// Computes the checksums of all segments, on all cores.
-pub(super) fn verify(image: &Image, tables: &Tables) -> Found {
-    if !image.header.has_sums() {
-        return Found::default();
+impl Found {
+    fn add(&mut self, other: Found) {
+        self.verified += other.verified;
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+        self.unknown.extend(other.unknown);
+        self.wrong.extend(other.wrong);
     }
-    let seed = image.header.seed();
-    let segments: Vec<(u64, &Segment)> = tables.all().collect();
-    let next = AtomicUsize::new(0);
-    let (objects, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-    let work = || {
+}
+
+/// Bytes that are brought in at a time.
+const PART: usize = 4 << 20;
+
+/// Computes the checksums of all segments: as many threads as call [`Verification::work`] share
+/// them.
+pub(super) struct Verification<'a> {
+    image: &'a Image,
+    segments: Vec<(u64, &'a Segment)>,
+    /// Parts of the file whose pages have been brought in.
+    parts: AtomicUsize,
+    next: AtomicUsize,
+    all: Mutex<Found>,
+}
+
+impl<'a> Verification<'a> {
+    pub fn new(image: &'a Image, tables: &'a Tables) -> Verification<'a> {
+        let segments = match image.header.has_sums() {
+            true => tables.all().collect(),
+            false => Vec::new(),
+        };
+        Verification {
+            image,
+            segments,
+            parts: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            all: Mutex::default(),
+        }
+    }
+
+    /// Brings in the pages of the whole file, for whoever traces meanwhile as well: from its end
+    /// on, where the newest objects are, which most others are reached from.
+    fn bring_in(&self) {
+        let len = self.image.bytes.len() as usize;
+        let next = || PART * self.parts.fetch_add(1, Ordering::Relaxed);
+        while let Some(end) = len.checked_sub(next()).filter(|&end| end > 0) {
+            self.image.bytes.touch(end.saturating_sub(PART)..end);
+        }
+    }
+
+    /// Takes one segment after the other, until none is left.
+    pub fn work(&self) {
+        self.bring_in();
+        let (bytes, seed) = (&self.image.bytes, self.image.header.seed());
         let mut found = Found::default();
-        while let Some(&(number, segment)) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match image.bytes.word(segment.sum_at()) {
+        let next = || self.segments.get(self.next.fetch_add(1, Ordering::Relaxed));
+        while let Some(&(number, segment)) = next() {
+            match bytes.word(segment.sum_at()) {
                 0 => found.unknown.push(number),
-                said if said == sum(&image.bytes, number, segment, seed) => {
+                said if said == sum(bytes, number, segment, seed) => {
                     let live = segment.live_count();
-                    objects.fetch_add(live, Ordering::Relaxed);
-                    let size = u64::from(segment.entry.object_size);
-                    bytes.fetch_add(live * size, Ordering::Relaxed);
+                    found.objects += live;
+                    found.bytes += live * u64::from(segment.entry.object_size);
                     found.verified += 1;
                 }
                 _ => found.wrong.push(number),
             }
         }
-        found
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.min(segments.len() / 64);
-    let mut all = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut all = work();
-        for other in others {
-            match other.join() {
-                Ok(found) => {
-                    all.verified += found.verified;
-                    all.unknown.extend(found.unknown);
-                    all.wrong.extend(found.wrong);
-                }
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
+        let all = self.all.lock();
+        all.unwrap_or_else(PoisonError::into_inner).add(found);
+    }
+
+    /// What has come of it, once all have ended their work.
+    pub fn end(self) -> Found {
+        let all = self.all.into_inner();
+        let mut all = all.unwrap_or_else(PoisonError::into_inner);
+        all.unknown.sort_unstable();
+        all.wrong.sort_unstable();
         all
-    });
-    all.unknown.sort_unstable();
-    all.wrong.sort_unstable();
-    all.objects = objects.into_inner();
-    all.bytes = bytes.into_inner();
-    all
+    }
 }
 
 /// Reports what was found.

@@ -82,6 +82,7 @@ impl<'a> Rows<'a> {
 
     /// A live object of a type; bits beyond a segment's objects are errors of level 1, which
     /// keeps none of them.
+    #[inline(always)]
     fn find(&self, object: Ref, type_id: u64) -> Option<Found> {
         let row = self.0.get(usize::try_from(object.segment()).ok()?)?;
         let index = usize::from(object.index());
@@ -107,6 +108,8 @@ struct Trace<'a> {
     programs: &'a Programs<'a>,
     /// A bit for each object, whether it was reached.
     seen: Vec<u64>,
+    /// The object that is looked into next; the others wait.
+    next: Option<(usize, u64)>,
     waiting: Vec<Item>,
     steps: u64,
     given_up: bool,
@@ -148,6 +151,7 @@ pub(super) fn level2(
         report,
         programs: &programs,
         seen: vec![0; words],
+        next: None,
         waiting: Vec::new(),
         // Every byte of a sound region is looked at a few times at most.
         steps: (16 * image.superblock.length) + (1 << 20),
@@ -178,7 +182,16 @@ pub(super) fn level2(
 
 impl<'a> Trace<'a> {
     fn run(&mut self) {
-        while let Some(item) = self.waiting.pop() {
+        loop {
+            while let Some((program, at)) = self.next.take() {
+                self.look(&self.programs.objects[program], at);
+                if self.given_up {
+                    return;
+                }
+            }
+            let Some(item) = self.waiting.pop() else {
+                return;
+            };
             match item {
                 Item::Object(program, at) => self.look(&self.programs.objects[program], at),
                 Item::Map(map, at) => self.map(&self.programs.maps[map], at),
@@ -197,15 +210,23 @@ impl<'a> Trace<'a> {
     }
 
     /// Counts steps; whether there may be more.
+    #[inline(always)]
     fn steps(&mut self, count: usize) -> bool {
         let left = self.steps.checked_sub(count as u64);
         self.steps = left.unwrap_or_default();
-        if left.is_none() && !self.given_up {
+        if left.is_none() {
+            self.give_up();
+        }
+        !self.given_up
+    }
+
+    #[cold]
+    fn give_up(&mut self) {
+        if !self.given_up {
             self.given_up = true;
             let message = "the check was given up: it looked at each byte many times over".into();
             self.error(Code::TooMuchWork, 0, message);
         }
-        !self.given_up
     }
 
     /// Marks an object; whether it was not marked before.
@@ -232,11 +253,14 @@ impl<'a> Trace<'a> {
     }
 
     /// A reference that does not own: others may lead there too.
+    #[inline(always)]
     fn follow(&mut self, object: Ref, targets: &[Target], name: &str, at: u64) {
         for target in targets {
             if let Some(found) = self.rows.find(object, target.type_id) {
-                if self.mark(found) {
-                    self.waiting.push(Item::Object(target.program, found.at));
+                if self.mark(found)
+                    && let Some((program, at)) = self.next.replace((target.program, found.at))
+                {
+                    self.waiting.push(Item::Object(program, at));
                 }
                 return;
             }
@@ -265,65 +289,76 @@ impl<'a> Trace<'a> {
         None
     }
 
-    /// Looks at a value. Programs nest as deep as the schema, which has a limit.
+    /// Looks at a value. Programs nest as deep as the schema, which has a limit. References are
+    /// followed here and the rest is done elsewhere: most objects have nothing else.
+    #[inline(always)]
     fn look(&mut self, program: &'a Program<'a>, from: u64) {
         if !self.steps(1 + program.ops.len()) {
             return;
         }
         self.values += program.values;
         for op in &program.ops {
-            match op {
-                Op::Refer { at, targets, name } => {
-                    let at = from + at;
-                    let object = Ref(self.bytes.peek(at));
-                    self.references += 1;
-                    if !object.is_null() {
-                        self.follow(object, targets, name, at);
-                    }
+            let Op::Refer { at, targets, name } = op else {
+                self.look_at(op, from);
+                if self.given_up {
+                    return;
                 }
-                Op::Bytes { at } => self.raw(from + at),
-                Op::Map { at, map } => self.waiting.push(Item::Map(*map, from + at)),
-                Op::Ordered { at, map } => self.waiting.push(Item::Ordered(*map, from + at)),
-                Op::Vector { at, vector } => {
-                    self.waiting.push(Item::Vector(*vector, from + at));
-                }
-                Op::Bool { at } => {
-                    let byte = self.bytes.get(from + at, 1).map_or(0, |byte| byte[0]);
-                    if byte > 1 {
-                        self.error(Code::BadValue, from + at, format!("a bool is {byte}"));
-                    }
-                }
-                Op::Enum {
-                    at,
-                    tag_size,
-                    name,
-                    variants,
-                } => {
-                    let at = from + at;
-                    let tag = self.bytes.get(at, *tag_size).map_or(0, number);
-                    match variants.iter().find(|(known, _)| *known == tag) {
-                        Some((_, fields)) => self.look(fields, at),
-                        None => {
-                            let message = format!("{tag} is no value of the enum {name}");
-                            self.error(Code::BadValue, at, message);
-                        }
-                    }
-                }
-                Op::Array {
-                    at,
-                    stride,
-                    len,
-                    element,
-                } => {
-                    for i in 0..*len {
-                        self.look(element, from + at + i * stride);
-                        if self.given_up {
-                            return;
-                        }
-                    }
-                }
-                Op::Unknown { at, schema } => self.unknown(from + at, schema),
+                continue;
+            };
+            let at = from + at;
+            let object = Ref(self.bytes.peek(at));
+            self.references += 1;
+            if !object.is_null() {
+                self.follow(object, targets, name, at);
             }
+        }
+    }
+
+    /// Looks at what is no reference.
+    #[inline(never)]
+    fn look_at(&mut self, op: &'a Op<'a>, from: u64) {
+        match op {
+            Op::Refer { .. } => {}
+            Op::Bytes { at } => self.raw(from + at),
+            Op::Map { at, map } => self.waiting.push(Item::Map(*map, from + at)),
+            Op::Ordered { at, map } => self.waiting.push(Item::Ordered(*map, from + at)),
+            Op::Vector { at, vector } => self.waiting.push(Item::Vector(*vector, from + at)),
+            Op::Bool { at } => {
+                let byte = self.bytes.get(from + at, 1).map_or(0, |byte| byte[0]);
+                if byte > 1 {
+                    self.error(Code::BadValue, from + at, format!("a bool is {byte}"));
+                }
+            }
+            Op::Enum {
+                at,
+                tag_size,
+                name,
+                variants,
+            } => {
+                let at = from + at;
+                let tag = self.bytes.get(at, *tag_size).map_or(0, number);
+                match variants.iter().find(|(known, _)| *known == tag) {
+                    Some((_, fields)) => self.look(fields, at),
+                    None => {
+                        let message = format!("{tag} is no value of the enum {name}");
+                        self.error(Code::BadValue, at, message);
+                    }
+                }
+            }
+            Op::Array {
+                at,
+                stride,
+                len,
+                element,
+            } => {
+                for i in 0..*len {
+                    self.look(element, from + at + i * stride);
+                    if self.given_up {
+                        return;
+                    }
+                }
+            }
+            Op::Unknown { at, schema } => self.unknown(from + at, schema),
         }
     }
 

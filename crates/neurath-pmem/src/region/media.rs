@@ -3,6 +3,7 @@
 //! [`Media`] is what the protocols see of a medium. [`MappedFile`] is a real file, by one of
 //! four backends; the crash campaign has another, which remembers what is done to it.
 
+mod copy;
 mod detect;
 mod file;
 mod line;
@@ -12,11 +13,11 @@ mod survey;
 
 use std::io;
 
+pub(crate) use copy::CopyOfFile;
 pub(super) use detect::with_log;
 pub use detect::{Backend, Detection, Durability, detect};
 pub use file::MappedFile;
 pub use mapping::Mapping;
-pub(crate) use mapping::map_copy;
 pub use survey::Medium;
 
 /// Where a region's bytes are. All stores go through this trait, so that a test can

@@ -51,7 +51,7 @@ use neurath_abi::Ref;
 
 pub use error::{FormatError, OpenError, RegionError};
 pub use look::look_at;
-pub(crate) use media::map_copy;
+pub(crate) use media::CopyOfFile;
 pub use media::{Backend, Detection, Durability, MappedFile, Mapping, Media, Medium, detect};
 #[cfg(any(test, feature = "campaign"))]
 pub(crate) use open::Found;

@@ -161,6 +161,12 @@ pub(super) fn kind_of(file: &File) -> io::Result<u64> {
     Ok(rustix::fs::fstatfs(file)?.f_type as u64 & 0xFFFF_FFFF)
 }
 
+/// Whether what a file holds is in memory and nowhere else.
+pub(super) fn is_memory(file: &File) -> bool {
+    let is = |kind| MEMORY_SYSTEMS.iter().any(|(memory, _)| *memory == kind);
+    kind_of(file).is_ok_and(is)
+}
+
 /// The name of the file system with this number, if it is known.
 pub(super) fn name_of(kind: u64) -> Option<&'static str> {
     let mut known = MEMORY_SYSTEMS.iter().chain(&OTHER_SYSTEMS);

@@ -86,10 +86,3 @@ impl Drop for Map {
         debug_assert!(unmapped.is_ok(), "a whole mapping can be unmapped");
     }
 }
-
-/// A file's bytes as memory of this process's own: what is stored there is not in the file.
-/// The file must not be made shorter meanwhile: who has its lock, or made it, sees to that.
-pub(crate) fn map_copy(file: &File) -> io::Result<memmap2::MmapMut> {
-    // SAFETY: a private mapping. Others may not change the file, as said above.
-    unsafe { memmap2::MmapOptions::new().map_copy(file) }
-}
