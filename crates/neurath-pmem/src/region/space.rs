@@ -25,10 +25,11 @@ pub const RAW: u64 = u64::from_le_bytes(*b"rawbytes");
 /// a recovery replays, since replaying one must not write over a newer object.
 const QUARANTINE: u64 = 2;
 
-/// Segments whose bitmaps an opening reads. Those of the others are read when they change, or
-/// when a place is looked for: so an opening takes as long as their entries do.
-/// Few in tests, so that there are others.
-const KNOWN_AT_OPEN: usize = if cfg!(test) { 4 } else { 1024 };
+/// Segments whose bitmaps an opening reads, the newest. Those of the others are read when they
+/// change, or, as many at a time, when a place is looked for: so an opening takes as long as their
+/// entries do, and no allocation reads all of a large region. Few in tests, so that there are
+/// others.
+const KNOWN_AT_ONCE: usize = if cfg!(test) { 4 } else { 1024 };
 
 /// The largest file growth at a time, in bytes: what is asked for is faulted in.
 /// Little in tests, so that regions grow in them.
@@ -100,8 +101,8 @@ pub(super) struct Space {
     views: Vec<SegmentView>,
     /// Segments that may have free places, by type and size. Checked when used.
     partial: HashMap<(u64, u32), Vec<u32>, BuildHasherDefault<ClassHasher>>,
-    /// The bitmaps of the segments before this one have been read.
-    known_to: usize,
+    /// The bitmaps of the segments from this one on have been read.
+    known_from: usize,
     /// Segments without any object, by length.
     empty: BTreeSet<(u64, u32)>,
     chunks: Vec<u64>,
@@ -156,7 +157,7 @@ impl Space {
             segments: vec![None],
             views: vec![NO_VIEW],
             partial: HashMap::default(),
-            known_to: 1,
+            known_from: 1,
             empty: BTreeSet::new(),
             chunks: Vec::new(),
             heap_end: heap.start,
@@ -213,7 +214,8 @@ impl Space {
             }
             end = to;
         }
-        space.know_more(media, KNOWN_AT_OPEN)?;
+        space.known_from = space.segments.len();
+        space.know_more(media, KNOWN_AT_ONCE)?;
         Ok(space)
     }
 
@@ -318,18 +320,25 @@ impl Space {
         Ok(())
     }
 
-    /// Reads the bitmaps of up to `count` segments more; whether there may be others left.
+    /// Reads the bitmaps of up to `count` segments more, from the newest to the oldest; whether
+    /// others are left.
     pub(super) fn know_more(
         &mut self,
         media: &dyn Media,
         count: usize,
     ) -> Result<bool, FormatError> {
-        let end = self.segments.len().min(self.known_to.saturating_add(count));
-        while self.known_to < end {
-            self.know(self.known_to as u32, media)?;
-            self.known_to += 1;
+        let from = self.known_from.saturating_sub(count).max(1);
+        for number in from..self.known_from {
+            self.know(number as u32, media)?;
         }
-        Ok(end < self.segments.len())
+        self.known_from = from;
+        Ok(from > 1)
+    }
+
+    /// How many segments there are whose bitmaps nobody has read.
+    #[cfg(test)]
+    pub(super) fn unknown(&self) -> usize {
+        self.known_from - 1
     }
 
     /// Whether segment `number`'s checksum in the file holds.
@@ -478,17 +487,9 @@ impl Space {
             self.heap_end_before = self.heap_end;
         }
         let size = object_size(type_id, size) as u32;
-        let number = loop {
-            if let Some(number) = self.with_room(type_id, size) {
-                break number;
-            }
-            // There may be room in one that nobody has looked at.
-            if !self.know_more(media, SEGMENTS_PER_CHUNK as usize)? {
-                match self.with_room(type_id, size) {
-                    Some(number) => break number,
-                    None => break self.add_segment(type_id, size, media, set, grow)?,
-                }
-            }
+        let number = match self.with_room(type_id, size) {
+            Some(number) => number,
+            None => self.make_room(type_id, size, media, set, grow)?,
         };
         let Some(segment) = &mut self.segments[number as usize] else {
             unreachable!("a segment just found")
@@ -545,6 +546,36 @@ impl Space {
             class.pop();
         }
         None
+    }
+
+    /// Finds room where nobody has looked, or adds a segment. Some segments are looked at each
+    /// time, so that it takes no longer in a large region; all before it is said that there is no
+    /// room.
+    fn make_room<M: Media>(
+        &mut self,
+        type_id: u64,
+        size: u32,
+        media: &mut M,
+        set: &mut WriteSet,
+        grow: &mut dyn FnMut(&mut M, u64) -> Result<(), RegionError>,
+    ) -> Result<u32, RegionError> {
+        let left = self.know_more(media, KNOWN_AT_ONCE)?;
+        if let Some(number) = self.with_room(type_id, size) {
+            return Ok(number);
+        }
+        match self.add_segment(type_id, size, media, set, grow) {
+            Err(
+                RegionError::Grow { .. } | RegionError::Limit { .. } | RegionError::Segments(_),
+            ) if left => {
+                self.know_more(media, usize::MAX)?;
+                match self.with_room(type_id, size) {
+                    Some(number) => Ok(number),
+                    // An empty one of another type may have been found.
+                    None => self.add_segment(type_id, size, media, set, grow),
+                }
+            }
+            added => added,
+        }
     }
 
     fn add_segment<M: Media>(

@@ -205,6 +205,73 @@ fn the_limit_is_an_error_and_leaves_the_state() {
     .unwrap();
 }
 
+/// Fills a region of 4 MiB with values; how many there were room for.
+fn fill_up(region: &mut Region) -> u32 {
+    for n in 0.. {
+        let filled = with(region, |state, tx| {
+            set(state, tx, &u32::to_le_bytes(n), &[7; 9000])
+        });
+        if filled.is_err() {
+            return n;
+        }
+    }
+    unreachable!("there is a limit")
+}
+
+#[test]
+fn an_opened_region_uses_all_room_before_it_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region");
+    let options = RegionOptions {
+        limit: 4 << 20,
+        ..options()
+    };
+    let mut region = Region::create(&path, &options, &SCHEMA).unwrap();
+    init(&mut region);
+    let full = fill_up(&mut region);
+    let removed = 20;
+    for n in 0..removed {
+        with(&mut region, |state, tx| {
+            remove(state, tx, &u32::to_le_bytes(n))
+        })
+        .unwrap();
+    }
+    drop(region);
+    let mut region = Region::open(&path, &options, None).unwrap();
+    let unknown = region.inner().space.unknown();
+    assert!(
+        unknown > 20,
+        "{unknown} segments whose bitmaps were not read"
+    );
+    // The places are in the first segments, whose bitmaps are read when nothing else is left.
+    for n in 0..removed {
+        let name = u32::to_le_bytes(full + n);
+        with(&mut region, |state, tx| set(state, tx, &name, &[8; 9000])).unwrap();
+    }
+    assert_eq!(contents(&mut region).len() as u32, full);
+    assert_eq!(region.inner().space.unknown(), 0);
+}
+
+#[test]
+fn an_allocation_reads_a_few_bitmaps_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("region");
+    let mut region = create(&path);
+    for n in 0..400u32 {
+        with(&mut region, |state, tx| {
+            set(state, tx, &n.to_le_bytes(), &[7; 9000])
+        })
+        .unwrap();
+    }
+    drop(region);
+    let mut region = open(&path).unwrap();
+    let before = region.inner().space.unknown();
+    // Of a size that nothing else has: no bitmap read so far has room.
+    with(&mut region, |state, tx| set(state, tx, b"new", &[8; 3000])).unwrap();
+    let after = region.inner().space.unknown();
+    assert!(before > 40 && after > before - 20, "{before}, then {after}");
+}
+
 #[test]
 fn a_dummy_answers_nothing() {
     let dir = tempfile::tempdir().unwrap();
