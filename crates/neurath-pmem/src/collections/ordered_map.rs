@@ -3,8 +3,9 @@
 //! A B+tree (Bayer and McCreight 1972; Comer, Computing Surveys 1979): entries are in
 //! leaves, all at the same depth, and inner nodes hold separators. Nodes have fifteen
 //! slots, whose order is one word (see `order.rs`), so that an insertion writes the entry
-//! and that word. A node is split when it is full, or filled up from its neighbour when it
-//! is half empty, on the way down (Guibas and Sedgewick 1978), so no operation goes back up.
+//! and that word. What has to be split, because it is full, or filled up from its neighbour,
+//! because it is half empty, is known from the way down: a leaf, and the nodes right above it that
+//! are so too. This is done from the topmost of them on, so that no operation goes back up.
 //! Between two keys of bytes, the separator is the shortest that tells them apart (Bayer
 //! and Unterauer, TODS 1977).
 //!
@@ -23,6 +24,7 @@ use std::ops::{Bound, RangeBounds};
 
 use neurath_abi::Ref;
 
+use super::order::SLOTS;
 use super::{Bytes, MapKey};
 use crate::schema::{Field, Kind, TypeSchema};
 use crate::tx::{Tx, TxError};
@@ -232,12 +234,26 @@ impl<K: OrderedKey, V: Pmem> OrderedMap<K, V> {
         key: &K::Query,
         value: &V,
     ) -> Result<Option<V>, TxError> {
-        if let Some((leaf, slot)) = self.find(tx, key)? {
-            let old = Node::<K, V>::value(tx, leaf, slot)?;
-            Node::<K, V>::set_value(tx, leaf, slot, value)?;
+        if !self.check_header()? {
+            self.begin(tx, key, value)?;
+            return Ok(None);
+        }
+        let path = self.descend(tx, Seek::Key(key))?;
+        let (at, found) = place::<K, V>(tx, path.leaf, 0, path.order, key)?;
+        if found {
+            let slot = path.order.slot(at);
+            let old = Node::<K, V>::value(tx, path.leaf, slot)?;
+            Node::<K, V>::set_value(tx, path.leaf, slot, value)?;
             return Ok(Some(old));
         }
-        self.add(tx, key, value)?;
+        if path.order.count() < SLOTS {
+            self.put(tx, (path.leaf, path.order), at, key, value)?;
+            return Ok(None);
+        }
+        let leaf = self.make_room(tx, &path, key, at)?;
+        let order = Node::<K, V>::order(tx, leaf, 0)?;
+        let (at, _) = place::<K, V>(tx, leaf, 0, order, key)?;
+        self.put(tx, (leaf, order), at, key, value)?;
         Ok(None)
     }
 
@@ -247,10 +263,12 @@ impl<K: OrderedKey, V: Pmem> OrderedMap<K, V> {
     ///
     /// Those of the transaction.
     pub fn remove(&mut self, tx: &mut Tx<'_>, key: &K::Query) -> Result<Option<V>, TxError> {
-        if self.find(tx, key)?.is_none() {
+        if !self.check_header()? {
             return Ok(None);
         }
-        let (key, value) = self.take(tx, Seek::Key(key))?;
+        let Some((key, value)) = self.take(tx, Seek::Key(key))? else {
+            return Ok(None);
+        };
         key.free_owned(tx)?;
         Ok(Some(value))
     }
@@ -282,7 +300,7 @@ impl<K: OrderedKey, V: Pmem> OrderedMap<K, V> {
         if !self.check_header()? {
             return Ok(None);
         }
-        self.take(tx, Seek::First).map(Some)
+        self.take(tx, Seek::First)
     }
 
     /// Frees the first `entries` entries with all that they own; whether the map is empty

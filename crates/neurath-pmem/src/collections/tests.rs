@@ -473,6 +473,74 @@ fn spread(n: u32) -> u32 {
 }
 
 #[test]
+fn a_deep_ordered_map_stays_balanced_whatever_comes_and_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut region = create(&dir.path().join("region"));
+    let mut model = BTreeMap::new();
+    let count = 4000;
+    // Up, down, and all over: twice, the second time in what is left of the first.
+    let ways: [fn(u32) -> u32; 3] = [|n| n, |n| 3999 - n, |n| spread(n) % 4000];
+    for (round, (enter, leave)) in ways.iter().flat_map(|a| ways.map(|b| (a, b))).enumerate() {
+        for step in 0..2 * count {
+            let (n, inserts) = (step % count, step < count);
+            let key = if inserts { enter(n) } else { leave(n) }.to_be_bytes();
+            // Something stays after each round but the last.
+            if !inserts && round < 8 && n % 7 == 0 {
+                continue;
+            }
+            with(&mut region, |state, tx| {
+                if inserts {
+                    let before = state.words.insert(tx, &key, &Bytes::EMPTY)?;
+                    assert_eq!(before.is_some(), model.insert(key, ()).is_some());
+                } else {
+                    let before = state.words.remove(tx, &key)?;
+                    assert_eq!(before.is_some(), model.remove(&key).is_some());
+                }
+                if n % 97 == 0 || n == count - 1 {
+                    state.words.nodes(tx);
+                    assert_eq!(state.words.len(), model.len() as u64);
+                }
+                Ok(())
+            })
+            .unwrap();
+        }
+    }
+    let left = with(&mut region, |state, tx| {
+        let mut keys = Vec::new();
+        state.words.range(
+            tx,
+            (Bound::<&[u8]>::Unbounded, Bound::Unbounded),
+            Direction::Up,
+            u64::MAX,
+            |tx, key, _| {
+                keys.push(key.get(tx)?.to_vec());
+                Ok::<_, Failure>(())
+            },
+        )?;
+        Ok(keys)
+    });
+    assert!(left.unwrap().iter().eq(model.keys()));
+}
+
+#[test]
+fn an_entry_that_goes_and_comes_back_changes_its_leaf_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut region = create(&dir.path().join("region"));
+    for n in 0..3000u32 {
+        let filled = with(&mut region, |state, tx| {
+            Ok(state.words.insert(tx, &n.to_be_bytes(), &Bytes::EMPTY)?)
+        });
+        filled.unwrap();
+    }
+    let work = most(&mut region, 0..3000, |state, tx, n| {
+        state.words.remove(tx, &n.to_be_bytes())?;
+        state.words.insert(tx, &n.to_be_bytes(), &Bytes::EMPTY)?;
+        Ok(())
+    });
+    assert_eq!((work.made, work.freed), (0, 0), "{work:?}");
+}
+
+#[test]
 fn the_work_of_an_operation_depends_on_the_depth_alone() {
     super::FIXED_KEY.set(Some([1, 2]));
     for (entries, levels) in [(10u32, 1u64), (1000, 3), (100_000, 6)] {

@@ -1,70 +1,97 @@
-//! Changing an ordered map: nodes are split and filled up on the way down.
+//! Changing an ordered map: nodes are split and filled up from the topmost one that has to be.
 
 use neurath_abi::Ref;
 
 use super::super::order::{Order, SLOTS};
 use super::node::{HALF, LEFTMOST, Node};
-use super::search::{Seek, place, way};
+use super::search::{Path, Seek, end_of, way};
 use super::{Direction, MAX_DEPTH, OrderedKey, OrderedMap};
 use crate::tx::{Tx, TxError};
 use crate::types::Pmem;
 
 impl<K: OrderedKey, V: Pmem> OrderedMap<K, V> {
-    /// Adds a key that is not in the map.
-    pub(super) fn add(
+    /// Adds the first entry.
+    pub(super) fn begin(
         &mut self,
         tx: &mut Tx<'_>,
         key: &K::Query,
         value: &V,
     ) -> Result<(), TxError> {
-        if self.top == 0 {
-            let leaf = Node::<K, V>::new_leaf(tx, value)?;
-            Node::<K, V>::set_order(tx, leaf, 0, Order::first(0))?;
-            self.top = leaf.0;
-        }
-        let top = Ref(self.top);
-        if Node::<K, V>::order(tx, top, self.depth)?.count() == SLOTS {
+        let leaf = Node::<K, V>::new_leaf(tx, value)?;
+        self.top = leaf.0;
+        self.put(tx, (leaf, Order::first(0)), 0, key, value)
+    }
+
+    /// Adds an entry at a place of a leaf that is not full.
+    pub(super) fn put(
+        &mut self,
+        tx: &mut Tx<'_>,
+        (leaf, mut order): (Ref, Order),
+        at: usize,
+        key: &K::Query,
+        value: &V,
+    ) -> Result<(), TxError> {
+        let slot = order.insert(at)?;
+        let stored = K::store(tx, key)?;
+        Node::<K, V>::set_key(tx, leaf, 0, slot, &stored)?;
+        Node::<K, V>::set_value(tx, leaf, slot, value)?;
+        Node::<K, V>::set_order(tx, leaf, 0, order)?;
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Makes room for a key in a leaf that is full: it and the full nodes right above it are split,
+    /// from the topmost of these on. Gives the leaf that the key belongs to now. `at` is its place
+    /// in the full one.
+    pub(super) fn make_room(
+        &mut self,
+        tx: &mut Tx<'_>,
+        path: &Path,
+        key: &K::Query,
+        at: usize,
+    ) -> Result<Ref, TxError> {
+        let full = path.count_up(self.depth, |order| order.count() == SLOTS);
+        if full > self.depth {
             if self.depth == MAX_DEPTH as u64 {
                 return Err(TxError::Full);
             }
             let above = tx.alloc_untyped(Node::<K, V>::INNER, Node::<K, V>::INNER_SIZE as u64)?;
             self.depth += 1;
-            self.top = above.0;
-            Node::<K, V>::set_child(tx, above, LEFTMOST, top)?;
+            Node::<K, V>::set_child(tx, above, LEFTMOST, Ref(self.top))?;
             Node::<K, V>::set_order(tx, above, self.depth, Order::first(0))?;
-            self.split(tx, above, self.depth, 0)?;
+            self.top = above.0;
         }
+        // Both leaves have as many entries when the key is there too.
+        let left = HALF + usize::from(at > HALF);
         let mut node = Ref(self.top);
         for level in (1..=self.depth).rev() {
-            let order = Node::<K, V>::order(tx, node, level)?;
-            let at = way::<K, V>(tx, node, level, order, Seek::Key(key))?;
-            let mut child = Node::<K, V>::child_at(tx, node, order, at)?;
-            if Node::<K, V>::order(tx, child, level - 1)?.count() == SLOTS {
-                self.split(tx, node, level, at)?;
-                let order = Node::<K, V>::order(tx, node, level)?;
-                let at = way::<K, V>(tx, node, level, order, Seek::Key(key))?;
-                child = Node::<K, V>::child_at(tx, node, order, at)?;
+            let mut order = Node::<K, V>::order(tx, node, level)?;
+            let split = level <= full;
+            if split {
+                // A new topmost node has one child.
+                let at = match order.count() {
+                    0 => 0,
+                    _ => way::<K, V>(tx, node, level, order, Seek::Key(key))?,
+                };
+                let left = if level == 1 { left } else { HALF };
+                self.split(tx, node, level, at, left)?;
+                order = Node::<K, V>::order(tx, node, level)?;
             }
-            node = child;
+            let at = way::<K, V>(tx, node, level, order, Seek::Key(key))?;
+            node = Node::<K, V>::child_at(tx, node, order, at)?;
         }
-        let mut order = Node::<K, V>::order(tx, node, 0)?;
-        let (at, _) = place::<K, V>(tx, node, 0, order, key)?;
-        let slot = order.insert(at)?;
-        let stored = K::store(tx, key)?;
-        Node::<K, V>::set_key(tx, node, 0, slot, &stored)?;
-        Node::<K, V>::set_value(tx, node, slot, value)?;
-        Node::<K, V>::set_order(tx, node, 0, order)?;
-        self.len += 1;
-        Ok(())
+        Ok(node)
     }
 
-    /// Splits the full child at a place of an inner node, which is not full itself.
-    pub(super) fn split(
+    /// Splits the full child at a place of an inner node, which is not full itself: so many of its
+    /// keys stay there.
+    fn split(
         &mut self,
         tx: &mut Tx<'_>,
         parent: Ref,
         level: u64,
         at: usize,
+        stay: usize,
     ) -> Result<(), TxError> {
         let mut above = Node::<K, V>::order(tx, parent, level)?;
         let left = Node::<K, V>::child_at(tx, parent, above, at)?;
@@ -73,24 +100,24 @@ impl<K: OrderedKey, V: Pmem> OrderedMap<K, V> {
         if order.count() != SLOTS {
             return Err(TxError::Invalid);
         }
-        let middle = order.slot(HALF);
+        let middle = order.slot(stay);
         let middle_key = Node::<K, V>::key(tx, left, below, middle)?;
         let (right, separator, moved) = if below == 0 {
             let value = Node::<K, V>::value(tx, left, middle)?;
             let right = Node::<K, V>::new_leaf(tx, &value)?;
-            let before = Node::<K, V>::key(tx, left, below, order.slot(HALF - 1))?;
-            (right, K::separator(tx, &before, &middle_key)?, HALF)
+            let before = Node::<K, V>::key(tx, left, below, order.slot(stay - 1))?;
+            (right, K::separator(tx, &before, &middle_key)?, stay)
         } else {
             let right = tx.alloc_untyped(Node::<K, V>::INNER, Node::<K, V>::INNER_SIZE as u64)?;
             let child = Node::<K, V>::child(tx, left, middle)?;
             Node::<K, V>::set_child(tx, right, LEFTMOST, child)?;
-            (right, middle_key, HALF + 1)
+            (right, middle_key, stay + 1)
         };
         for (to, at) in (moved..SLOTS).enumerate() {
             self.copy(tx, below, (left, order.slot(at)), (right, to))?;
         }
         Node::<K, V>::set_order(tx, right, below, Order::first(SLOTS - moved))?;
-        order.truncate(HALF);
+        order.truncate(stay);
         Node::<K, V>::set_order(tx, left, below, order)?;
         let slot = above.insert(at)?;
         Node::<K, V>::set_key(tx, parent, level, slot, &separator)?;
@@ -99,7 +126,7 @@ impl<K: OrderedKey, V: Pmem> OrderedMap<K, V> {
     }
 
     /// Copies a slot: the key, and the value or the child.
-    pub(super) fn copy(
+    fn copy(
         &self,
         tx: &mut Tx<'_>,
         level: u64,
@@ -117,23 +144,56 @@ impl<K: OrderedKey, V: Pmem> OrderedMap<K, V> {
         }
     }
 
-    /// Takes an entry out: one that is there.
+    /// Takes an entry out, if it is there. The map has some.
     pub(super) fn take(
         &mut self,
         tx: &mut Tx<'_>,
         seek: Seek<'_, K::Query>,
-    ) -> Result<(K, V), TxError> {
+    ) -> Result<Option<(K, V)>, TxError> {
+        let path = self.descend(tx, seek)?;
+        let (mut leaf, mut order) = (path.leaf, path.order);
+        let Some(mut at) = end_of::<K, V>(tx, leaf, order, seek)? else {
+            return Ok(None);
+        };
+        if order.count() <= HALF && self.depth > 0 {
+            leaf = self.fill_up_to(tx, &path, seek)?;
+            order = Node::<K, V>::order(tx, leaf, 0)?;
+            at = end_of::<K, V>(tx, leaf, order, seek)?.ok_or(TxError::Invalid)?;
+        }
+        let slot = order.remove(at)?;
+        let key = Node::<K, V>::key(tx, leaf, 0, slot)?;
+        let value = Node::<K, V>::value(tx, leaf, slot)?;
+        self.len = self.len.checked_sub(1).ok_or(TxError::Invalid)?;
+        if order.count() == 0 {
+            if self.len > 0 || self.depth > 0 {
+                return Err(TxError::Invalid);
+            }
+            tx.free_untyped(leaf, Node::<K, V>::LEAF)?;
+            *self = OrderedMap::EMPTY;
+        } else {
+            Node::<K, V>::set_order(tx, leaf, 0, order)?;
+        }
+        Ok(Some((key, value)))
+    }
+
+    /// Fills up a leaf that is half empty, and before it the nodes right above it that are so too,
+    /// from the topmost of these on: each may lose a key to the one below. Gives the leaf that
+    /// is sought now.
+    fn fill_up_to(
+        &mut self,
+        tx: &mut Tx<'_>,
+        path: &Path,
+        seek: Seek<'_, K::Query>,
+    ) -> Result<Ref, TxError> {
+        let low = path.count_up(self.depth, |order| order.count() <= HALF);
         let mut node = Ref(self.top);
         for level in (1..=self.depth).rev() {
-            let order = Node::<K, V>::order(tx, node, level)?;
-            let at = way::<K, V>(tx, node, level, order, seek)?;
-            let child = Node::<K, V>::child_at(tx, node, order, at)?;
-            if Node::<K, V>::order(tx, child, level - 1)?.count() > HALF {
-                node = child;
-                continue;
+            let mut order = Node::<K, V>::order(tx, node, level)?;
+            if level <= low {
+                let at = way::<K, V>(tx, node, level, order, seek)?;
+                self.fill_up(tx, node, level, at)?;
+                order = Node::<K, V>::order(tx, node, level)?;
             }
-            self.fill_up(tx, node, level, at)?;
-            let order = Node::<K, V>::order(tx, node, level)?;
             if order.count() > 0 {
                 let at = way::<K, V>(tx, node, level, order, seek)?;
                 node = Node::<K, V>::child_at(tx, node, order, at)?;
@@ -148,33 +208,11 @@ impl<K: OrderedKey, V: Pmem> OrderedMap<K, V> {
                 return Err(TxError::Invalid);
             }
         }
-        let mut order = Node::<K, V>::order(tx, node, 0)?;
-        let at = match seek {
-            Seek::First => 0,
-            Seek::Last => order.count().saturating_sub(1),
-            Seek::Key(key) => match place::<K, V>(tx, node, 0, order, key)? {
-                (at, true) => at,
-                (_, false) => return Err(TxError::Invalid),
-            },
-        };
-        let slot = order.remove(at)?;
-        let key = Node::<K, V>::key(tx, node, 0, slot)?;
-        let value = Node::<K, V>::value(tx, node, slot)?;
-        self.len = self.len.checked_sub(1).ok_or(TxError::Invalid)?;
-        if order.count() == 0 {
-            if self.len > 0 || self.depth > 0 {
-                return Err(TxError::Invalid);
-            }
-            tx.free_untyped(node, Node::<K, V>::LEAF)?;
-            *self = OrderedMap::EMPTY;
-        } else {
-            Node::<K, V>::set_order(tx, node, 0, order)?;
-        }
-        Ok((key, value))
+        Ok(node)
     }
 
     /// Gives the child at a place another entry from one beside it, or joins the two.
-    pub(super) fn fill_up(
+    fn fill_up(
         &mut self,
         tx: &mut Tx<'_>,
         parent: Ref,
@@ -197,7 +235,7 @@ impl<K: OrderedKey, V: Pmem> OrderedMap<K, V> {
 
     /// Moves an entry over the separator at a place: up from the child before it to the one
     /// behind it, or down.
-    pub(super) fn shift(
+    fn shift(
         &mut self,
         tx: &mut Tx<'_>,
         parent: Ref,
@@ -263,13 +301,7 @@ impl<K: OrderedKey, V: Pmem> OrderedMap<K, V> {
     }
 
     /// Joins the children on both sides of the separator at a place.
-    pub(super) fn join(
-        &mut self,
-        tx: &mut Tx<'_>,
-        parent: Ref,
-        level: u64,
-        at: usize,
-    ) -> Result<(), TxError> {
+    fn join(&mut self, tx: &mut Tx<'_>, parent: Ref, level: u64, at: usize) -> Result<(), TxError> {
         let mut above = Node::<K, V>::order(tx, parent, level)?;
         let below = level - 1;
         let left = Node::<K, V>::child_at(tx, parent, above, at)?;

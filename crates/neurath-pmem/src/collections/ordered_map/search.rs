@@ -32,6 +32,32 @@ pub(super) struct Path {
     pub(super) order: Order,
 }
 
+impl Path {
+    /// How many nodes in a row are so, from the leaf up; `depth` is the map's.
+    pub(super) fn count_up(&self, depth: u64, so: impl Fn(&Order) -> bool) -> u64 {
+        let inner = (1..=depth).map(|level| &self.steps[level as usize].1);
+        let all = std::iter::once(&self.order).chain(inner);
+        all.take_while(|&order| so(order)).count() as u64
+    }
+}
+
+/// The place in a leaf of what is sought; none if it is a key that is not there.
+pub(super) fn end_of<K: OrderedKey, V: Pmem>(
+    tx: &Tx<'_>,
+    leaf: Ref,
+    order: Order,
+    seek: Seek<'_, K::Query>,
+) -> Result<Option<usize>, TxError> {
+    Ok(match seek {
+        Seek::First => Some(0),
+        Seek::Last => Some(order.count().saturating_sub(1)),
+        Seek::Key(key) => match place::<K, V>(tx, leaf, 0, order, key)? {
+            (at, true) => Some(at),
+            (_, false) => None,
+        },
+    })
+}
+
 /// The place of a key among a node's keys, or of the first above it; whether it is there.
 pub(super) fn place<K: OrderedKey, V: Pmem>(
     tx: &Tx<'_>,
