@@ -19,8 +19,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{FormatError, RegionError};
 use super::format::{
-    HEADER_AT, HEADER_COPY_AT, HEADER_LEN, Header, LOG_AT, SCHEMA_AT, SCHEMA_MAX, SegmentEntry,
-    SweepPlace,
+    HEADER_AT, HEADER_COPY_AT, HEADER_LEN, Header, LOG_AT, PAGE, SCHEMA_AT, SCHEMA_MAX,
+    SegmentEntry, SweepPlace,
 };
 use super::media::Media;
 use super::space::RAW;
@@ -349,7 +349,12 @@ impl<M: Media> Inner<M> {
         }
         let at = SCHEMA_AT + u64::from(self.header.schema_len).next_multiple_of(8);
         let len = LOG_AT - at;
-        if self.media.bytes(at, len).iter().all(|&byte| byte == 0) {
+        let is_zero = |bytes: &[u8]| *bytes == [0; PAGE as usize][..bytes.len()];
+        let mut used = self
+            .media
+            .bytes(at, self.media.used(at, len))
+            .chunks(PAGE as usize);
+        if used.all(is_zero) {
             return;
         }
         self.media.zero(at, len);
