@@ -6,7 +6,8 @@
 use super::copies::headers_first;
 use super::images::{Effort, cuts, images, put, put_prefix};
 use super::models::{Pending, Survives, carry_out};
-use super::sim::{Event, Random, Sim, Trace, mix};
+use super::sim::{Random, Sim, mix};
+use super::trace::{Event, Trace};
 use super::workloads::{Model, SCHEMA, contents, fresh, log_of, new_file, random_workload, run};
 use crate::history::{History, nth};
 use crate::migrate::{Building, MigrationPlan, Source};

@@ -1,8 +1,10 @@
 //! Copies of a region in use that a crash cuts off: none looks whole that is not.
 
 use super::images::{Effort, Image, images, put};
+use super::memory::LIMIT;
 use super::models::{Pending, Survives};
-use super::sim::{LIMIT, Random, Sim, Trace, mix};
+use super::sim::{Random, Sim, mix};
+use super::trace::Trace;
 use super::workloads::{Model, contents, fresh, random_workload, run};
 use crate::region::format::ROOT_AT;
 use crate::region::{Backend, Copy, Media, Region};
@@ -121,8 +123,7 @@ pub(crate) fn cut_off(seed: u64) -> Result<(), String> {
             let mut list = images(&pending, survives, made.len, &Effort::QUICK, &mut random);
             list.extend((0..8).map(|_| headers_first(&pending, survives, &mut random)));
             for image in list {
-                let mut disk = Sim::new(made.len, Backend::Process);
-                disk.raw(0, whole.bytes(0, made.len));
+                let mut disk = whole.copy();
                 put(&image, &pending, &mut disk);
                 let looks = look(disk, &made.model);
                 looked_whole += u32::from(looks.map_err(|error| format!("{error}; event {at}"))?);

@@ -6,7 +6,8 @@ use super::images::{Effort, cuts, images, put, put_prefix};
 use super::killed::{KILLED, is_killed};
 use super::models::{Pending, Survives, carry_out};
 use super::oracle::{Check, Expected, Seen};
-use super::sim::{Event, Random, Sim, Trace, mix};
+use super::sim::{Random, Sim, mix};
+use super::trace::{Event, Trace};
 use super::workloads::History;
 
 /// An image that is not as it must be.

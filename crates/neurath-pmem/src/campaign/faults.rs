@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::newest::newest;
-use super::sim::{Event, Random, Sim, mix};
+use super::sim::{Random, Sim, mix};
+use super::trace::Event;
 use super::workloads::{Model, Op, acknowledge, contents, fresh, random_workload, run, tx};
 use crate::region::applied::APPLIED_AT;
 use crate::region::format::{HEADER_AT, LOG_AT, LOG_LEN, PAGE, SUPERBLOCK_AT};
@@ -12,29 +13,35 @@ use crate::region::{Backend, Media, Region};
 /// All faults; says what went wrong.
 pub(crate) fn all(seed: u64) -> Vec<String> {
     let mut failures = Vec::new();
-    for (name, check) in [
+    let checks = [
         ("growth", growths as fn(u64, Backend) -> Result<(), String>),
         ("waiting", waits),
         ("damage", damage),
         ("truncation", truncations),
-        ("copies that were cut off", |seed, _| {
-            super::copies::cut_off(seed)
-        }),
-        ("conversions that were cut off", |seed, _| {
-            super::conversions::cut_off(seed)
-        }),
-    ] {
+    ];
+    for (name, check) in checks {
         for backend in [Backend::Process, Backend::Line, Backend::Page] {
-            super::quiet(true);
-            let result = std::panic::catch_unwind(|| check(seed, backend))
-                .unwrap_or_else(|panic| Err(super::explore::said(&*panic)));
-            super::quiet(false);
-            if let Err(error) = result {
-                failures.push(format!("{name}, {backend}: {error}"));
-            }
+            let place = format!("{name}, {backend}");
+            failures.extend(failure(&place, || check(seed, backend)));
         }
     }
+    let copies = "copies that were cut off";
+    failures.extend(failure(copies, || super::copies::cut_off(seed)));
+    let conversions = "conversions that were cut off";
+    failures.extend(failure(conversions, || super::conversions::cut_off(seed)));
     failures
+}
+
+/// What a check says that fails, or panics.
+fn failure(
+    name: &str,
+    check: impl FnOnce() -> Result<(), String> + std::panic::UnwindSafe,
+) -> Option<String> {
+    super::quiet(true);
+    let result =
+        std::panic::catch_unwind(check).unwrap_or_else(|panic| Err(super::explore::said(&*panic)));
+    super::quiet(false);
+    result.err().map(|error| format!("{name}: {error}"))
 }
 
 /// Transactions that need ever more room.
@@ -179,10 +186,11 @@ fn left_behind(seed: u64, backend: Backend) -> Result<(Sim, Vec<Model>), String>
     Ok((media, models))
 }
 
-/// Opens what is there: an error, or the contents; the medium is as before afterwards.
-fn look(media: &mut Option<Sim>, spare: &[u8]) -> Option<Result<Model, String>> {
+/// Opens what is there: an error, or the contents; the medium is as before afterwards, or as
+/// `spare` is.
+fn look(media: &mut Option<Sim>, spare: &Sim) -> Option<Result<Model, String>> {
     let taken = media.take().expect("media");
-    let (len, backend) = (taken.len, taken.backend());
+    let len = taken.len;
     let result = match Region::recover_media(taken) {
         Err(error) if error.to_string().is_empty() => Some(Err("an error of no words".into())),
         Err(_) => None,
@@ -195,8 +203,8 @@ fn look(media: &mut Option<Sim>, spare: &[u8]) -> Option<Result<Model, String>> 
         }
     };
     if media.is_none() {
-        let mut again = Sim::new(len, backend);
-        again.raw(0, spare);
+        let mut again = spare.copy();
+        again.len = len;
         *media = Some(again);
     }
     result
@@ -223,13 +231,12 @@ pub(super) fn damage(seed: u64, backend: Backend) -> Result<(), String> {
         APPLIED_AT..APPLIED_AT + 8,
         newest,
     ];
-    let whole = media.len;
-    let original = media.bytes(0, whole).to_vec();
     media.forget();
+    let original = media.copy();
     let mut media = Some(media);
     for at in places.into_iter().flatten() {
         for bit in 0..8 {
-            let old = original[at as usize];
+            let old = original.bytes(at, 1)[0];
             media.as_mut().expect("media").raw(at, &[old ^ 1 << bit]);
             let found = look(&mut media, &original);
             media.as_mut().expect("media").raw(at, &[old]);
@@ -248,7 +255,7 @@ pub(super) fn damage(seed: u64, backend: Backend) -> Result<(), String> {
 fn truncations(seed: u64, backend: Backend) -> Result<(), String> {
     let (media, models) = left_behind(seed, backend)?;
     let whole = media.len;
-    let original = media.bytes(0, whole).to_vec();
+    let original = media.copy();
     let mut media = Some(media);
     for len in (0..whole)
         .step_by(PAGE as usize)

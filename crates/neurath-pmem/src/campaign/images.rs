@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::models::{Pending, Survives};
-use super::sim::{Event, Random, Sim, Trace};
+use super::sim::{Random, Sim};
+use super::trace::{Event, Trace};
 use crate::region::Media;
 
 /// How much is tried.

@@ -6,7 +6,8 @@ use super::explore::{Explorer, Start};
 use super::images::{Effort, Image, put};
 use super::models::{Pending, Survives};
 use super::oracle::{Allowed, Check, recover};
-use super::sim::{Event, Random, Sim};
+use super::sim::{Random, Sim};
+use super::trace::Event;
 use super::workloads::{acknowledge, contents, random_transaction, run};
 
 /// The number of such an image, beyond all others of its event.

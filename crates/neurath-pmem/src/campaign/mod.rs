@@ -11,6 +11,7 @@ mod explore;
 mod faults;
 mod images;
 mod killed;
+pub(crate) mod memory;
 mod models;
 mod mutants;
 mod newest;
@@ -19,6 +20,7 @@ mod replay;
 pub(crate) mod sim;
 mod sites;
 mod sweeps;
+pub(crate) mod trace;
 pub(crate) mod two_versions;
 pub(crate) mod workloads;
 

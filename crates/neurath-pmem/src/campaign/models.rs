@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::sim::{Event, Sim, Trace};
+use super::sim::Sim;
+use super::trace::{Event, Trace};
 use crate::region::Backend;
 
 /// What survives a crash.

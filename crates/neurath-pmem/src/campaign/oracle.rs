@@ -8,7 +8,8 @@ use super::explore::Explorer;
 use super::images::Effort;
 use super::models::Survives;
 use super::newest;
-use super::sim::{Event, Random, Sim, Trace, mix};
+use super::sim::{Random, Sim, mix};
+use super::trace::{Event, Trace};
 use super::workloads::{
     History, Model, Op, acknowledge, altered, contents, random_transaction, run, tx,
 };

@@ -1,165 +1,37 @@
 //! Media in memory that record what is done to them, and can be made to fail.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::panic::Location;
 
-use xxhash_rust::xxh3::xxh3_64;
-
+use super::memory::{LIMIT, Memory};
 use super::sites::Site;
+use super::trace::{Event, Span, Trace};
 use crate::region::ablation::{Without, leave_out, left_out};
 use crate::region::format::{JOURNAL_LENS, LOG_AT, LOG_LEN, PAGE, ROOT_AT};
 use crate::region::{Backend, Media};
 
-/// The simulated medium's limit.
-pub(crate) const LIMIT: u64 = 16 << 20;
-
-/// A range, and where the trace keeps the bytes that went there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Span {
-    pub(crate) at: u64,
-    pub(crate) len: usize,
-    kept_at: usize,
-}
-
-/// What happened to a medium.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Event {
-    /// To memory. The trace has what was there, and what is there now.
-    Store(Span),
-    /// What memory holds there goes on its way.
-    Flush {
-        at: u64,
-        len: u64,
-    },
-    /// The same, where memory and medium are two: the trace has these bytes.
-    Write(Span),
-    /// Everything that is on its way has arrived.
-    Fence,
-    /// A written range has arrived.
-    Persisted {
-        at: u64,
-        len: u64,
-    },
-    /// Everything has arrived, and so has the file's length.
-    Sync,
-    /// The same is begun, while other things happen.
-    BeginSync,
-    /// What was on its way when it began has arrived.
-    EndSync,
-    Grow {
-        from: u64,
-        to: u64,
-    },
-    /// A transaction was committed; it may not be durable.
-    Applied,
-    /// A transaction was acknowledged: it is durable.
-    Commit,
-    /// A sync was acknowledged.
-    Synced,
-}
-
-/// Events in their order, and the bytes of them.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Trace {
-    pub(crate) events: Vec<Event>,
-    bytes: Vec<u8>,
-    /// Bytes of events that are no part of this one, and came before.
-    before: usize,
-}
-
-impl Trace {
-    fn kept(&self, from: usize, len: usize) -> &[u8] {
-        let from = from - self.before;
-        &self.bytes[from..from + len]
-    }
-
-    /// What was where something was stored.
-    pub(crate) fn before(&self, span: &Span) -> &[u8] {
-        self.kept(span.kept_at, span.len)
-    }
-
-    /// What was stored.
-    pub(crate) fn stored(&self, span: &Span) -> &[u8] {
-        self.kept(span.kept_at + span.len, span.len)
-    }
-
-    /// What was written.
-    pub(crate) fn written(&self, span: &Span) -> &[u8] {
-        self.kept(span.kept_at, span.len)
-    }
-
-    /// Keeps bytes; where.
-    fn keep(&mut self, bytes: &[u8]) -> usize {
-        let at = self.before + self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        at
-    }
-
-    /// Where the bytes of the events from the `mark`-th on begin.
-    fn bytes_from(&self, mark: usize) -> usize {
-        let begin = |event: &Event| match event {
-            Event::Store(span) | Event::Write(span) => Some(span.kept_at),
-            _ => None,
-        };
-        let first = self.events[mark..].iter().find_map(begin);
-        first.map_or(self.bytes.len(), |first| first - self.before)
-    }
-
-    /// The events from the `mark`-th on, which are no part of this one any more.
-    fn split_off(&mut self, mark: usize) -> Trace {
-        let from = self.bytes_from(mark);
-        Trace {
-            events: self.events.split_off(mark),
-            bytes: self.bytes.split_off(from),
-            before: self.before + from,
-        }
-    }
-
-    /// A number for the events from the `mark`-th on and their bytes.
-    pub(crate) fn digest(&self, mark: usize) -> u64 {
-        let number = |event: &Event| match event {
-            Event::Store(span) => [1, span.at, span.len as u64],
-            Event::Write(span) => [2, span.at, span.len as u64],
-            Event::Flush { at, len } => [3, *at, *len],
-            Event::Persisted { at, len } => [4, *at, *len],
-            Event::Grow { from, to } => [5, *from, *to],
-            Event::Fence => [6, 0, 0],
-            Event::Sync => [7, 0, 0],
-            Event::BeginSync => [8, 0, 0],
-            Event::EndSync => [9, 0, 0],
-            Event::Applied => [10, 0, 0],
-            Event::Commit => [11, 0, 0],
-            Event::Synced => [12, 0, 0],
-        };
-        let events = self.events[mark..].iter().flat_map(number);
-        events.fold(xxh3_64(&self.bytes[self.bytes_from(mark)..]), mix)
-    }
-
-    fn truncate(&mut self, mark: usize) {
-        let from = self.bytes_from(mark);
-        self.events.truncate(mark);
-        self.bytes.truncate(from);
-    }
-}
-
 thread_local! {
     static SUPPRESSED: Cell<Option<Site>> = const { Cell::new(None) };
-    static VISITED: RefCell<BTreeSet<Site>> = const { RefCell::new(BTreeSet::new()) };
+    static WAS_SUPPRESSED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Leaves out what one site orders, on this thread from now on; which one was left out until
 /// now.
 pub(crate) fn suppress(site: Option<Site>) -> Option<Site> {
+    WAS_SUPPRESSED.set(false);
     SUPPRESSED.replace(site)
 }
 
 /// Does something with nothing left out.
 pub(crate) fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
+    let came_by = was_suppressed();
     let (site, part) = (suppress(None), leave_out(None));
     let done = work();
     suppress(site);
+    WAS_SUPPRESSED.set(came_by);
     leave_out(part);
     done
 }
@@ -168,29 +40,40 @@ pub(crate) fn suppressing() -> bool {
     SUPPRESSED.get().is_some()
 }
 
-/// The sites that this thread came by, since it last asked.
-pub(crate) fn take_visited() -> BTreeSet<Site> {
-    VISITED.take()
+/// Whether this thread came by what it leaves out.
+pub(crate) fn was_suppressed() -> bool {
+    WAS_SUPPRESSED.get()
 }
 
-/// Whether the site's order is to be kept.
+/// Whether the place's order is to be kept.
 fn pass(location: &'static Location<'static>) -> bool {
-    let site = Site::at(location);
-    VISITED.with_borrow_mut(|visited| visited.insert(site));
-    SUPPRESSED.get() != Some(site)
+    let suppressed = SUPPRESSED.get().is_some_and(|site| site.is_at(location));
+    if suppressed {
+        WAS_SUPPRESSED.set(true);
+    }
+    !suppressed
 }
 
-/// Words with a bit for each page.
-const TOUCHED: usize = (LIMIT / PAGE / 64) as usize;
+/// A place in the source: it is compared by its address, since many are noted.
+#[derive(Clone, Copy)]
+struct Place(&'static Location<'static>);
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Place) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+}
 
 pub(crate) struct Sim {
-    memory: *mut u64,
-    words: usize,
+    /// There until it is dropped.
+    memory: ManuallyDrop<Memory>,
+    /// Somebody was given the memory itself, and may have stored anywhere.
+    lent: bool,
+    /// The places that it came by, since it last forgot.
+    visited: Vec<Place>,
     pub(crate) len: u64,
     backend: Backend,
     pub(crate) trace: Trace,
-    /// The pages that were ever stored to, one bit each.
-    touched: Box<[u64; TOUCHED]>,
     /// Of what is there but for superblocks and the log, relative to what was at the beginning:
     /// a sum over all words, so that a store changes it by what the store changes.
     state: u64,
@@ -207,23 +90,23 @@ unsafe impl Send for Sim {}
 
 impl Drop for Sim {
     fn drop(&mut self) {
-        let slice = std::ptr::slice_from_raw_parts_mut(self.memory, self.words);
-        // SAFETY: made by `Box::leak` in `new`.
-        drop(unsafe { Box::from_raw(slice) });
+        // SAFETY: nobody uses it afterwards.
+        let memory = unsafe { ManuallyDrop::take(&mut self.memory) };
+        if !self.lent {
+            memory.give_back();
+        }
     }
 }
 
 impl Sim {
     pub(crate) fn new(len: u64, backend: Backend) -> Sim {
-        let words = LIMIT as usize / 8;
-        let memory = Box::leak(vec![0u64; words].into_boxed_slice()).as_mut_ptr();
         Sim {
-            memory,
-            words,
+            memory: ManuallyDrop::new(Memory::take()),
+            lent: false,
+            visited: Vec::new(),
             len,
             backend,
             trace: Trace::default(),
-            touched: Box::new([0; TOUCHED]),
             state: 0,
             growths: None,
             waits: None,
@@ -252,6 +135,21 @@ impl Sim {
         self.trace.events.clear();
         self.trace.bytes.clear();
         self.trace.before = 0;
+        self.visited.clear();
+    }
+
+    /// The sites that this medium came by, since it last forgot what it was.
+    pub(crate) fn visited(&self) -> BTreeSet<Site> {
+        self.visited.iter().map(|place| Site::at(place.0)).collect()
+    }
+
+    /// Whether the place's order is to be kept.
+    fn pass(&mut self, location: &'static Location<'static>) -> bool {
+        let place = Place(location);
+        if !self.visited.contains(&place) {
+            self.visited.push(place);
+        }
+        pass(location)
     }
 
     /// Memory is lost, as with a process, and is what the file holds. The events since the
@@ -286,15 +184,12 @@ impl Sim {
 
     /// Stores unseen.
     pub(crate) fn raw(&mut self, at: u64, bytes: &[u8]) {
-        let end = at + bytes.len() as u64;
-        assert!(end <= LIMIT, "in bounds");
-        for page in at / PAGE..end.div_ceil(PAGE) {
-            self.touched[page as usize / 64] |= 1 << (page % 64);
-        }
+        assert!(at + bytes.len() as u64 <= LIMIT, "in bounds");
+        self.memory.touch(at, bytes);
         self.unsum(at, bytes.len());
         // SAFETY: within the memory, which `bytes` is no part of.
         unsafe {
-            let target = self.memory.cast::<u8>().add(at as usize);
+            let target = self.memory.at(at as usize);
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
         }
         self.sum(at, bytes.len());
@@ -324,7 +219,7 @@ impl Sim {
         }
         let words = at / 8..(at + len as u64).div_ceil(8);
         // SAFETY: within the memory, as the caller has seen to, and aligned.
-        let word = |number: u64| unsafe { *self.memory.add(number as usize) };
+        let word = |number: u64| unsafe { *self.memory.words.add(number as usize) };
         words.fold(0, |sum: u64, number| {
             let mixed = (word(number) ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15))
                 .wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -338,8 +233,7 @@ impl Sim {
         assert!(at + 8 <= LIMIT, "in bounds");
         let mut word = [0; 8];
         // SAFETY: within the memory, which nobody stores to meanwhile.
-        let bytes =
-            unsafe { std::slice::from_raw_parts(self.memory.cast::<u8>().add(at as usize), 8) };
+        let bytes = unsafe { std::slice::from_raw_parts(self.memory.at(at as usize), 8) };
         word.copy_from_slice(bytes);
         word
     }
@@ -361,14 +255,13 @@ impl Sim {
             match self.trace.events[at] {
                 Event::Store(span) => {
                     assert!(span.at + span.len as u64 <= LIMIT, "in bounds");
-                    self.unsum(span.at, span.len);
                     let old = self.trace.before(&span);
                     // SAFETY: within the memory, which the trace is no part of.
                     unsafe {
-                        let target = self.memory.cast::<u8>().add(span.at as usize);
+                        let target = self.memory.at(span.at as usize);
                         std::ptr::copy_nonoverlapping(old.as_ptr(), target, span.len);
                     }
-                    self.sum(span.at, span.len);
+                    self.state = span.state;
                 }
                 Event::Grow { from, .. } => self.len = from,
                 _ => {}
@@ -385,9 +278,23 @@ impl Sim {
     /// A medium alike, to which nothing has happened yet.
     pub(crate) fn copy(&self) -> Sim {
         let mut copy = Sim::new(self.len, self.backend);
-        let used = self.used(0, self.len);
-        copy.raw(0, self.bytes(0, used));
-        copy.touched = self.touched.clone();
+        let whole = self.used(0, LIMIT) <= self.len;
+        for run in self.memory.runs(self.len) {
+            let (at, len) = (run.start as u64, run.len() as u64);
+            if whole {
+                // SAFETY: both are within their memory, and not the same.
+                unsafe {
+                    let (from, to) = (self.memory.at(run.start), copy.memory.at(run.start));
+                    std::ptr::copy_nonoverlapping(from, to, run.len());
+                }
+            } else {
+                copy.raw(at, self.bytes(at, len));
+            }
+        }
+        if whole {
+            *copy.memory.touched = *self.memory.touched;
+            copy.state = self.state;
+        }
         copy
     }
 
@@ -397,24 +304,26 @@ impl Sim {
         let kept_at = self.trace.before + self.trace.bytes.len();
         self.keep_memory(at, len as usize);
         let len = len as usize;
-        self.trace
-            .events
-            .push(Event::Write(Span { at, len, kept_at }));
+        self.trace.events.push(Event::Write(Span {
+            at,
+            len,
+            kept_at,
+            state: 0,
+        }));
     }
 
     /// Keeps what memory holds in a range.
     fn keep_memory(&mut self, at: u64, len: usize) {
         assert!(at + len as u64 <= self.len, "in bounds");
         // SAFETY: within the memory, which nobody stores to meanwhile.
-        let held =
-            unsafe { std::slice::from_raw_parts(self.memory.cast::<u8>().add(at as usize), len) };
+        let held = unsafe { std::slice::from_raw_parts(self.memory.at(at as usize), len) };
         self.trace.bytes.extend_from_slice(held);
     }
 }
 
 impl Media for Sim {
     fn base(&self) -> *const u8 {
-        self.memory.cast()
+        self.memory.words.cast()
     }
     fn len(&self) -> u64 {
         self.len
@@ -431,6 +340,7 @@ impl Media for Sim {
         // The schema alone is not made of whole words.
         let len = bytes.len().next_multiple_of(8);
         let kept_at = self.trace.before + self.trace.bytes.len();
+        let state = self.state;
         self.keep_memory(offset, len);
         self.raw(offset, bytes);
         self.keep_memory(offset, len);
@@ -438,6 +348,7 @@ impl Media for Sim {
             at: offset,
             len,
             kept_at,
+            state,
         };
         self.trace.events.push(Event::Store(span));
     }
@@ -445,7 +356,7 @@ impl Media for Sim {
         self.store(offset, &vec![0; len as usize]);
     }
     fn flush(&mut self, at: u64, len: u64) {
-        if !pass(Location::caller()) {
+        if !self.pass(Location::caller()) {
             return;
         }
         let (mut at, mut len) = (at, len);
@@ -461,14 +372,14 @@ impl Media for Sim {
     }
     fn fence(&mut self) -> io::Result<()> {
         self.syncing = None;
-        if pass(Location::caller()) {
+        if self.pass(Location::caller()) {
             self.wait()?;
             self.trace.events.push(Event::Fence);
         }
         Ok(())
     }
     fn persist(&mut self, at: u64, len: u64) -> io::Result<()> {
-        if !pass(Location::caller()) {
+        if !self.pass(Location::caller()) {
             if self.holds_back() {
                 // It is on its way, and nobody waits.
                 self.write(at, len);
@@ -487,7 +398,7 @@ impl Media for Sim {
     }
     fn sync(&mut self) -> io::Result<()> {
         self.syncing = None;
-        if pass(Location::caller()) {
+        if self.pass(Location::caller()) {
             self.wait()?;
             self.trace.events.push(Event::Sync);
         }
@@ -507,7 +418,7 @@ impl Media for Sim {
             return None;
         }
         self.syncing = None;
-        if pass(Location::caller()) {
+        if self.pass(Location::caller()) {
             if let Err(error) = self.wait() {
                 return Some(Err(error));
             }
@@ -534,7 +445,8 @@ impl Media for Sim {
         Ok(())
     }
     fn base_mut(&mut self) -> *mut u8 {
-        self.memory.cast()
+        self.lent = true;
+        self.memory.words.cast()
     }
     fn was_filled(&mut self, offset: u64, len: u64) {
         let filled = self.bytes(offset, len).to_vec();
@@ -548,7 +460,7 @@ impl Media for Sim {
         true
     }
     fn used(&self, offset: u64, len: u64) -> u64 {
-        let touched = |page: &u64| self.touched[*page as usize / 64] & 1 << (page % 64) != 0;
+        let touched = |page: &u64| self.memory.touched[*page as usize / 64] & 1 << (page % 64) != 0;
         let last = (offset / PAGE..(offset + len).div_ceil(PAGE))
             .rev()
             .find(touched);

@@ -63,6 +63,11 @@ impl Site {
             line: location.line(),
         }
     }
+
+    /// Whether it is this place.
+    pub(crate) fn is_at(self, location: &Location<'_>) -> bool {
+        self.line == location.line() && self.file == name(location.file())
+    }
 }
 
 /// The last part of a path.

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use super::explore::said;
 use super::images::{Effort, cuts, images, put, put_growth, put_prefix};
+use super::memory::LIMIT;
 use super::models::{Pending, Survives, carry_out};
-use super::sim::{Event, LIMIT, Random, Sim, Trace, mix};
+use super::sim::{Random, Sim, mix};
+use super::trace::{Event, Trace};
 use super::two_versions::{Model, Op, down, empty_state, look, new, old, transact, up};
 use super::workloads::acknowledge;
 use crate::history::nth;

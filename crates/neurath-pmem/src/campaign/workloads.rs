@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use super::copies;
+use super::memory::LIMIT;
 use super::models::Survives;
-use super::sim::{Event, LIMIT, Random, Sim, Trace, suppressing, undisturbed};
+use super::sim::{Random, Sim, suppressing, undisturbed};
+use super::trace::{Event, Trace};
 use crate::collections::Direction;
 use crate::region::ablation::Without;
 use crate::region::format::{CHUNK_LEN, JOURNAL_LENS, LOG_AT, Log};
@@ -454,7 +456,6 @@ fn filled(backend: Backend) -> Sim {
 /// What a workload does, and where it begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {
-    #[cfg_attr(not(test), expect(dead_code, reason = "for people, by `Debug`"))]
     pub(crate) name: &'static str,
     pub(crate) transactions: Vec<Transaction>,
     pub(crate) begin: Begin,
