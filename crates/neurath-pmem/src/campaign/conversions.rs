@@ -4,11 +4,13 @@
 //! it was filled, and everything else store by store.
 
 use super::copies::headers_first;
+use super::fresh::{fresh, log_of, new_file};
 use super::images::{Effort, cuts, images, put, put_prefix};
 use super::models::{Pending, Survives, carry_out};
 use super::sim::{Random, Sim, mix};
+use super::state::{Model, SCHEMA, contents, run};
 use super::trace::{Event, Trace};
-use super::workloads::{Model, SCHEMA, contents, fresh, log_of, new_file, random_workload, run};
+use super::workloads::random_workload;
 use crate::history::{History, nth};
 use crate::migrate::{Building, MigrationPlan, Source};
 use crate::region::format::{CHUNK_LEN, LOG_AT, RegionState};

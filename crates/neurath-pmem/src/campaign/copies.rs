@@ -1,11 +1,13 @@
 //! Copies of a region in use that a crash cuts off: none looks whole that is not.
 
+use super::fresh::fresh;
 use super::images::{Effort, Image, images, put};
 use super::memory::LIMIT;
 use super::models::{Pending, Survives};
 use super::sim::{Random, Sim, mix};
+use super::state::{Model, contents, run};
 use super::trace::Trace;
-use super::workloads::{Model, contents, fresh, random_workload, run};
+use super::workloads::random_workload;
 use crate::region::format::ROOT_AT;
 use crate::region::{Backend, Copy, Media, Region};
 

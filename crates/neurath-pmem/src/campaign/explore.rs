@@ -6,9 +6,9 @@ use super::images::{Effort, cuts, images, put, put_prefix};
 use super::killed::{KILLED, is_killed};
 use super::models::{Pending, Survives, carry_out};
 use super::oracle::{Check, Expected, Seen};
+use super::record::History;
 use super::sim::{Random, Sim, mix};
 use super::trace::{Event, Trace};
-use super::workloads::History;
 
 /// An image that is not as it must be.
 #[derive(Clone, Debug)]

@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use super::fresh::{acknowledge, fresh};
 use super::newest::newest;
 use super::sim::{Random, Sim, mix};
+use super::state::{Model, Op, contents, run, tx};
 use super::trace::Event;
-use super::workloads::{Model, Op, acknowledge, contents, fresh, random_workload, run, tx};
+use super::workloads::random_workload;
 use crate::region::applied::APPLIED_AT;
 use crate::region::format::{HEADER_AT, LOG_AT, LOG_LEN, PAGE, SUPERBLOCK_AT};
 use crate::region::{Backend, Media, Region};

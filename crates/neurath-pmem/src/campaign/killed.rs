@@ -3,12 +3,14 @@
 //! processor's caches, and nobody waits for it any more.
 
 use super::explore::{Explorer, Start};
+use super::fresh::acknowledge;
 use super::images::{Effort, Image, put};
 use super::models::{Pending, Survives};
 use super::oracle::{Allowed, Check, recover};
 use super::sim::{Random, Sim};
+use super::state::{contents, run};
 use super::trace::Event;
-use super::workloads::{acknowledge, contents, random_transaction, run};
+use super::workloads::random_transaction;
 
 /// The number of such an image, beyond all others of its event.
 pub(crate) const KILLED: usize = 1_000_000;

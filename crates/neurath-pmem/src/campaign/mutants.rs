@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 
 use super::images::Effort;
 use super::models::Survives;
+use super::record::record;
 use super::replay::{Job, Way, carry_out};
 use super::sim::{mix, suppress, undisturbed, was_suppressed};
 use super::sites::Site;
-use super::workloads::record;
 use super::{conversions, copies, sweeps};
 use crate::region::ablation::{Without, leave_out};
 use crate::region::{Backend, Region};

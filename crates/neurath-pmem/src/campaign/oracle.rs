@@ -5,14 +5,15 @@ use std::collections::{HashMap, HashSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::explore::Explorer;
+use super::fresh::acknowledge;
 use super::images::Effort;
 use super::models::Survives;
 use super::newest;
+use super::record::History;
 use super::sim::{Random, Sim, mix};
+use super::state::{Model, Op, contents, run, tx};
 use super::trace::{Event, Trace};
-use super::workloads::{
-    History, Model, Op, acknowledge, altered, contents, random_transaction, run, tx,
-};
+use super::workloads::{altered, random_transaction};
 use crate::region::format::{PAGE, SUPERBLOCK_AT};
 use crate::region::{Media as _, Region};
 
@@ -356,7 +357,7 @@ fn second_recovery(media: Sim) -> Result<Region<Sim>, String> {
 /// Takes everything out of a region: nothing is left. The medium is as before then.
 fn empty(mut region: Region<Sim>, model: &Model) -> Result<Sim, String> {
     let used = region.media().mark();
-    let held = |k: &u8| model.map.contains_key(super::workloads::key(*k));
+    let held = |k: &u8| model.map.contains_key(super::state::key(*k));
     let everything = (0..=u8::MAX).filter(held).map(Op::Remove);
     let everything: Vec<Op> = everything.chain([Op::Clear]).collect();
     run(&mut region, &tx(&everything)).map_err(|error| format!("emptying: {error}"))?;

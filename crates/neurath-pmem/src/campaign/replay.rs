@@ -6,10 +6,9 @@ use super::explore::{Explorer, Start, Violation, said};
 use super::images::Effort;
 use super::models::Survives;
 use super::oracle::Seen;
+use super::record::{Recording, record};
 use super::sim::{Random, mix};
-use super::workloads::{
-    Begin, Recording, SEQUENCES, Workload, random_workload, record, sequence, small,
-};
+use super::workloads::{Begin, SEQUENCES, Workload, random_workload, sequence, small};
 use crate::region::ablation::Without;
 
 /// What its number makes a job.

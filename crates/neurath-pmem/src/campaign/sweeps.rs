@@ -6,13 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::explore::said;
+use super::fresh::acknowledge;
 use super::images::{Effort, cuts, images, put, put_growth, put_prefix};
 use super::memory::LIMIT;
 use super::models::{Pending, Survives, carry_out};
 use super::sim::{Random, Sim, mix};
 use super::trace::{Event, Trace};
 use super::two_versions::{Model, Op, down, empty_state, look, new, old, transact, up};
-use super::workloads::acknowledge;
 use crate::history::nth;
 use crate::region::format::{
     CHUNK_LEN, HEADER_AT, HEADER_COPY_AT, HEADER_LEN, JOURNAL_LENS, LOG_AT, Log, SCHEMA_AT,

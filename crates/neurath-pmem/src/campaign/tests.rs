@@ -132,7 +132,8 @@ fn the_sites_of_each_file_are_found() {
 
 #[test]
 fn a_closed_region_that_is_used_again_looks_closed_in_neither_slot() {
-    use super::workloads::{Op, fresh, run, tx};
+    use super::fresh::fresh;
+    use super::state::{Op, run, tx};
     use crate::region::format::{PAGE, SUPERBLOCK_AT};
     use crate::region::{Backend, Found, Region};
 
@@ -168,7 +169,8 @@ fn last_record(media: &super::sim::Sim) -> (u64, Vec<u8>) {
 /// A commit is cut off but for one word of its record; the next life's record gives that word,
 /// and no other of its own. Counts how often what was lost comes back.
 fn come_back() -> usize {
-    use super::workloads::{Op, contents, fresh, run, tx};
+    use super::fresh::fresh;
+    use super::state::{Op, contents, run, tx};
     use crate::region::{Backend, Media as _, Region};
 
     let opened = |media| Region::recover_media(media).expect("opens");

@@ -6,8 +6,10 @@ use super::format::{
     SUPERBLOCK_AT, SegmentEntry, Superblock,
 };
 use super::{Backend, Durability, Media, Region};
+use crate::campaign::fresh::fresh;
 use crate::campaign::sim::{Random, Sim};
-use crate::campaign::workloads::{SCHEMA, contents, fresh, random_workload, run};
+use crate::campaign::state::{SCHEMA, contents, run};
+use crate::campaign::workloads::random_workload;
 use crate::schema::SchemaDesc;
 
 /// A region left by a process that died, with something in every part of it.

@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::{OpenError, Region, RegionOptions};
-use crate::campaign::workloads::{Failure, SCHEMA, State, init, key, remove, set, value, with};
+use crate::campaign::state::{Failure, SCHEMA, State, init, key, remove, set, value, with};
 use crate::{Map, P, Pmem, Tx, TxError};
 
 pub(super) fn options() -> RegionOptions {
