@@ -150,6 +150,12 @@ pub struct BenchRegions {
     /// Only `small` transactions, `space`, `maps`, `large` regions, or `recovery`.
     #[arg(long, value_name = "PART", value_parser = ["small", "space", "maps", "large", "recovery"])]
     pub only: Option<String>,
+    /// Write the results into this folder as well: `regions-figures.md`, a page with a table.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["quick", "only"])]
+    pub docs: Option<PathBuf>,
+    /// What the page says of the machine, such as that it did other work.
+    #[arg(long, value_name = "TEXT")]
+    pub note: Option<String>,
 }
 
 /// `neurath bench plan`

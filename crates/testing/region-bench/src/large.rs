@@ -8,12 +8,12 @@ use neurath_pmem::inspect;
 use neurath_pmem::migrate::{Conversion, MigrationPlan, Row as Values};
 use neurath_pmem::region::{Region, RegionOptions};
 use neurath_pmem::schema::{SchemaDesc, encode, encoded_len};
-use neurath_pmem::{P, Pmem, as_bytes, from_bytes};
+use neurath_pmem::{Handle, P, Pmem, as_bytes, from_bytes};
 
 use crate::Sizes;
 use crate::pmdk::{Driver, How};
 use crate::row::{Other, Row, Unit, measure};
-use crate::small::{create, in_batches};
+use crate::small::{Failure, create, in_batches};
 
 mod old {
     use super::*;
@@ -87,17 +87,18 @@ fn convert_row(row: Values<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Converts a region, in nanoseconds; the new file is made ready before.
-fn migrate(region: &Region, path: &Path) -> anyhow::Result<f64> {
+/// Converts a region; gives how long that took without the making ready of the new file, and with
+/// it, in nanoseconds.
+fn migrate(region: &Region, path: &Path) -> anyhow::Result<[f64; 2]> {
     let conversions = [Conversion {
         from: old::Entry::FINGERPRINT,
         to: new::Entry::FINGERPRINT,
     }];
     let (from, to) = (SchemaDesc::decode(&OLD)?, SchemaDesc::decode(&NEW)?);
     let plan = MigrationPlan::new(&from, &to, &conversions)?;
-    let options = RegionOptions::new("bench", 0, 16 << 30);
+    let options = options();
     let source = region.source();
-    let mut building = plan.prepare(&source, path, &options, &NEW)?;
+    let (ready, mut building) = timed(|| Ok(plan.prepare(&source, path, &options, &NEW)?))?;
     let (took, converted) = timed(|| {
         building.fill(&source, "{}", 0, &|_, row| convert_row(row))?;
         Ok(building.finish()?)
@@ -106,7 +107,7 @@ fn migrate(region: &Region, path: &Path) -> anyhow::Result<f64> {
     ensure!(live == region.stats().live_objects, "entries are missing");
     drop(converted);
     std::fs::remove_file(path)?;
-    Ok(took)
+    Ok([took, ready + took])
 }
 
 /// The least that a conversion could do: the same entries from memory to memory, by as many
@@ -164,6 +165,33 @@ fn left_pool(driver: &Driver, pool: &Path, bytes: u64) -> anyhow::Result<()> {
     pmdk.die()
 }
 
+fn options() -> RegionOptions {
+    RegionOptions::new("bench", 0, 16 << 30)
+}
+
+/// Opens a region that a process left, and commits a change of its list and a new entry of it;
+/// nanoseconds from before the one to after the other. Leaves it again.
+fn open(path: &Path) -> anyhow::Result<f64> {
+    let (took, region) = timed(|| {
+        let mut region = Region::open(path, &options(), None)?;
+        let first = P::<old::Entry>::from_ref(region.root());
+        region.attach(&Handle::new());
+        let next = region.transact(|tx| {
+            tx.update(first, |entry| entry.words[0] += 1)?;
+            let entry = old::Entry {
+                next: first,
+                words: [0; 7],
+            };
+            Ok::<_, Failure>(tx.alloc(&entry)?)
+        })?;
+        region.set_root(next.to_ref());
+        region.commit()?;
+        Ok(region)
+    })?;
+    drop(region);
+    Ok(took)
+}
+
 fn region_rows(
     dir: &Path,
     sizes: &Sizes,
@@ -184,14 +212,8 @@ fn region_rows(
     if let Ok(driver) = pmdk {
         left_pool(driver, &pool, sizes.large)?;
     }
-    let options = RegionOptions::new("bench", 0, 16 << 30);
-    let open = || {
-        let (took, region) = timed(|| Ok(Region::open(&path, &options, None)?))?;
-        drop(region);
-        Ok(took)
-    };
     let open_pool = Other {
-        name: "pmdk",
+        name: "pmdk, opened only",
         side: match pmdk {
             Ok(driver) => Ok(Box::new(|| {
                 let mut pmdk = driver.start(How::Fences)?;
@@ -202,15 +224,12 @@ fn region_rows(
             Err(why) => Err(why.clone()),
         },
     };
-    let work = format!("open {size} after a kill");
-    let rows = measure(
-        &work,
-        Unit::Time,
-        sizes.runs,
-        Box::new(open),
-        vec![open_pool],
-    )?;
+    let work = format!("open {size} after a kill, to the first commit");
+    let open = Box::new(|| open(&path));
+    let rows = measure(&work, Unit::Time, sizes.runs, open, vec![open_pool])?;
     rows.into_iter().for_each(&mut *out);
+    // What was left open has no checksums, and most of a check would have nothing to do.
+    Region::open(&path, &options(), None)?.close()?;
 
     let runs = sizes.runs.min(3);
     let check = || {
@@ -236,7 +255,7 @@ fn region_rows(
             side: pmempool,
         },
     ];
-    let work = format!("check {size}");
+    let work = format!("check {size}, all levels");
     let rows = measure(&work, Unit::Time, runs, Box::new(check), others)?;
     rows.into_iter().for_each(&mut *out);
 
@@ -270,18 +289,21 @@ fn migration_rows(dir: &Path, sizes: &Sizes, out: &mut dyn FnMut(Row)) -> anyhow
     };
     let from = vec![zero; sizes.converted as usize];
     let mut to = vec![convert(&zero); sizes.converted as usize];
-    let floor = Other {
-        name: "copy loop in memory",
-        side: Ok(Box::new(|| copy_loop(&from, &mut to))),
-    };
-    let work = format!(
-        "convert {} objects of 64 to 96 B, target ready",
-        sizes.converted
-    );
     let runs = sizes.runs.min(3);
-    let side = Box::new(|| migrate(&region, &next));
-    let rows = measure(&work, Unit::Time, runs, side, vec![floor])?;
-    rows.into_iter().for_each(out);
+    let what = format!("convert {} objects of 64 to 96 B", sizes.converted);
+    for (which, ready) in ["target ready", "target to be made ready as well"]
+        .iter()
+        .enumerate()
+    {
+        let floor = Other {
+            name: "copy loop in memory",
+            side: Ok(Box::new(|| copy_loop(&from, &mut to))),
+        };
+        let side = Box::new(|| Ok(migrate(&region, &next)?[which]));
+        let work = format!("{what}, {ready}");
+        let rows = measure(&work, Unit::Time, runs, side, vec![floor])?;
+        rows.into_iter().for_each(&mut *out);
+    }
     drop(region);
     std::fs::remove_file(path)?;
     Ok(())
@@ -311,6 +333,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let region = filled(&dir.path().join("old"), 5000).expect("filled");
         assert_eq!(region.stats().live_objects, 5000);
+        let path = dir.path().join("left");
+        drop(filled(&path, 5000).expect("filled"));
+        open(&path).expect("opened");
+        open(&path).expect("opened again");
+        let left = Region::open(&path, &options(), None).expect("there");
+        assert_eq!(left.stats().live_objects, 5002);
         migrate(&region, &dir.path().join("new")).expect("converted");
     }
 }

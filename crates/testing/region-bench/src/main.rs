@@ -3,6 +3,7 @@
 //! Puts out one JSON object a line, as soon as it is measured.
 
 mod large;
+mod loads;
 mod maps;
 mod pmdk;
 mod random;
@@ -12,7 +13,7 @@ mod small;
 mod space;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use row::Row;
@@ -44,7 +45,7 @@ struct Sizes {
     objects: u64,
     /// Steps of a run.
     steps: u64,
-    /// Steps of a run in which a disk is waited for.
+    /// Steps of a run in which a disk is waited for, at most: no more than fit into its time.
     synced: u64,
     /// Entries of a map.
     entries: u64,
@@ -72,6 +73,15 @@ impl Sizes {
     }
 }
 
+/// How long a run may take in which a disk is waited for, in nanoseconds.
+const RUN_ON_DISK: f64 = 300e6;
+
+/// How often a disk can be waited for in that time.
+fn waits(disk: &Path) -> anyhow::Result<u64> {
+    let each = small::write_and_wait(&disk.join("probe"), 16)?;
+    Ok((RUN_ON_DISK / each) as u64)
+}
+
 fn put(row: Row) {
     // Whoever started this has gone: it ends with the next row all the same.
     let _ = writeln!(std::io::stdout().lock(), "{}", row.json());
@@ -79,8 +89,9 @@ fn put(row: Row) {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let sizes = Sizes::new(options.runs, options.quick);
+    let mut sizes = Sizes::new(options.runs, options.quick);
     let (dir, disk) = (options.dir.as_path(), options.disk.as_path());
+    sizes.synced = waits(disk)?.clamp(16, sizes.synced);
     let pmdk = pmdk::Driver::compile(dir);
     let wanted = |part: &str| part.starts_with(&options.only);
     if wanted("small") {

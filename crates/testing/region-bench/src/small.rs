@@ -11,12 +11,20 @@ use neurath_pmem::region::{
 use neurath_pmem::schema::{encode, encoded_len};
 use neurath_pmem::{Handle, P, Pmem, TxError};
 
+use crate::loads::Loads;
 use crate::pmdk::{Driver, How, Pmdk};
 use crate::row::{Other, Row, Side, Unit, cpu_time, measure};
 use crate::{Sizes, random::Random};
 
 /// How many objects are hot: 512 KiB of them.
 const HOT: u64 = 8192;
+
+/// What is no transaction: the least that waiting for memory takes.
+const LOADS: &str = "loads alone, one after the other";
+
+/// How many objects are updated where a disk is waited for: what memory takes is nothing beside
+/// that, and libpmemobj waits for each that it makes.
+const ON_DISK: u64 = 1024;
 
 /// An object of a cache line.
 #[derive(Clone, Copy, Debug, Pmem)]
@@ -296,19 +304,19 @@ fn theirs<'a>(
 fn filled_pool(
     pmdk: &Result<Driver, String>,
     pool: &Path,
-    sizes: &Sizes,
+    objects: u64,
     how: How,
 ) -> anyhow::Result<Result<RefCell<Pmdk>, String>> {
     let driver = match pmdk {
         Ok(driver) => driver,
         Err(why) => return Ok(Err(why.clone())),
     };
-    let slots = sizes.objects / 16;
+    let slots = objects / 16;
     let start = || -> anyhow::Result<Pmdk> {
         let mut pmdk = driver.start(how)?;
-        let bytes = (160 * (sizes.objects + slots)).next_multiple_of(1 << 20) + (32 << 20);
+        let bytes = (160 * (objects + slots)).next_multiple_of(1 << 20) + (32 << 20);
         pmdk.ask(&format!("create {bytes} {}", pool.display()))?;
-        pmdk.ask(&format!("fill {}", sizes.objects))?;
+        pmdk.ask(&format!("fill {objects}"))?;
         pmdk.ask(&format!("slots {slots}"))?;
         Ok(pmdk)
     };
@@ -327,9 +335,11 @@ fn memory_rows(
     out: &mut dyn FnMut(Row),
 ) -> anyhow::Result<()> {
     let (path, pool) = (dir.join("small.region"), dir.join("small.pool"));
-    let driver = filled_pool(pmdk, &pool, sizes, how)?;
+    let driver = filled_pool(pmdk, &pool, sizes.objects, how)?;
     let ours = Ours::new(&path, sizes.objects, sizes.objects / 16, backend)?;
     let ours = RefCell::new(ours);
+    let loads = RefCell::new(Loads::new(sizes.objects));
+    let loads = &loads;
     let mut row = |work: &str, side: Side<'_>, others| -> anyhow::Result<()> {
         let work = format!("{work}, {called}");
         let rows = measure(&work, Unit::Time, sizes.runs, side, others)?;
@@ -352,10 +362,19 @@ fn memory_rows(
             false => (sizes.objects, ""),
         };
         let command = format!("update {each} {among} {count}");
+        let mut others = vec![theirs(&driver, "pmdk", command)];
+        if backend == Backend::Process {
+            others.push(Other {
+                name: LOADS,
+                side: Ok(Box::new(move || {
+                    Ok(loads.borrow_mut().run(each, among, count))
+                })),
+            });
+        }
         row(
             &format!("{each}{hot} update{plural}"),
             Box::new(|| ours.borrow_mut().update(each, among, count)),
-            vec![theirs(&driver, "pmdk", command)],
+            others,
         )?;
     }
     let count = sizes.steps / 2;
@@ -378,8 +397,13 @@ fn memory_rows(
     Ok(())
 }
 
-/// Writes so many times 64 bytes to a file, and waits for each: nothing durable takes less.
-fn write_and_wait(path: &Path, count: u64) -> anyhow::Result<f64> {
+/// Writes so many times 64 bytes to a file, and waits for each, nanoseconds each: nothing durable
+/// takes less.
+///
+/// # Errors
+///
+/// The file system's.
+pub fn write_and_wait(path: &Path, count: u64) -> anyhow::Result<f64> {
     let mut file = std::fs::File::create(path)?;
     // The file's length does not change meanwhile.
     file.write_all(&vec![1; 64 * count as usize])?;
@@ -408,10 +432,10 @@ fn disk_rows(
         disk.join("line"),
     );
     let count = sizes.synced;
-    let driver = filled_pool(pmdk, &pool, sizes, How::Msync)?;
-    let ours = Ours::new(&path, sizes.objects, 1, Backend::Page)?;
+    let driver = filled_pool(pmdk, &pool, ON_DISK, How::Msync)?;
+    let ours = Ours::new(&path, ON_DISK, 1, Backend::Page)?;
     let ours = RefCell::new(ours);
-    let command = format!("synced {} {count}", sizes.objects);
+    let command = format!("synced {ON_DISK} {count}");
     let write = Other {
         name: "write and fdatasync of 64 B",
         side: Ok(Box::new(|| write_and_wait(&line, count))),
