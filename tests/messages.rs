@@ -12,17 +12,25 @@ use support::schema::judge;
 use support::{ask, neurath, stderr};
 
 /// The kinds that are met here.
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 27] = [
+    "abort",
     "confirmed",
     "failed",
+    "keys",
     "log",
     "metrics",
+    "packed",
     "planned",
+    "reboot",
     "record",
+    "rehearsed",
     "release_checked",
     "releases",
     "remove",
+    "restarted",
+    "resume",
     "rollback",
+    "set_aside",
     "started",
     "status",
     "stopped",
@@ -31,6 +39,7 @@ const KINDS: [&str; 18] = [
     "unpack",
     "unpacked",
     "upgraded",
+    "verified",
 ];
 
 /// Holds objects against their schemas.
@@ -86,20 +95,26 @@ fn what_commands_write_is_what_their_schemas_say() {
         "--out",
     ];
     let package = path("package");
-    let packed = neurath(&[&pack[..], &[&package]].concat());
-    assert!(packed.status.success(), "{}", stderr(&packed));
+    let pack = [&pack[..], &[&package, "--json"]].concat();
+    judge.take(&neurath(&pack), true);
+    judge.take(&neurath(&["release", "verify", &package, "--json"]), true);
     judge.take(&about(&["release", "unpack", &package]), true);
     judge.take(&about(&["release", "unpack", &package, "--execute"]), true);
     judge.take(&about(&["release", "which"]), true);
     judge.take(&about(&["release", "check", "book-1.1.0"]), true);
     judge.take(&about(&["release", "check", "book-1.0.0"]), true);
     judge.take(&about(&["relup", "apply", "book-1.1.0"]), true);
+    judge.take(&about(&["relup", "rehearse", "book-1.1.0"]), true);
     judge.take(&about(&["relup", "apply", "book-1.1.0", "--execute"]), true);
     judge.take(&about(&["node", "status"]), true);
     judge.take(&about(&["relup", "rollback"]), true);
     judge.take(&about(&["relup", "rollback", "--execute"]), true);
     judge.take(&about(&["relup", "apply", "book-1.1.0", "--execute"]), true);
+    judge.take(&about(&["relup", "abort"]), true);
+    judge.take(&about(&["relup", "resume"]), true);
     judge.take(&about(&["relup", "confirm"]), true);
+    judge.take(&about(&["node", "restart"]), true);
+    judge.take(&about(&["node", "reboot-old", "book-1.0.0"]), true);
     // Errors of several kinds: nothing of that name, not legal now, of no use.
     judge.take(&about(&["relup", "apply", "book-9.9.9"]), false);
     judge.take(&about(&["relup", "confirm"]), false);
@@ -114,8 +129,8 @@ fn what_commands_write_is_what_their_schemas_say() {
     );
     judge.take(&about(&["relup", "log"]), true);
     let key = path("key");
-    let made = neurath(&["release", "keygen", &key, "--no-password"]);
-    assert!(made.status.success(), "{}", stderr(&made));
+    let keygen = ["release", "keygen", &key, "--no-password", "--json"];
+    judge.take(&neurath(&keygen), true);
     let public = format!("{key}.pub");
     judge.take(&about(&["node", "trust", &public]), true);
     judge.take(&about(&["node", "trust", &public, "--execute"]), false);
@@ -130,12 +145,15 @@ fn what_commands_write_is_what_their_schemas_say() {
         "--key",
         &key,
     ];
-    let packed = neurath(&[&pack[..], &["--from", &built, "--out", &signed]].concat());
-    assert!(packed.status.success(), "{}", stderr(&packed));
+    let pack = [&pack[..], &["--from", &built, "--out", &signed, "--json"]].concat();
+    judge.take(&neurath(&pack), true);
+    let verify = ["release", "verify", &signed, "--trust", &public, "--json"];
+    judge.take(&neurath(&verify), true);
     judge.take(&about(&["release", "unpack", &signed, "--execute"]), true);
     judge.take(&about(&["node", "trust", &public, "--execute"]), true);
     judge.take(&about(&["node", "stop"]), true);
     judge.take(&about(&["release", "which"]), true);
+    judge.take(&about(&["relup", "log", "--set-aside"]), true);
     let seen: Vec<&str> = judge.seen.iter().map(String::as_str).collect();
     assert_eq!(seen, KINDS);
 }

@@ -20,6 +20,7 @@ use neurath_node::release::{ComponentSources, ReleasePackage, Sources};
 use neurath_verify::{Turns, check_fill};
 use support::load::{Client, Newcomers, assert_clean, load_through, served};
 use support::play::Play;
+use support::schema::judge;
 use support::{
     Lines, ask, assert_all_ended, assert_no_orphans, catalog, journal, ok, quiet, stderr,
     wait_until,
@@ -350,9 +351,16 @@ fn a_snapshot_outlives_the_confirmation_until_it_is_removed_by_name() {
     let node = NodeProcess::start(&command).expect("it starts");
     assert_eq!(inspected(&file), held);
 
-    ok(&directory, &remove[..3]);
+    let removed = |words: &[&str]| {
+        let said = ask(&directory, &[words, &["--json"]].concat());
+        assert!(said.status.success(), "{}", stderr(&said));
+        let said: serde_json::Value = serde_json::from_slice(&said.stdout).expect("an object");
+        judge("state-remove-snapshot", &said);
+        said["done"] == true
+    };
+    assert!(!removed(&remove[..3]));
     assert!(file.exists(), "a dry run");
-    ok(&directory, &remove);
+    assert!(removed(&remove));
     assert!(!file.exists());
     assert_eq!(status(&node).snapshots, []);
     let unknown = ask(&directory, &remove);

@@ -21,6 +21,7 @@ use crate::protocol::{
 
 /// What a rehearsal has shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Rehearsal {
     /// The release that was left.
     pub from: ReleaseId,
@@ -45,6 +46,7 @@ pub struct Rehearsal {
 /// An instance's state in a rehearsal. One that comes has nothing before, and one that goes nothing
 /// after. Every state after is checked in full.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct RehearsedState {
     /// The component.
     pub component: String,
@@ -64,6 +66,7 @@ pub struct RehearsedState {
 
 /// Memory of the process, in bytes: what was resident, the files' pages with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Memory {
     /// Before the upgrade.
     pub before: u64,
@@ -73,6 +76,7 @@ pub struct Memory {
 
 /// What came of going back to the release before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WayBack {
     /// The old state came back, in every field.

@@ -9,6 +9,7 @@ use crate::catalog::ReleaseId;
 ///
 /// The manifest has the hash of every file. So the signature of a statement is one of everything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Statement {
     /// The format of the package. The key also keeps anything else that a key has signed from being
