@@ -505,7 +505,7 @@ fn every_promise_has_a_test() {
                 .into_owned()
         })
         .collect();
-    for number in (1..=16).filter(|number| *number != 15) {
+    for number in 1..=16 {
         let row = text
             .lines()
             .find(|line| line.starts_with(&format!("| P{number} |")))

@@ -7,6 +7,7 @@ use neurath_cli::exit::code_of;
 use neurath_cli::stage::Stage;
 use neurath_cli::testing::NodeProcess;
 use neurath_node::catalog::ReleaseId;
+use neurath_node::journal::{Kind, Verdict};
 use neurath_node::release::{ComponentSources, ReleasePackage, Sources};
 use std::path::Path;
 use support::{
@@ -123,6 +124,9 @@ fn what_would_lose_writes_is_refused_until_it_is_named() {
         "{said}"
     );
     assert!(said.contains("--lose-writes"), "{said}");
+    let told = neurath(&back[..4]);
+    assert_eq!(told.status.code(), refused.status.code());
+    assert!(stderr(&told).contains("--lose-writes"), "a dry run says so");
     let error = control::rollback(node.directory(), false, &quiet()).expect_err("refused");
     assert_eq!(Some(i32::from(code_of(&error))), refused.status.code());
     assert_eq!(
@@ -149,4 +153,41 @@ fn what_would_lose_writes_is_refused_until_it_is_named() {
     assert_all_ended(&journal(node.directory()));
     assert_eq!(client.ask("add again"), BEFORE.to_string());
     assert_eq!(client.ask(&format!("get {BEFORE}")), "again");
+}
+
+#[test]
+fn a_way_back_that_nobody_can_take_is_told_with_its_reason() {
+    let stage = neurath_suite::book("notebook_1", "notebook_2");
+    let folder = tempfile::tempdir().expect("a folder");
+    let one_way = folder.path().join("one-way");
+    without_a_way_down(stage.built(), &one_way);
+    let (node, client) = written(&stage, &one_way);
+    let mut command = stage.command("1.0.0");
+    command.directory = node.directory().to_owned();
+    drop(client);
+    node.kill();
+    drop(node);
+    // The start is to leave the release, and cannot.
+    let node = NodeProcess::start(&command).expect("the node starts again");
+    let status = control::status(node.directory()).expect("a status");
+    let why = status.stuck.expect("the reason");
+    assert!(why.contains("no way back to book-1.0.0"), "{why}");
+    let shown = neurath(&[
+        "node",
+        "status",
+        "--dir",
+        &command.directory.display().to_string(),
+    ]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("no way back to book-1.0.0"), "{shown}");
+    let records = journal(node.directory());
+    assert!(
+        records.iter().any(|record| matches!(
+            &record.kind,
+            Kind::Ended { verdict: Verdict::Failed, text } if text.contains("no way back")
+        )),
+        "{records:?}"
+    );
+    assert_all_ended(&records);
+    assert_notes(&mut Lines::open(node.address()), BEFORE + SINCE, "1.1.0");
 }

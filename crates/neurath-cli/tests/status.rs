@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use neurath_node::protocol::Status;
+use neurath_node::protocol::{Status, Upgraded};
 use serde_json::{Value, json};
 
 fn root() -> PathBuf {
@@ -62,4 +62,19 @@ fn the_first_status_is_taken_and_read() {
             .validate(&json!({ "kind": "other" }), index)
             .is_err()
     );
+}
+
+/// Whatever a node tells of itself and of an upgrade has to be on the page of the protocol.
+#[test]
+fn the_page_of_the_protocol_names_every_key() {
+    let page = root().join("../../docs/control-protocol.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let upgraded = schemars::schema_for!(Upgraded).to_value();
+    let status = fresh();
+    for schema in [&status, &status["$defs"]["ComponentStatus"], &upgraded] {
+        let keys = schema["properties"].as_object().expect("keys");
+        for key in keys.keys().filter(|key| *key != "kind") {
+            assert!(page.contains(&format!("\"{key}\"")), "{key}");
+        }
+    }
 }

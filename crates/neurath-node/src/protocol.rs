@@ -495,6 +495,9 @@ pub struct Status {
     /// The states that were made since the upgrade has thrown those before away. The way back loses them.
     #[serde(default)]
     pub reset: Vec<ResetState>,
+    /// Why the way back was not taken that would have been taken by itself: a person must decide.
+    #[serde(default)]
+    pub stuck: Option<String>,
 }
 
 /// What is kept of a state that an upgrade has thrown away.

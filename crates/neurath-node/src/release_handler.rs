@@ -53,6 +53,19 @@ pub enum HandlerError {
         /// Whether it is the way back of the current one.
         way_back: bool,
     },
+    /// The way back of the current release may lead through it.
+    #[error(
+        "the way back of the current release may lead through {0}: confirm the release by `neurath relup confirm`, or go back by `neurath relup rollback`, first"
+    )]
+    OnTheWayBack(ReleaseId),
+    /// A folder that has the name of another release.
+    #[error("the folder {folder} holds {holds}; give it that name, or put {folder} there")]
+    Misnamed {
+        /// Its name, that of a release.
+        folder: ReleaseId,
+        /// What is in it.
+        holds: ReleaseId,
+    },
     /// Without this key, or with this one alone, a release that is needed would not be trusted.
     #[error(
         "{release} is in use, and would not be trusted any more: {source}. Unpack a package of the same release that a trusted key has signed first"
@@ -77,7 +90,7 @@ pub enum HandlerError {
     )]
     SnapshotInUse(String),
     /// No such key.
-    #[error("no trusted key is called {name}; there are: {}", .keys.join(", "))]
+    #[error("no trusted key is called {name}; there are: {}", or_none(.keys))]
     NoKey {
         /// The name.
         name: String,
@@ -156,8 +169,10 @@ impl HandlerError {
             | Self::NoKey { .. }
             | Self::BadKey { .. }
             | Self::NoSnapshot { .. } => code::USAGE,
-            Self::Changed { .. } | Self::Package(_) | Self::Release(_) => code::LINT,
-            Self::InUse { .. } | Self::SnapshotInUse(_) => code::BUSY,
+            Self::Changed { .. } | Self::Misnamed { .. } | Self::Package(_) | Self::Release(_) => {
+                code::LINT
+            }
+            Self::InUse { .. } | Self::OnTheWayBack(_) | Self::SnapshotInUse(_) => code::BUSY,
             Self::Journal(error) if error.is_edited() => code::HISTORY,
             _ => code::OPERATOR,
         }
@@ -324,6 +339,12 @@ impl<'a> ReleaseHandler<'a> {
         let subject = format!("set {release} unpacked");
         self.recorded("set-unpacked", &subject, Some(release), |this| {
             let package = ReleasePackage::open(&folder)?;
+            if package.id() != *release {
+                return Err(HandlerError::Misnamed {
+                    folder: release.clone(),
+                    holds: package.id(),
+                });
+            }
             this.admit(&package)?;
             this.take_in(&package)
         })
@@ -337,6 +358,9 @@ impl<'a> ReleaseHandler<'a> {
     /// It is in use, or the system refused: then it can be removed again.
     pub fn remove(&mut self, release: &ReleaseId) -> Result<bool, HandlerError> {
         let state = self.catalog.state();
+        if state.is_on_the_way_back(release) {
+            return Err(HandlerError::OnTheWayBack(release.clone()));
+        }
         if state.needs(release) {
             let status = state.status(release).unwrap_or(ReleaseStatus::Permanent);
             return Err(HandlerError::InUse {
@@ -456,12 +480,14 @@ impl<'a> ReleaseHandler<'a> {
     /// Every release that is needed must stay one that can be loaded.
     fn check_needed(&self, keys: &TrustedKeys) -> Result<(), HandlerError> {
         let state = self.catalog.state();
-        let previous = state.previous.as_ref().map(|previous| &previous.release);
-        for release in [state.current.as_ref(), state.permanent.as_ref(), previous]
-            .into_iter()
-            .flatten()
-        {
-            let package = ReleasePackage::open(&self.directory.release_path(release)?)?;
+        let known = state.releases.iter().map(|one| &one.release);
+        for release in known.filter(|release| state.needs(release)) {
+            let package = match ReleasePackage::open(&self.directory.release_path(release)?) {
+                Ok(package) => package,
+                // No way leads through what cannot be used.
+                Err(_) if !state.may_run(release) => continue,
+                Err(error) => return Err(error.into()),
+            };
             keys.check(release, package.seal())
                 .map_err(|source| HandlerError::Distrusts {
                     release: release.clone(),
@@ -596,6 +622,10 @@ pub fn which(directory: &NodeDirectory, state: &State) -> Result<Vec<ReleaseInfo
             continue;
         }
         let (release, problem) = match ReleasePackage::open(&path) {
+            Ok(package) if package.id().to_string() != name => (
+                ReleaseId::new(name.clone(), ""),
+                format!("the folder holds {0}; name it {0}", package.id()),
+            ),
             Ok(package) => (
                 package.id(),
                 format!("it was not unpacked; `neurath release set-unpacked {name}` takes it in"),

@@ -375,6 +375,12 @@ fn shown(status: &Status) -> String {
         ""
     };
     line("release", format!("{}{unconfirmed}", name(&status.release)));
+    let by_itself = status.confirm_by_ms.map(|ms| {
+        let when = numbers::utc(ms);
+        format!("goes back by itself at {when}, unless it is confirmed")
+    });
+    line("confirm by", by_itself.unwrap_or_default());
+    line("stuck", status.stuck.clone().unwrap_or_default());
     line("permanent", name(&status.permanent));
     let others = |wanted| {
         let those = status.releases.iter().filter(|one| one.status == wanted);
@@ -548,7 +554,8 @@ mod tests {
             phase: Some(Phase::Unconfirmed),
             in_flight: None,
             next: vec!["neurath relup confirm".into()],
-            confirm_by_ms: None,
+            confirm_by_ms: Some(1_700_000_000_000),
+            stuck: None,
             interrupted: None,
             trust: Trust::default(),
             releases: vec![KnownRelease {

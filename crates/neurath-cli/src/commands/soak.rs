@@ -282,7 +282,7 @@ impl Run<'_> {
     /// `node restart`: the same process, and the same connections.
     fn replace_program(&mut self, node: &NodeProcess) -> anyhow::Result<()> {
         let quiet = Output::new(MessageFormat::Json);
-        control::restart(node.directory(), &quiet)?;
+        when_idle(|| control::restart(node.directory(), &quiet))?;
         self.tally.restarts += 1;
         self.load.served(node)
     }
@@ -357,22 +357,31 @@ impl Run<'_> {
     }
 }
 
-/// Goes to a release. A state that is still being converted is waited for. On a busy machine an upgrade may overrun its pause, and is undone: then again.
+/// Goes to a release. On a busy machine an upgrade may overrun its pause, and is undone: then again.
 fn apply(node: &NodeProcess, to: &ReleaseId, output: &Output) -> anyhow::Result<()> {
     const TRIES: u32 = 2;
-    let until = Instant::now() + SETTLED;
     let mut undone = 0;
     loop {
-        match control::apply(node.directory(), to, None, output) {
+        match when_idle(|| control::apply(node.directory(), to, None, output)) {
             Ok(_) => return Ok(()),
-            Err(error) if code_of(&error) == BUSY && Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
             Err(error) if undone < TRIES && code_of(&error) == UPGRADE_FAILED => {
                 undone += 1;
                 output.progress(&format!("{to} was undone, and is tried again: {error:#}"));
             }
             Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Asks again while the node is busy: with converting a state, or with the end of what it has begun at its start.
+fn when_idle<T>(mut ask: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let until = Instant::now() + SETTLED;
+    loop {
+        match ask() {
+            Err(error) if code_of(&error) == BUSY && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done => return done,
         }
     }
 }

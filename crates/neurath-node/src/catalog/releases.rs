@@ -79,13 +79,35 @@ impl State {
         })
     }
 
-    /// Whether a release runs, or may have to at any time: it cannot be removed.
+    /// Whether a release runs, or may have to at any time, or a way may lead through it that is taken without being asked
+    /// for: it cannot be removed.
     pub fn needs(&self, release: &ReleaseId) -> bool {
-        let previous = self.previous.as_ref().map(|previous| &previous.release);
         let libraries = self.sweeps.iter().flat_map(|sweep| &sweep.links);
         let mut converting = libraries.flat_map(|link| &link.libraries);
-        [self.current.as_ref(), self.permanent.as_ref(), previous].contains(&Some(release))
+        self.may_run(release)
+            || self.is_on_the_way_back(release)
             || converting.any(|library| library.release == *release)
+    }
+
+    /// Whether a release runs, or is what a start or a way back leads to.
+    pub fn may_run(&self, release: &ReleaseId) -> bool {
+        let previous = self.previous.as_ref().map(|previous| &previous.release);
+        [self.current.as_ref(), self.permanent.as_ref(), previous].contains(&Some(release))
+    }
+
+    /// Whether the way back of the current release may lead through another one: its version is between the two.
+    pub fn is_on_the_way_back(&self, release: &ReleaseId) -> bool {
+        let (Some(current), Some(previous)) = (&self.current, &self.previous) else {
+            return false;
+        };
+        let version = |one: &ReleaseId| semver::Version::parse(&one.version).ok();
+        let (Some(here), Some(there)) = (version(current), version(&previous.release)) else {
+            return false;
+        };
+        let between = here.clone().min(there.clone())..here.max(there);
+        release.name == current.name
+            && !self.may_run(release)
+            && version(release).is_some_and(|version| between.contains(&version))
     }
 
     /// The conversion of an instance's region that goes on segment by segment.
@@ -138,6 +160,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Previous;
     use super::*;
 
     fn id(version: &str) -> ReleaseId {
@@ -181,6 +204,39 @@ mod tests {
         assert_eq!(state.status(&id("1.0.0")), Some(ReleaseStatus::Old));
         assert_eq!(state.seen["kv"].epoch, 3);
         assert!(state.needs(&id("1.1.0")) && !state.needs(&id("1.0.0")));
+    }
+
+    #[test]
+    fn what_the_way_back_may_lead_through_is_needed_until_the_confirmation() {
+        let mut state = State {
+            current: Some(id("1.10.0")),
+            permanent: Some(id("1.9.0")),
+            previous: Some(Previous {
+                release: id("1.8.0"),
+                regions: Vec::new(),
+                plan_id: String::new(),
+                reset: Vec::new(),
+            }),
+            ..State::default()
+        };
+        let needed = |state: &State| {
+            let versions = [
+                "1.7.0", "1.8.0", "1.8.1", "1.9.0", "1.9.9", "1.10.0", "1.11.0",
+            ];
+            let needed = versions.into_iter().filter(|one| state.needs(&id(one)));
+            needed.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            needed(&state),
+            ["1.8.0", "1.8.1", "1.9.0", "1.9.9", "1.10.0"]
+        );
+        assert!(!state.needs(&ReleaseId::new("other", "1.9.9")));
+        // A way down leads through the same.
+        state.previous.as_mut().expect("unconfirmed").release = id("1.11.0");
+        state.current = Some(id("1.9.0"));
+        assert_eq!(needed(&state), ["1.9.0", "1.10.0", "1.11.0"]);
+        state.previous = None;
+        assert_eq!(needed(&state), ["1.9.0"]);
     }
 
     #[test]

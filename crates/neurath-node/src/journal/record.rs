@@ -98,6 +98,8 @@ pub struct Interrupted {
 pub(super) struct Tale {
     /// Whether a node started and did not stop.
     pub(super) running: bool,
+    /// The last start, by its operation.
+    start: Option<String>,
     /// The last upgrade, by its operation, while nothing has followed it.
     upgrade: Option<(String, Interrupted)>,
     pub(super) interrupted: Option<Interrupted>,
@@ -112,7 +114,10 @@ impl Tale {
                 to,
                 ..
             } => match operation.as_str() {
-                START => self.running = true,
+                START => {
+                    self.running = true;
+                    self.start = Some(record.operation_id.clone());
+                }
                 STOP => self.running = false,
                 "apply" | "rollback" | "confirm" | "reboot-old" => {
                     self.interrupted = None;
@@ -130,6 +135,10 @@ impl Tale {
                 _ => {}
             },
             Kind::Ended { verdict, .. } => {
+                if *verdict == Verdict::Failed && self.start.as_ref() == Some(&record.operation_id)
+                {
+                    self.running = false;
+                }
                 if let Some((_, upgrade)) = self
                     .upgrade
                     .take_if(|(operation, _)| *operation == record.operation_id)

@@ -66,6 +66,7 @@ pub fn replay(records: &[Record]) -> Replayed {
                     "rollback" => {
                         if let Some(permanent) = unsure.take() {
                             now.permanent = permanent;
+                            now.unconfirmed = true;
                         }
                     }
                     _ => {}
@@ -114,6 +115,7 @@ pub fn replay(records: &[Record]) -> Replayed {
                         unsure = None;
                         now.permanent = now.permanent.take().or(to);
                     }
+                    (START, Verdict::Failed) => now.running = false,
                     // A new history begins with where the one before has led.
                     ("set-aside", _) => {
                         now.unconfirmed = from != to;

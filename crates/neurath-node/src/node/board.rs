@@ -128,6 +128,7 @@ pub(super) fn status(core: &Core, figures: &Figures) -> Status {
         journal: core.journal.trouble(),
         snapshots: resets::snapshots(&core.directory, state),
         reset: resets::at_stake(state, of),
+        stuck: core.stuck_because.clone().filter(|_| phase == Phase::Stuck),
     }
 }
 

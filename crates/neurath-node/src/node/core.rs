@@ -60,6 +60,8 @@ pub(crate) struct Core {
     pub(crate) swept: Vec<Arc<Library>>,
     /// Libraries that could not be closed, as somebody still uses them.
     pub(crate) stuck: Vec<Arc<Library>>,
+    /// Why the last way back that was to be taken by itself was not.
+    pub(crate) stuck_because: Option<String>,
     pub(crate) next_generation: u64,
     pub(crate) figures: Arc<Figures>,
     /// How the node's program was started; none where the node runs in another's.

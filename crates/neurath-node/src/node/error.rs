@@ -97,6 +97,16 @@ pub enum StartError {
     EventLoop(std::io::Error),
 }
 
+impl StartError {
+    /// What is wrong, without a line of what a manifest says: for logs and the journal.
+    pub(super) fn brief(&self) -> String {
+        match self {
+            Self::Component(error) => error.brief(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Starts that were to leave a release, and of which none came up.
 #[derive(Debug, thiserror::Error)]
 #[error(

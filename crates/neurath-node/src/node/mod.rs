@@ -162,6 +162,16 @@ impl Node {
         old: Option<&ReleaseId>,
         rehearsal: bool,
     ) -> Result<Node, StartError> {
+        let directory = options.directory.clone();
+        let started = Self::come_up(options, old, rehearsal);
+        started.inspect_err(|error| start::note_failure(&directory, error))
+    }
+
+    fn come_up(
+        options: NodeOptions,
+        old: Option<&ReleaseId>,
+        rehearsal: bool,
+    ) -> Result<Node, StartError> {
         let (mut core, operation) = start::start(&options, rehearsal)?;
         if core.catalog.state().previous.is_some() {
             go_back(&mut core, "the start of the node");

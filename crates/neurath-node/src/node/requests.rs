@@ -122,9 +122,28 @@ pub(super) fn planned(
         }
         None => target(core, release)?,
     };
-    let Found { plan, .. } = plan(core, &to, Lints::Enforce)?;
+    let state = core.catalog.state();
+    let is_back = (state.previous.as_ref()).is_some_and(|previous| previous.release == *release);
+    let Found { plan, .. } = match is_back {
+        true => plan_back(core, &to)?,
+        false => plan(core, &to, Lints::Enforce)?,
+    };
     in_use(core, &plan.steps)?;
     Ok(Outcome::Planned(shown(core, &plan, &to)))
+}
+
+/// The plan of the way back that keeps the writes made since.
+fn plan_back(core: &Core, to: &ReleasePackage) -> Result<Found, Refusal> {
+    plan(core, to, Lints::Report).map_err(|refusal| {
+        let told = |why: &str| {
+            format!(
+                "there is no way back to {} that keeps the writes made since:\n{why}\n\
+                 Add the way down, or go back without them by `--lose-writes`.",
+                to.id()
+            )
+        };
+        Refusal::with_brief(refusal.code, told(&refusal.text), told(refusal.brief()))
+    })
 }
 
 /// How somebody wants an upgrade.
@@ -342,16 +361,7 @@ fn rollback_answered(
             Vec::new(),
         )
     } else {
-        let found = plan(core, &package, Lints::Report).map_err(|refusal| {
-            let told = |why: &str| {
-                format!(
-                    "there is no way back to {} that keeps the writes made since:\n{why}\n\
-                     Add the way down, or go back without them by `--lose-writes`.",
-                    previous.release
-                )
-            };
-            Refusal::with_brief(refusal.code, told(&refusal.text), told(refusal.brief()))
-        })?;
+        let found = plan_back(core, &package)?;
         let id = found.plan.id();
         let mut steps = found.plan.steps;
         if let Asked::Naming(names) = asked

@@ -206,6 +206,7 @@ fn carry_out(
         }
         Request::Check { release } => {
             let planned = if release == core.current() {
+                core.open_package(&release)?;
                 None
             } else {
                 match requests::planned(core, &release, None)? {

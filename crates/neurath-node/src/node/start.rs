@@ -1,5 +1,6 @@
 //! How a node comes up: from nothing, from an orderly stop, from a kill at any moment.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::catalog::{Catalog, RegionEntry, ReleaseId, State};
 use crate::directory::{NodeDirectory, is_made_by_a_node, region_file_name};
 use crate::fault;
 use crate::handover::Arrival;
-use crate::journal::{Journal, JournalError, Kind, START as START_OPERATION};
+use crate::journal::{Journal, JournalError, Kind, START as START_OPERATION, Verdict};
 use crate::libraries::Libraries;
 use crate::loader::{Function, Library};
 use crate::mapping::Gate;
@@ -106,6 +107,7 @@ fn core_of(
         sweeping: Vec::new(),
         swept: Vec::new(),
         stuck: Vec::new(),
+        stuck_because: None,
         next_generation,
         figures: Arc::new(Figures::new()),
         launch: options.launch.clone(),
@@ -142,6 +144,32 @@ fn open_journal(journal: &mut Journal, to: Option<&ReleaseId>) -> Result<String,
     };
     journal.append(&operation, &this_process(), started)?;
     Ok(operation)
+}
+
+/// Notes why a start has failed, if it has come as far as beginning in the journal. The process that did it may be
+/// gone when somebody asks.
+pub(super) fn note_failure(path: &Path, error: &StartError) {
+    // Whoever has the lock is the one that starts.
+    let Ok(directory) = NodeDirectory::open(path) else {
+        return;
+    };
+    let Ok(catalog) = Catalog::open(directory.path()) else {
+        return;
+    };
+    let Ok(mut journal) =
+        Journal::open_marked(directory.journal(), catalog.state().journal.as_ref())
+    else {
+        return;
+    };
+    let who = this_process();
+    let begun = journal.unfinished().into_iter().find(|one| {
+        let is_start = matches!(&one.started.kind, Kind::Started { operation, .. } if operation == START_OPERATION);
+        is_start && one.started.who == who
+    });
+    let Some(begun) = begun else { return };
+    if let Err(error) = journal.end(&begun.operation_id, &who, Verdict::Failed, error.brief()) {
+        tracing::error!(%error, "the failed start could not be recorded");
+    }
 }
 
 /// Who does what a node does at its start.

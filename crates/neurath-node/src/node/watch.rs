@@ -6,6 +6,7 @@ use super::resets::Asked;
 use super::supervision::{self, After, Told};
 use super::{Shared, WATCH, lock, requests};
 use crate::health::{NOBODY, Verdict as Health};
+use crate::journal::{Kind, Verdict};
 use crate::shard::now_ms;
 use crate::upgrade::stepwise;
 use std::sync::TryLockError;
@@ -108,10 +109,33 @@ fn conclude(core: &mut Core, verdict: Health) {
 /// Leaves a release that nobody has confirmed.
 pub(super) fn go_back(core: &mut Core, who: &str) {
     tracing::warn!(release = %core.current(), why = who, "not confirmed: going back");
+    core.stuck_because = None;
+    let recorded = core.journal.sequence();
     if let Err(refusal) = requests::rollback(core, false, Asked::ByItself, who, &mut |_| {}) {
-        let why = refusal.brief();
+        let why = refusal.brief().to_owned();
         tracing::error!(why, "the way back failed; the release stays unconfirmed");
+        if core.journal.sequence() == recorded {
+            record_refused(core, who, &why);
+        }
+        core.stuck_because = Some(why);
         // Not again at every look: a person must decide.
         requests::stop_window(core);
+    }
+}
+
+/// Records a way back that was refused before it began.
+fn record_refused(core: &mut Core, who: &str, why: &str) {
+    let state = core.catalog.state();
+    let to = state.previous.as_ref().map(|one| one.release.clone());
+    let started = Kind::Started {
+        operation: "rollback".into(),
+        plan_id: None,
+        from: state.current.clone(),
+        to,
+    };
+    let operation = format!("rollback-{}", core.journal.sequence() + 1);
+    match core.journal.append(&operation, who, started) {
+        Ok(_) => core.end(&operation, who, Verdict::Failed, why.to_owned()),
+        Err(error) => tracing::error!(%error, "the refused way back could not be recorded"),
     }
 }

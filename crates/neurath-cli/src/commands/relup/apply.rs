@@ -75,6 +75,10 @@ pub(super) fn rollback(
     let status = control::status(dir)?;
     let would = match (&status.release, &status.permanent) {
         (Some(release), Some(permanent)) if status.unconfirmed => {
+            if !lose_writes {
+                // What would be refused is refused here as well.
+                control::plan(dir, permanent)?;
+            }
             let writes = if lose_writes {
                 ", and writes made since may be lost"
             } else {
