@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::fresh::{acknowledge, fresh};
 use super::newest::newest;
-use super::sim::{Random, Sim, mix};
+use super::sim::{Random, Short, Sim, mix};
 use super::state::{Model, Op, contents, run, tx};
 use super::trace::Event;
 use super::workloads::random_workload;
@@ -18,6 +18,7 @@ pub(crate) fn all(seed: u64) -> Vec<String> {
     let checks = [
         ("growth", growths as fn(u64, Backend) -> Result<(), String>),
         ("waiting", waits),
+        ("short writes", short_writes),
         ("damage", damage),
         ("truncation", truncations),
     ];
@@ -109,13 +110,37 @@ fn growths(seed: u64, backend: Backend) -> Result<(), String> {
     Ok(())
 }
 
-/// The n-th wait for the medium fails, for each n: an error, no change is taken any more, and
-/// after a crash everything acknowledged is there, and nothing that was not committed.
+/// The n-th wait for the medium fails, for each n.
 fn waits(seed: u64, backend: Backend) -> Result<(), String> {
+    match failing(seed, backend, |media, number| media.waits = Some(number))? {
+        0 => Err("nothing waits for the medium".into()),
+        _ => Ok(()),
+    }
+}
+
+/// The n-th write is cut short, for each n: nothing of it is written, some, or nearly all. Where
+/// the file is memory, nothing is written.
+fn short_writes(seed: u64, backend: Backend) -> Result<(), String> {
+    for fourths in 0..4 {
+        let count = failing(seed, backend, |media, before| {
+            media.short = Some(Short { before, fourths });
+        })
+        .map_err(|error| format!("{error}, after {fourths} fourths"))?;
+        if (count > 0) != (backend == Backend::Page) {
+            return Err(format!("{count} writes were cut short"));
+        }
+    }
+    Ok(())
+}
+
+/// The n-th time, for each n, something fails as it was prepared: an error, no change is taken any
+/// more, and after a crash everything acknowledged is there, and nothing that was not committed.
+/// Gives the number of times.
+fn failing(seed: u64, backend: Backend, prepare: impl Fn(&mut Sim, u32)) -> Result<u32, String> {
     for failing in 0.. {
         let mut region = fresh(backend);
-        region.media_mut().waits = Some(failing);
-        let place = |error: String| format!("{error}; wait {failing} fails");
+        prepare(region.media_mut(), failing);
+        let place = |error: String| format!("{error}; number {failing} fails");
         let (mut models, mut acknowledged) = (vec![Model::default()], 0);
         let mut failed = None;
         for (number, ops) in growing(seed).into_iter().enumerate() {
@@ -139,7 +164,8 @@ fn waits(seed: u64, backend: Backend) -> Result<(), String> {
         }
         let over = failed.is_none();
         if !over {
-            region.media_mut().waits = None;
+            let media = region.media_mut();
+            (media.waits, media.short) = (None, None);
             if run(&mut region, &tx(&[Op::Number(9, 9)])).is_ok() {
                 return Err(place("a change was taken afterwards".into()));
             }
@@ -148,7 +174,7 @@ fn waits(seed: u64, backend: Backend) -> Result<(), String> {
             }
         }
         let mut media = region.into_media();
-        (media.waits, media.growths) = (None, None);
+        (media.waits, media.short) = (None, None);
         media.lose_memory(0);
         let mut region = Region::recover_media(media).map_err(|error| place(error.to_string()))?;
         let found = contents(&mut region)?;
@@ -156,10 +182,10 @@ fn waits(seed: u64, backend: Backend) -> Result<(), String> {
             return Err(place("the state is another one".into()));
         }
         if over {
-            return Ok(());
+            return Ok(failing);
         }
     }
-    Ok(())
+    Ok(u32::MAX)
 }
 
 /// A region left by a process that died, recovered once, and what it holds.

@@ -64,6 +64,16 @@ impl PartialEq for Place {
     }
 }
 
+/// A write of which the file takes a part: nothing is written after it, and the next wait for the
+/// medium tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Short {
+    /// Whole writes before it.
+    pub(crate) before: u32,
+    /// So many fourths of it are written.
+    pub(crate) fourths: u64,
+}
+
 pub(crate) struct Sim {
     /// There until it is dropped.
     memory: ManuallyDrop<Memory>,
@@ -81,6 +91,8 @@ pub(crate) struct Sim {
     pub(crate) growths: Option<u32>,
     /// Waits for the medium until one fails; then all do.
     pub(crate) waits: Option<u32>,
+    /// The write that is cut short, if one is.
+    pub(crate) short: Option<Short>,
     /// Times that a begun sync is asked after before it has ended.
     syncing: Option<u32>,
 }
@@ -110,6 +122,7 @@ impl Sim {
             state: 0,
             growths: None,
             waits: None,
+            short: None,
             syncing: None,
         }
     }
@@ -300,7 +313,10 @@ impl Sim {
 
     /// Notes what is written from memory.
     fn write(&mut self, at: u64, len: u64) {
-        let len = len.next_multiple_of(8);
+        let len = self.written(len.next_multiple_of(8));
+        if len == 0 {
+            return;
+        }
         let kept_at = self.trace.before + self.trace.bytes.len();
         self.keep_memory(at, len as usize);
         let len = len as usize;
@@ -310,6 +326,22 @@ impl Sim {
             kept_at,
             state: 0,
         }));
+    }
+
+    /// So much of a write reaches the file.
+    fn written(&mut self, len: u64) -> u64 {
+        match &mut self.short {
+            Some(Short { before: 0, .. }) if self.waits == Some(0) => 0,
+            Some(Short { before: 0, fourths }) => {
+                self.waits = Some(0);
+                len * *fourths / 4 / 8 * 8
+            }
+            Some(short) => {
+                short.before -= 1;
+                len
+            }
+            None => len,
+        }
     }
 
     /// Keeps what memory holds in a range.
@@ -386,11 +418,12 @@ impl Media for Sim {
             }
             return Ok(());
         }
-        self.wait()?;
         if self.holds_back() {
             self.write(at, len);
+            self.wait()?;
             self.trace.events.push(Event::Persisted { at, len });
         } else {
+            self.wait()?;
             self.trace.events.push(Event::Flush { at, len });
             self.trace.events.push(Event::Fence);
         }

@@ -293,3 +293,25 @@ fn what_is_taken_back_or_copied_is_as_if_nothing_had_been() {
         }
     }
 }
+
+#[test]
+fn a_write_that_is_cut_short_is_told_by_the_next_wait() {
+    use super::sim::{Short, Sim};
+    use super::trace::Event;
+    use crate::region::{Backend, Media as _};
+
+    let mut media = Sim::new(1 << 20, Backend::Page);
+    media.store(4096, &[7; 64]);
+    let before = 1;
+    media.short = Some(Short { before, fourths: 2 });
+    for _ in 0..3 {
+        media.flush(4096, 64);
+    }
+    let lens = media.trace.events.iter().filter_map(|event| match event {
+        Event::Write(span) => Some(span.len),
+        _ => None,
+    });
+    // Nothing is written after what failed.
+    assert_eq!(lens.collect::<Vec<_>>(), [64, 32]);
+    assert!(media.fence().is_err());
+}
