@@ -4,6 +4,7 @@ use neurath_cli::fuzz::manifests::{Corpus, case};
 use neurath_cli::fuzz::{Until, Verdict, run};
 use neurath_pmem::fuzz as regions;
 use std::path::Path;
+use std::process::Command;
 
 const SEED: u64 = 1;
 
@@ -36,4 +37,25 @@ fn damaged_regions_and_schemas_are_borne() {
     assert_eq!(outcome.failures, 0, "{:#?}", outcome.first_failures);
     assert!(outcome.accepted > 60, "{outcome:?}");
     assert!(outcome.refused > 200, "{outcome:?}");
+}
+
+#[test]
+fn damaged_regions_are_borne_under_valgrind() {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("not tried: valgrind is not installed");
+        return;
+    }
+    let tried = Command::new(env!("CARGO_BIN_EXE_neurath"))
+        .args(["fuzz", "regions", "--cases", "4", "--seed", "1"])
+        .args(["--valgrind", "--json"])
+        .output()
+        .expect("valgrind runs");
+    let said = String::from_utf8_lossy(&tried.stderr);
+    assert!(tried.status.success(), "{said}");
+    let report: serde_json::Value =
+        serde_json::from_slice(&tried.stdout).expect("one object, and no words of valgrind's");
+    assert_eq!(
+        (&report["cases"], &report["failures"]),
+        (&4.into(), &0.into())
+    );
 }
