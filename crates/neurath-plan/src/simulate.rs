@@ -7,7 +7,7 @@ use crate::model::{Fault, Model};
 use crate::proof;
 use crate::sides::Sides;
 use crate::translate::Origin;
-use neurath_manifest::{Diagnostic, Diagnostics, Release, Step};
+use neurath_manifest::{Diagnostic, Diagnostics, Durability, Release, Step, Strategy};
 use semver::Version;
 use std::collections::HashSet;
 
@@ -61,7 +61,74 @@ pub(crate) fn simulate(
     {
         problems.push(at_end(code, message).help(help));
     }
-    states(catalogue, &Sides::new(from, to), script, problems, &at_end);
+    let sides = Sides::new(from, to);
+    states(catalogue, &sides, script, problems, &at_end);
+    stepwise(catalogue, &sides, script, problems);
+}
+
+/// A state that is converted segment by segment stays in its file, while it is served: what makes another file of it
+/// cannot be had together with that.
+fn stepwise(
+    catalogue: &Catalogue,
+    sides: &Sides<'_>,
+    script: &[Origin],
+    problems: &mut Vec<Diagnostic>,
+) {
+    let moves = |name: &str| {
+        script.iter().find_map(|origin| match &origin.step {
+            Step::MoveState {
+                name: state,
+                from,
+                to,
+                ..
+            } if from.iter().chain(to).any(|one| one == name) => Some(state.as_str()),
+            _ => None,
+        })
+    };
+    let named = |durability| match durability {
+        Durability::Process => "process",
+        Durability::Power => "power",
+    };
+    let durability = |name: &str, version: &Version| {
+        let component = catalogue.component(name, version)?;
+        Some(component.region.durability)
+    };
+    for (index, origin) in script.iter().enumerate() {
+        let Step::CodeChange {
+            component,
+            from,
+            to,
+            strategy: Strategy::Incremental,
+            ..
+        } = &origin.step
+        else {
+            continue;
+        };
+        let ends = (durability(component, from), durability(component, to));
+        let why = match (moves(component), ends) {
+            (Some(state), _) => {
+                format!("its state has a part in `move_state = \"{state}\"`")
+            }
+            (None, (Some(old), Some(new))) if old != new => format!(
+                "its durability changes from `{}` to `{}`",
+                named(old),
+                named(new)
+            ),
+            _ => continue,
+        };
+        let message = format!(
+            "step {}, `{}`: {component} is to be converted segment by segment, in its own file, and {why}, which makes \
+             another one",
+            index + 1,
+            origin.step.verb(),
+        );
+        let help = "write `strategy = \"eager\"`, or make it two releases";
+        let diagnostic = Diagnostic::error(codes::ANOTHER_FILE, message).help(help);
+        problems.push(match &origin.place {
+            Some((source, span)) => diagnostic.at(source, span.clone(), ""),
+            None => diagnostic.in_file(&sides.to.source),
+        });
+    }
 }
 
 /// Every state that changed was converted by a `code_change` that covers it, or thrown away.

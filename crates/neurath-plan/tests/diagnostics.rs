@@ -244,7 +244,45 @@ fn cases() -> Vec<(&'static str, Diagnostics)> {
             relup_findings(&[&planned()[..5], &["resume = [\"store\", \"gateway\"]"]].concat()),
         ),
         (codes::OTHER_RELEASE, other),
+        (codes::ANOTHER_FILE, with_another_durability()),
     ]
+}
+
+const INCREMENTAL: &str =
+    "{ update = \"store\", change = { advanced = {} }, strategy = \"incremental\" }";
+
+/// Converted segment by segment, and written in another way from then on.
+fn with_another_durability() -> Diagnostics {
+    let mut files = with(appup("store", "1.1.0", "~1.0", INCREMENTAL));
+    let newer = files
+        .iter_mut()
+        .find(|(file, _)| file == "manifests/store/1.1.0.toml");
+    let (_, text) = newer.expect("a manifest");
+    *text = text.replace("\"process\"", "\"power\"");
+    up(&files)
+}
+
+#[test]
+fn a_state_in_a_move_is_not_converted_while_it_is_served() {
+    let moved = "{ move_state = \"counters\", from = [\"store\"], to = [\"gateway\"] }";
+    let found = with_instructions(&format!("{moved},\n    {INCREMENTAL}"));
+    insta::assert_snapshot!(found.render());
+    // The same in a script that somebody has written.
+    let mut steps = planned();
+    let strategy = format!("{}, strategy = \"incremental\"", steps[6]);
+    steps[6] = &strategy;
+    let name = "move_state = \"counters\", from = [\"store\"], to = [\"gateway\"]";
+    assert!(
+        !relup_findings(&steps)
+            .codes()
+            .contains(&codes::ANOTHER_FILE)
+    );
+    steps.insert(6, name);
+    assert!(
+        relup_findings(&steps)
+            .codes()
+            .contains(&codes::ANOTHER_FILE)
+    );
 }
 
 #[test]
