@@ -31,4 +31,5 @@ codes! {
     APPLY_TARGET = "M020", "An apply that names neither a hook nor a command, or both.";
     BAD_CODE = "M021", "A text that is not the code of a lint.";
     CHECK_TARGET = "M022", "A health check that names nothing to check, or several things.";
+    CHECK_NEVER_HOLDS = "M023", "A health check that can never hold.";
 }

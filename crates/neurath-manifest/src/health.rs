@@ -4,6 +4,7 @@ use crate::codes;
 use crate::keys::CHECKS;
 use crate::reader::Reader;
 use crate::record::Record;
+use crate::release::ReleaseComponent;
 use crate::source::Span;
 use crate::words::list;
 use std::fmt;
@@ -85,9 +86,57 @@ impl HealthCheck {
             },
             _ => Probe::Component(record.text("component")?),
         };
-        Some(Self {
-            probe,
-            timeout: record.duration("timeout").unwrap_or(TIMEOUT),
-        })
+        let timeout = record.duration("timeout").unwrap_or(TIMEOUT);
+        let mut never = |key: &str, message: String, help: &str| {
+            let span = record.span(key).unwrap_or_else(|| span.clone());
+            reader.report(codes::CHECK_NEVER_HOLDS, &span, message, "", help);
+        };
+        if let Probe::Tcp(address) | Probe::Resp { address, .. } = &probe
+            && let Err(why) = can_be_reached(address)
+        {
+            let message = format!("nothing can be reached at `{address}`: {why}");
+            never(kind, message, "write host:port, as in 127.0.0.1:7379");
+        }
+        if timeout.is_zero() {
+            let message = "a health check that has no time never holds".to_owned();
+            never("timeout", message, "write a longer one, as in \"1s\"");
+        }
+        Some(Self { probe, timeout })
+    }
+
+    /// Reports a check of a component that does not run in its release.
+    pub(crate) fn judge_component(
+        &self,
+        components: &[ReleaseComponent],
+        span: &Span,
+        reader: &mut Reader,
+    ) {
+        let Probe::Component(name) = &self.probe else {
+            return;
+        };
+        let found = components.iter().find(|one| one.name == *name);
+        let why = match found {
+            Some(one) if one.start.runs() => return,
+            Some(_) => "is only loaded, and answers nothing",
+            None => "is not in the release",
+        };
+        let message = format!("a health check asks `{name}`, which {why}");
+        let running = components.iter().filter(|one| one.start.runs());
+        let help = format!("it can ask {}", list(running.map(|one| one.name.as_str())));
+        reader.report(codes::CHECK_NEVER_HOLDS, span, message, "", &help);
+    }
+}
+
+/// Whether a connection can be asked for: `host:port`, each of them something.
+fn can_be_reached(address: &str) -> Result<(), &'static str> {
+    let (host, port) = address.rsplit_once(':').ok_or("it has no port")?;
+    let blank = |one: char| one.is_whitespace() || one.is_control();
+    if host.is_empty() || host.contains(blank) {
+        return Err("it has no host");
+    }
+    let digits = !port.is_empty() && port.bytes().all(|one| one.is_ascii_digit());
+    match port.parse::<u16>() {
+        Ok(1..) if digits => Ok(()),
+        _ => Err("its port is no number from 1 to 65535"),
     }
 }

@@ -190,7 +190,11 @@ fn build(record: &Record, reader: &mut Reader) -> Option<Release> {
             starts: small(table, "starts").unwrap_or(default.starts),
             checks: table
                 .tables("checks")
-                .filter_map(|(check, span)| HealthCheck::build(check, span, reader))
+                .filter_map(|(check, span)| {
+                    let built = HealthCheck::build(check, span, reader)?;
+                    built.judge_component(&components, span, reader);
+                    Some(built)
+                })
                 .collect(),
         },
     };

@@ -22,6 +22,7 @@ const READERS_OWN: &[&str] = &[
     codes::BAD_DURATION,
     codes::BAD_VERSION,
     codes::BAD_REQUIREMENT,
+    codes::CHECK_NEVER_HOLDS,
 ];
 
 struct Sample {

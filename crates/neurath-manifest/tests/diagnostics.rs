@@ -106,6 +106,16 @@ fn cases() -> Vec<(&'static str, Diagnostics)> {
             ),
         ),
         (
+            codes::CHECK_NEVER_HOLDS,
+            release(
+                "name = \"kv\"\nversion = \"1.0.0\"\nnode = \"0.1.0\"\n[components]\n\
+                 store = { version = \"1.0.0\" }\nlog = { version = \"1.0.0\", start = \"load\" }\n\
+                 [confirm]\nchecks = [\n    { component = \"nobody\" },\n    { component = \"log\" },\n    \
+                 { tcp = \"x\" },\n    { tcp = \"\" },\n    { resp = \"127.0.0.1:99999\" },\n    \
+                 { tcp = \"[::1]:7379\", timeout = \"0s\" },\n]\n",
+            ),
+        ),
+        (
             codes::BAD_CODE,
             appup("[lints]\nd101 = { level = \"allow\", reason = \"it is meant\" }\n"),
         ),
