@@ -9,6 +9,7 @@ use neurath_cli::stage::Stage;
 use neurath_cli::testing::NodeProcess;
 use neurath_node::catalog::ReleaseId;
 use neurath_node::journal::Kind;
+use neurath_node::protocol::{Outcome, Request};
 use support::{Lines, assert_all_ended, assert_no_orphans, catalog, journal, quiet, wait_until};
 
 fn release(version: &str) -> ReleaseId {
@@ -94,6 +95,38 @@ checks = [{ command = ["test", "-e", "well"] }]"#;
     });
     std::fs::remove_file(node.directory().join("well")).expect("the file goes");
     assert_goes_back(&node, &mut client, "times in a row");
+}
+
+/// A check before the upgrade that takes its time: what it has started ends with it.
+#[test]
+fn nobody_waits_for_a_check_that_is_not_wanted_any_more() {
+    let stage = stage(
+        r#"window = "60s"
+checks = [{ command = ["sh", "-c", "touch begun; sleep 301; true"], timeout = "300s" }]"#,
+    );
+    let node = stage.start("1.0.0").expect("a node");
+    let directory = node.directory().to_owned();
+    let begin = || {
+        let at = directory.clone();
+        let applied =
+            std::thread::spawn(move || control::apply(&at, &release("1.1.0"), None, &quiet()));
+        let begun = directory.join("begun");
+        wait_until("the check has begun", || begun.exists());
+        std::fs::remove_file(begun).expect("removed");
+        applied
+    };
+    let applied = begin();
+    let given_up = control::ask(&directory, &Request::Abort, &mut |_| ()).expect("an answer");
+    assert!(matches!(given_up, Outcome::Aborted { .. }), "{given_up:?}");
+    let refused = applied.join().expect("a thread").unwrap_err().to_string();
+    assert!(refused.contains("was given up"), "{refused}");
+    assert_eq!(catalog(&directory).current, Some(release("1.0.0")));
+
+    let applied = begin();
+    node.stop().expect("an orderly stop");
+    let refused = applied.join().expect("a thread").unwrap_err().to_string();
+    assert!(refused.contains("the node is ending"), "{refused}");
+    assert_all_ended(&journal(&directory));
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! Programs that a release names: the commands of an `apply`, and of a health check.
 
 use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process_group};
+
 use crate::signals;
+use crate::waiting::CalledOff;
 
 /// How much of what a command says is told, in bytes.
 const SAID: u64 = 2048;
@@ -36,6 +40,12 @@ pub enum CommandError {
         /// The end of its stderr, if there is any.
         said: String,
     },
+    /// Nobody wanted its end any more, and it was killed.
+    #[error("`{command}` was killed, since what it was run for was given up")]
+    CalledOff {
+        /// Its words.
+        command: String,
+    },
     /// It did not end, and was killed.
     #[error("`{command}` did not end within {deadline:?}, and was killed")]
     Overdue {
@@ -46,11 +56,14 @@ pub enum CommandError {
     },
 }
 
-/// Runs a command in the node's directory, which `NEURATH_NODE` names as well.
+/// Runs a command in the node's directory, which `NEURATH_NODE` names as well, in a process group of its own. If it does
+/// not end in time, or is called off, the group is killed: what the command has started as well, unless it has left the
+/// group.
 pub(crate) fn run(
     words: &[String],
     directory: &Path,
     deadline: Duration,
+    called_off: CalledOff<'_>,
 ) -> Result<(), CommandError> {
     let (program, arguments) = words.split_first().ok_or(CommandError::Empty)?;
     let command = words.join(" ");
@@ -67,6 +80,7 @@ pub(crate) fn run(
         .args(arguments)
         .current_dir(directory)
         .env("NEURATH_NODE", directory)
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(said.try_clone().map_err(start)?);
@@ -83,14 +97,23 @@ pub(crate) fn run(
                 });
             }
             None if begin.elapsed() >= deadline => {
-                // It may have ended meanwhile: then there is nothing to kill.
-                let _ = child.kill();
-                child.wait().map_err(start)?;
+                kill(&mut child).map_err(start)?;
                 return Err(CommandError::Overdue { command, deadline });
+            }
+            None if called_off.is() => {
+                kill(&mut child).map_err(start)?;
+                return Err(CommandError::CalledOff { command });
             }
             None => std::thread::sleep(STEP),
         }
     }
+}
+
+/// Kills a command that was not waited for yet, so that its number is still its group's.
+fn kill(child: &mut Child) -> std::io::Result<()> {
+    // If all of it has ended meanwhile, there is nothing to kill.
+    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
+    child.wait().map(drop)
 }
 
 /// The end of what was said, after a colon.
@@ -112,7 +135,7 @@ mod tests {
 
     fn sh(script: &str, deadline: Duration) -> Result<(), CommandError> {
         let words = ["sh", "-c", script].map(String::from);
-        run(&words, Path::new("/"), deadline)
+        run(&words, Path::new("/"), deadline, CalledOff::NEVER)
     }
 
     #[test]
@@ -122,14 +145,46 @@ mod tests {
         let failed = sh("echo no such table >&2; exit 3", second).unwrap_err();
         let text = failed.to_string();
         assert!(text.contains("exit status: 3: no such table"), "{text}");
-        let missing = run(&["/no/such/program".into()], Path::new("/"), second);
+        let missing = run(
+            &["/no/such/program".into()],
+            Path::new("/"),
+            second,
+            CalledOff::NEVER,
+        );
         assert!(matches!(missing, Err(CommandError::Start { .. })));
         assert!(matches!(
-            run(&[], Path::new("/"), second),
+            run(&[], Path::new("/"), second, CalledOff::NEVER),
             Err(CommandError::Empty)
         ));
         let short = Duration::from_millis(30);
         let overdue = sh("sleep 60", short).unwrap_err();
         assert!(matches!(overdue, CommandError::Overdue { .. }), "{overdue}");
+    }
+
+    /// Whoever reads a pipe sees its end when nobody has it open for writing any more.
+    #[test]
+    fn what_a_command_has_started_ends_with_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pipe = directory.path().join("pipe");
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0)
+            .expect("a pipe");
+        let reader = rustix::fs::open(
+            &pipe,
+            rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK,
+            mode,
+        );
+        let reader = std::fs::File::from(reader.expect("a reader"));
+        let script = format!("exec 9>{}; echo begun >&9; sleep 301; true", pipe.display());
+        let words = ["sh", "-c", &script].map(String::from);
+        let has_begun = || (&reader).read(&mut [0; 6]).is_ok_and(|read| read > 0);
+        let minute = Duration::from_secs(60);
+        let off = run(&words, Path::new("/"), minute, CalledOff(&has_begun)).unwrap_err();
+        assert!(matches!(off, CommandError::CalledOff { .. }), "{off}");
+        let until = Instant::now() + minute;
+        while (&reader).read(&mut [0; 6]).map_or(true, |read| read > 0) {
+            assert!(Instant::now() < until, "`sleep` is still there");
+            std::thread::sleep(STEP);
+        }
     }
 }

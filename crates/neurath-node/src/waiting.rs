@@ -11,6 +11,39 @@ use std::time::{Duration, Instant};
 /// two calls in a pause, and too short to be seen in what a processor does.
 pub(crate) const AWAKE: Duration = Duration::from_micros(300);
 
+/// Between two looks whether what is waited for was called off.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Says whether nobody wants any more what is being waited for.
+#[derive(Clone, Copy)]
+pub(crate) struct CalledOff<'a>(pub(crate) &'a (dyn Fn() -> bool + Sync));
+
+impl CalledOff<'_> {
+    /// Of what is waited for to its end.
+    pub(crate) const NEVER: CalledOff<'static> = CalledOff(&|| false);
+
+    /// Whether it was.
+    pub(crate) fn is(&self) -> bool {
+        (self.0)()
+    }
+
+    /// As [`Receiver::recv_timeout`]; the time is over at once when it is called off.
+    pub(crate) fn receive<T>(
+        &self,
+        receiver: &Receiver<T>,
+        deadline: Duration,
+    ) -> Result<T, RecvTimeoutError> {
+        let began = Instant::now();
+        loop {
+            let left = deadline.saturating_sub(began.elapsed());
+            match receiver.recv_timeout(left.min(LOOK)) {
+                Err(RecvTimeoutError::Timeout) if !left.is_zero() && !self.is() => {}
+                other => return other,
+            }
+        }
+    }
+}
+
 /// Calls `look` until it gives something, or `for_so_long` has passed.
 pub(crate) fn awake<T>(for_so_long: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let until = Instant::now() + for_so_long;

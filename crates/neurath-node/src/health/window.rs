@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use neurath_manifest::{Confirm, HealthCheck, Probe};
 
 use super::{NOBODY, Sample, Verdict, Watch, probe};
 use crate::shard::{Command, Look, Mailbox};
+use crate::waiting::CalledOff;
 
 /// Between two rounds of checks, however short the interval is.
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -31,13 +33,14 @@ impl Prober {
         }
     }
 
-    /// Makes each check once, all at the same time.
-    pub(crate) fn round(&self) -> Vec<Sample> {
+    /// Makes each check once, all at the same time. It is over at once when it is called off; what it says
+    /// is worth nothing then.
+    pub(crate) fn round(&self, called_off: CalledOff<'_>) -> Vec<Sample> {
         std::thread::scope(|scope| {
             let looks: Vec<_> = self
                 .checks
                 .iter()
-                .map(|check| scope.spawn(|| self.look(check)))
+                .map(|check| scope.spawn(move || self.look(check, called_off)))
                 .collect();
             let failed = |_| Err("the check's thread panicked".to_owned());
             let sample = |look: std::thread::ScopedJoinHandle<'_, Sample>| look.join();
@@ -48,15 +51,18 @@ impl Prober {
         })
     }
 
-    fn look(&self, check: &HealthCheck) -> Sample {
+    fn look(&self, check: &HealthCheck, called_off: CalledOff<'_>) -> Sample {
         match &check.probe {
-            Probe::Component(component) => self.ask(component, check.timeout),
-            other => probe::look(other, &self.directory, check.timeout).unwrap_or(Ok(())),
+            Probe::Component(component) => self.ask(component, check.timeout, called_off),
+            other => {
+                let sample = probe::look(other, &self.directory, check.timeout, called_off);
+                sample.unwrap_or(Ok(()))
+            }
         }
     }
 
     /// Asks a component on its own event loop, between two messages.
-    fn ask(&self, component: &str, timeout: Duration) -> Sample {
+    fn ask(&self, component: &str, timeout: Duration, called_off: CalledOff<'_>) -> Sample {
         let (send, receive) = mpsc::sync_channel(1);
         let name = component.to_owned();
         let look = Look(Box::new(move |shard| {
@@ -66,8 +72,11 @@ impl Prober {
         if !self.shard.send(Command::Look(look)) {
             return Err("the event loop has ended".into());
         }
-        let overdue = |_| Err(format!("no answer within {timeout:?}"));
-        receive.recv_timeout(timeout).unwrap_or_else(overdue)
+        match called_off.receive(&receive, timeout) {
+            Ok(sample) => sample,
+            Err(RecvTimeoutError::Timeout) => Err(format!("no answer within {timeout:?}")),
+            Err(RecvTimeoutError::Disconnected) => Err("the event loop has ended".into()),
+        }
     }
 }
 
@@ -85,11 +94,18 @@ pub(crate) struct Window {
 struct Checks {
     watch: Arc<Mutex<Watch>>,
     ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for Checks {
+    /// Calls the checks off that are being made, and waits until they are: no command of theirs is left behind.
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the health checks panicked");
+        }
     }
 }
 
@@ -140,26 +156,31 @@ impl Window {
 
 impl Checks {
     fn begin(confirm: &Confirm, prober: Prober, before: Vec<Sample>) -> std::io::Result<Checks> {
-        let checks = Checks {
+        let mut checks = Checks {
             watch: Arc::new(Mutex::new(Watch::new(confirm, before))),
             ended: Arc::new(AtomicBool::new(false)),
+            thread: None,
         };
         let (watch, ended) = (checks.watch.clone(), checks.ended.clone());
         let interval = confirm.interval.max(SHORTEST);
-        std::thread::Builder::new()
-            .name("neurath-health".into())
-            .spawn(move || {
-                while !ended.load(Ordering::Relaxed) {
-                    let next = Instant::now() + interval;
-                    for (check, sample) in prober.round().into_iter().enumerate() {
-                        lock(&watch).sample(check, sample);
-                    }
-                    while !ended.load(Ordering::Relaxed) && Instant::now() < next {
-                        let left = next.saturating_duration_since(Instant::now());
-                        std::thread::sleep(left.min(Duration::from_millis(50)));
-                    }
+        let thread = std::thread::Builder::new().name("neurath-health".into());
+        checks.thread = Some(thread.spawn(move || {
+            let over = || ended.load(Ordering::Relaxed);
+            while !over() {
+                let next = Instant::now() + interval;
+                let samples = prober.round(CalledOff(&over));
+                if over() {
+                    return;
                 }
-            })?;
+                for (check, sample) in samples.into_iter().enumerate() {
+                    lock(&watch).sample(check, sample);
+                }
+                while !over() && Instant::now() < next {
+                    let left = next.saturating_duration_since(Instant::now());
+                    std::thread::sleep(left.min(Duration::from_millis(50)));
+                }
+            }
+        })?);
         Ok(checks)
     }
 }

@@ -74,6 +74,8 @@ pub(crate) struct Core {
     pub(crate) meetings: Meetings,
     /// Set by whoever wants the upgrade that runs to be given up.
     pub(crate) abort: Arc<AtomicBool>,
+    /// Set when the node is to stop.
+    pub(crate) ending: Arc<AtomicBool>,
 }
 
 impl Core {

@@ -113,6 +113,8 @@ struct Shared {
     flight: Mutex<Option<InFlight>>,
     /// Set by whoever wants the upgrade that runs to be given up.
     abort: Arc<AtomicBool>,
+    /// Set with `stopping`, for those who do not wait for it.
+    ending: Arc<AtomicBool>,
     /// What the node before in this process was in the midst of is gone on with first.
     errand_first: AtomicBool,
     stopping: Mutex<bool>,
@@ -263,7 +265,7 @@ impl Node {
         at_last();
         core.running = Some(standing.run(seat).map_err(StartError::EventLoop)?);
         let figures = core.figures.clone();
-        let abort = core.abort.clone();
+        let (abort, ending) = (core.abort.clone(), core.ending.clone());
         let meetings = core.meetings.clone();
         let board = status(&core, &figures);
         let shared = Arc::new(Shared {
@@ -276,6 +278,7 @@ impl Node {
             meetings,
             flight: Mutex::new(None),
             abort,
+            ending,
             errand_first: AtomicBool::new(false),
             stopping: Mutex::new(false),
             stopper: Mutex::new(None),
@@ -354,6 +357,7 @@ impl Node {
         }
         let who = lock(&self.shared.stopper).clone().unwrap_or_default();
         let mut core = lock(&self.shared.core);
+        core.window = None;
         let stop = core.begin(crate::journal::STOP, &who);
         if let Err(error) = &stop {
             tracing::error!(%error, "the stop could not be recorded");
@@ -496,6 +500,7 @@ impl Shared {
     fn ask_to_stop(&self, who: &str) {
         lock(&self.stopper).get_or_insert_with(|| who.to_owned());
         *lock(&self.stopping) = true;
+        self.ending.store(true, Ordering::Relaxed);
         self.stop.notify_all();
     }
 

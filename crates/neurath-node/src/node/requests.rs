@@ -23,6 +23,7 @@ use crate::release::ReleasePackage;
 use crate::release_handler::{HandlerError, open_built};
 use crate::shard::{ShardThread, Taken, now_ms};
 use crate::upgrade::{Goal, Upgrade, UpgradeError, Way, stepwise};
+use crate::waiting::CalledOff;
 
 /// Why a request cannot be met, with the exit code for it.
 pub(super) struct Refusal {
@@ -209,12 +210,30 @@ pub(super) fn apply(
     // What the checks say of the release that runs is what those of the new one are held against.
     let before = match core.hold {
         true => vec![Err("the node was starting".into()); confirm.checks.len()],
-        false => prober(core, &confirm)?.round(),
+        false => said_before(core, &confirm)?,
     };
     if goal.steps.first() == Some(&Step::RestartNewNode) {
         return Err(restarts::restart_new_node(core, &goal, before));
     }
     carry_out(core, &goal, before, progress)
+}
+
+/// What the checks of the next release say of the one that runs. Whoever gives the upgrade up, or stops the node, does
+/// not wait for them.
+fn said_before(core: &Core, confirm: &Confirm) -> Result<Vec<Sample>, Refusal> {
+    let (abort, ending) = (&*core.abort, &*core.ending);
+    let over = || abort.load(Ordering::Relaxed) || ending.load(Ordering::Relaxed);
+    let before = prober(core, confirm)?.round(CalledOff(&over));
+    if ending.load(Ordering::Relaxed) {
+        return Err(Refusal::new(
+            code::BUSY,
+            "the node is ending; start it again",
+        ));
+    }
+    match over() {
+        true => Err(UpgradeError::Aborted.into()),
+        false => Ok(before),
+    }
 }
 
 /// Goes forward by a script, and begins the time in which the release has to hold. `before`: what its checks said of

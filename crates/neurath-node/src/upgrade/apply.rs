@@ -21,6 +21,7 @@ use crate::mapping::Gate;
 use crate::node::Core;
 use crate::shard::effects::Effects;
 use crate::shard::{Shard, Taken};
+use crate::waiting::CalledOff;
 use crate::worker::Worker;
 
 impl Upgrade<'_> {
@@ -273,7 +274,12 @@ fn call_one(
 fn run(core: &Core, words: &[String], deadline: Duration) -> Result<(), UpgradeError> {
     match core.rehearsal {
         true => Ok(()),
-        false => Ok(command::run(words, core.directory.path(), deadline)?),
+        false => Ok(command::run(
+            words,
+            core.directory.path(),
+            deadline,
+            CalledOff::NEVER,
+        )?),
     }
 }
 
