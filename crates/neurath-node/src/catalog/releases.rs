@@ -234,7 +234,7 @@ mod tests {
         // A way down leads through the same.
         state.previous.as_mut().expect("unconfirmed").release = id("1.11.0");
         state.current = Some(id("1.9.0"));
-        assert_eq!(needed(&state), ["1.9.0", "1.10.0", "1.11.0"]);
+        assert_eq!(needed(&state), ["1.9.0", "1.9.9", "1.10.0", "1.11.0"]);
         state.previous = None;
         assert_eq!(needed(&state), ["1.9.0"]);
     }
