@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -169,6 +170,60 @@ fn a_node_that_dies_with_its_keeper_starts_again() {
         assert_eq!(ends(&command.directory), [Verdict::Interrupted]);
         again.stop().expect("an orderly stop");
     }
+}
+
+/// Changes one byte of a file, or back, in its place.
+fn flip(path: &Path) {
+    let mut bytes = std::fs::read(path).expect("a file");
+    let file = std::fs::File::options().write(true).open(path);
+    bytes[20] ^= 1;
+    let written = file.and_then(|file| file.write_all_at(&bytes[20..21], 20));
+    written.expect("it is written");
+}
+
+/// Another program would find the same files, and so would the keeper: nobody would be left to serve.
+#[test]
+fn what_the_next_program_could_not_open_is_found_before_anything_stops() {
+    let stage = neurath_suite::kv(&["1.1.0"]);
+    let node = stage.start("1.1.0").expect("a node");
+    let directory = node.directory();
+    let mut client = Client::open(node.address());
+    assert_eq!(client.ask("SET key value"), "+OK");
+    let release = directory.join("releases/kv-1.1.0");
+    let libraries = std::fs::read_dir(release.join("lib")).expect("its libraries");
+    let library = libraries.map(|one| one.expect("a library").path()).next();
+    let refused = |code: i32, said: &str| {
+        let asked = support::ask(directory, &["node", "restart"]);
+        let told = support::stderr(&asked);
+        assert_eq!(asked.status.code(), Some(code), "{told}");
+        assert!(told.contains(said), "{told}");
+        assert!(told.contains("nothing was stopped"), "{told}");
+        assert_eq!(status(directory).pid, node.pid());
+        node.check().expect("the node lives");
+    };
+    let files = [
+        (release.join("release.toml"), 20, "release.toml"),
+        (library.expect("a library"), 20, ".so"),
+        (directory.join("journal/00000001.jsonl"), 22, "journal"),
+    ];
+    for (path, code, said) in files {
+        flip(&path);
+        refused(code, said);
+        assert_eq!(client.ask("GET key"), "$5");
+        assert_eq!(client.line(), "value");
+        flip(&path);
+    }
+    let keys = directory.join("trusted-keys");
+    std::fs::create_dir_all(&keys).expect("a folder");
+    std::fs::write(keys.join("bad.pub"), "garbage").expect("written");
+    refused(23, "not signed");
+    std::fs::remove_file(keys.join("bad.pub")).expect("removed");
+    ok(directory, &["node", "restart"]);
+    assert_eq!(client.ask("GET key"), "$5");
+    assert_eq!(client.line(), "value");
+    assert!(!ends(directory).contains(&Verdict::Interrupted));
+    assert_all_ended(&journal(directory));
+    node.stop().expect("an orderly stop");
 }
 
 /// At whatever moment of a restart it comes, also between the two programs.

@@ -400,6 +400,25 @@ fn a_program_that_fails_its_trial_is_never_let_near() {
     }
 }
 
+/// The new program opens the release before, too: the script begins with it, and may have to go back to it.
+#[test]
+fn a_release_before_that_does_not_open_is_found_before_anything_stops() {
+    let stage = stage(second(), as_it_is);
+    let (_, node) = start(&stage, &[]);
+    let directory = node.directory();
+    let manifest = directory.join("releases/kv-1.1.0/release.toml");
+    let whole = std::fs::read(&manifest).expect("the release");
+    std::fs::write(&manifest, [whole.as_slice(), b"#"].concat()).expect("written");
+    let asked = ask(directory, &APPLY);
+    assert_eq!(asked.status.code(), Some(20), "{}", stderr(&asked));
+    assert!(stderr(&asked).contains("nothing was stopped"));
+    let status = assert_runs(directory, "1.1.0", "0.1.0");
+    assert_eq!(status.pid, node.pid());
+    std::fs::write(&manifest, whole).expect("written");
+    ok(directory, &APPLY);
+    assert_runs(directory, "2.0.0", "0.2.0");
+}
+
 #[test]
 fn the_rest_of_a_script_that_fails_leads_back_to_the_node_before() {
     let stage = stage(second(), |name, text| match name {

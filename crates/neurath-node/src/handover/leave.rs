@@ -12,6 +12,7 @@ use rustix::process::Pid;
 
 use super::errand::Errand;
 use super::keeper::{KEPT, LEAVES, SOCKET};
+use super::opens::{self, OpensError};
 use super::parcel::{self, ParcelError};
 use super::program::{OWN, Program, ProgramError};
 use super::record::{FiguresRecord, Record};
@@ -24,6 +25,7 @@ use crate::loader::Function;
 use crate::mapping::Gate;
 use crate::node::Core;
 use crate::peer::Peer;
+use crate::protocol::code;
 use crate::shard::effects::Listening;
 use crate::shard::{Seat, Shard, TakeError, Taken};
 use crate::signals;
@@ -52,6 +54,9 @@ pub enum LeaveError {
     /// The new program is not what it should be.
     #[error(transparent)]
     Trial(#[from] TrialError),
+    /// The next program could not open what it has to.
+    #[error(transparent)]
+    Opens(#[from] OpensError),
     /// The catalog cannot be written.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -73,6 +78,25 @@ pub enum LeaveError {
     /// The system refused.
     #[error("cannot hand over: {0}")]
     Io(#[from] io::Error),
+}
+
+impl LeaveError {
+    /// The exit code of the command line, see [`code`].
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Opens(error) => error.code(),
+            Self::Program(ProgramError::Release(_)) => code::LINT,
+            _ => code::UPGRADE_FAILED,
+        }
+    }
+
+    /// What may be in a log.
+    pub(crate) fn brief(&self) -> String {
+        match self {
+            Self::Opens(error) => error.brief(),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// Replaces this process's program by another one, which does the errand. Returns only if that is not possible: the
@@ -100,6 +124,7 @@ fn hand_over(
         None => return Err(LeaveError::Embedded),
     };
     let asker = core.asker.clone();
+    opens::check(core, &[core.current()])?;
     let keeper = Keeper::start(core.directory.path(), &launch)?;
     fault::point("handover.keeper");
     let (mut taken, stands) = stand_still(core)?;

@@ -11,6 +11,7 @@ mod description;
 pub mod errand;
 pub mod keeper;
 mod leave;
+mod opens;
 pub mod parcel;
 pub(crate) mod program;
 pub mod record;
@@ -23,6 +24,8 @@ pub use arrive::{Arrival, ArriveError, arrive};
 pub use description::NodeDescription;
 pub use leave::{LeaveError, go_back};
 pub(crate) use leave::{leave, now_us};
+pub use opens::OpensError;
+pub(crate) use opens::check as check_opens;
 pub use program::{ProgramError, command_to_start, to_start};
 
 /// How a node was started that can be replaced: whoever comes next is started in the same way.

@@ -206,6 +206,7 @@ pub(super) fn apply(
         stepwise::sweep_at_once(core)?;
         return Ok(upgraded);
     }
+    restarts::check_opens(core, &goal)?;
     let confirm = goal.package.release().confirm.clone();
     // What the checks say of the release that runs is what those of the new one are held against.
     let before = match core.hold {
@@ -402,6 +403,7 @@ fn rollback_answered(
         way,
         waited: None,
     };
+    restarts::check_opens(core, &goal)?;
     let other_node = core.package.release().node != goal.package.release().node;
     let went = Upgrade::new(core, &goal, progress).run();
     let is_there = other_node && restarts::other_program(core).is_none();

@@ -18,7 +18,7 @@ use crate::upgrade::{Goal, UpgradeError, Way};
 
 impl From<LeaveError> for Refusal {
     fn from(error: LeaveError) -> Refusal {
-        Refusal::new(code::UPGRADE_FAILED, error.to_string())
+        Refusal::with_brief(error.code(), error.to_string(), error.brief())
     }
 }
 
@@ -38,9 +38,24 @@ pub(super) fn restart(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
         Ok(program) => handover::leave(core, &program, errand),
         Err(error) => error,
     };
-    let text = error.to_string();
-    core.end(&operation, who, Verdict::Failed, text.clone());
-    Err(Refusal::new(code::UPGRADE_FAILED, text))
+    core.end(&operation, who, Verdict::Failed, error.brief());
+    Err(error.into())
+}
+
+/// Refuses a way on which the node's program is replaced, where the next program could not open a release of it. On the
+/// way forward that is also the release before, which it may have to go back to.
+pub(super) fn check_opens(core: &Core, goal: &Goal) -> Result<(), Refusal> {
+    let replaces = |step: &Step| matches!(step, Step::RestartNewNode | Step::RestartNode);
+    let other_node = core.package.release().node != goal.package.release().node;
+    if core.rehearsal || core.hold || !(other_node || goal.steps.iter().any(replaces)) {
+        return Ok(());
+    }
+    let mut releases = vec![goal.package.id()];
+    if goal.way == Way::Forward {
+        releases.push(core.current());
+        releases.extend(goal.between.iter().map(|one| one.id()));
+    }
+    Ok(handover::check_opens(core, &releases).map_err(LeaveError::from)?)
 }
 
 /// The program that runs a release here.
@@ -81,9 +96,8 @@ pub(super) fn restart_new_node(core: &mut Core, goal: &Goal, before: Vec<Sample>
         Err(error) => error,
     };
     forget_program(core);
-    let text = error.to_string();
-    core.end(&goal.operation, &goal.who, Verdict::Undone, text.clone());
-    Refusal::new(code::UPGRADE_FAILED, text)
+    core.end(&goal.operation, &goal.who, Verdict::Undone, error.brief());
+    error.into()
 }
 
 /// The new program, tried, and this one kept for the way back.
