@@ -175,3 +175,40 @@ fn the_store_takes_a_limit_while_it_serves() {
     assert_eq!(ask(&["INCR", "e"]), Value::Integer(1));
     assert_eq!(ask(&["GET", "a"]), Value::Bulk(b"2".to_vec()));
 }
+
+/// Whether somebody listens there.
+fn listens(address: &str) -> bool {
+    std::net::TcpStream::connect(address).is_ok()
+}
+
+#[test]
+fn an_address_that_is_not_asked_for_any_more_is_closed() {
+    let other = format!("127.0.0.1:{}", free_port().expect("a port"));
+    let stage = support::book_edited("notebook_1", "notebook_2", |folder| {
+        let file = folder.join("releases/book/1.1.0.toml");
+        let text = std::fs::read_to_string(&file).expect("the release");
+        let (start, rest) = text.split_once("listen = \"").expect("its address");
+        let (_, end) = rest.split_once('"').expect("its end");
+        std::fs::write(&file, format!("{start}listen = \"{other}\"{end}")).expect("written");
+    });
+    let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
+    let directory = node.directory();
+    stage.install(directory).expect("installed");
+    let first = node.address().to_owned();
+    let mut client = Lines::open(&first);
+    assert_eq!(client.ask("add before"), "0");
+    control::apply(directory, &release("1.1.0"), None, &quiet()).expect("upgraded");
+    assert!(listens(&other) && !listens(&first));
+    assert_eq!(client.ask("get 0"), "before", "a connection stays");
+    let status = control::status(directory).expect("a status");
+    assert_eq!(status.listen, std::slice::from_ref(&other));
+    control::rollback(directory, false, &quiet()).expect("back");
+    assert!(listens(&first) && !listens(&other));
+    assert_eq!(client.ask("version"), "1.0.0");
+    control::apply(directory, &release("1.1.0"), None, &quiet()).expect("upgraded again");
+    control::confirm(directory, &quiet()).expect("confirmed");
+    control::restart(directory, &quiet()).expect("the program is replaced");
+    assert!(listens(&other) && !listens(&first));
+    assert_eq!(client.ask("get 0"), "before");
+    node.stop().expect("stopped");
+}

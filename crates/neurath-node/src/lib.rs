@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod client;
 mod command;
 pub mod control;
+pub mod descriptors;
 pub mod directory;
 pub mod facts;
 pub mod fault;

@@ -155,7 +155,9 @@ impl<'a, S: Component> Context<'a, S> {
     }
 
     /// Listens on an address, such as `127.0.0.1:7379`. A socket that already does so for
-    /// this component is kept.
+    /// this component is kept. Each `init` asks for all that there are to be: those before that it does
+    /// not ask for are closed by the upgrade. A `config_change` asks for those that are to come, and
+    /// what the configuration does not name any more is closed.
     ///
     /// # Errors
     ///

@@ -64,6 +64,7 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
     }
     // Before there are other threads, and before this process is worth anything to whoever ends it.
     neurath_node::signals::hold();
+    neurath_node::descriptors::raise_limit();
     // Another program in the same process has done it already.
     if start.detach && start.keep.is_none() {
         leave_session()?;

@@ -67,13 +67,21 @@ impl Line for NoLine {
 pub(crate) struct Effects {
     pub(crate) list: Vec<Effect>,
     pub(crate) bytes: Vec<u8>,
+    /// Every address that was asked to be listened at, also where a socket was there already.
+    pub(crate) asked_for: Vec<String>,
 }
 
 impl Effects {
     pub(crate) fn clear(&mut self) {
         self.list.clear();
+        self.asked_for.clear();
         self.bytes.clear();
         self.bytes.shrink_to(1 << 20);
+    }
+
+    /// Every address that was asked to be listened at.
+    pub(crate) fn take_asked_for(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.asked_for)
     }
 
     fn add(&mut self, bytes: &[u8]) -> std::ops::Range<usize> {
@@ -161,6 +169,7 @@ impl<L: Line> Services for Asked<'_, L> {
     }
 
     fn listen(&mut self, address: &str) -> Status {
+        self.effects.asked_for.push(address.to_owned());
         match self.listening {
             Listening::At(known) if !known.iter().any(|known| known == address) => {}
             Listening::At(_) | Listening::Nowhere => return Status::OK,

@@ -13,6 +13,7 @@ pub(crate) mod inherited;
 mod instance;
 pub(crate) mod peers;
 mod placing;
+mod room;
 mod supervise;
 pub(crate) mod supervisor;
 mod sweep;
@@ -40,6 +41,7 @@ use effects::{Asked, Effect, Effects, Line, Listening};
 use figures::Figures;
 use inherited::Inherited;
 use peers::Peers;
+use room::Room;
 use supervisor::Supervisor;
 use timers::Timers;
 
@@ -140,6 +142,7 @@ pub(crate) struct Shard {
     /// By place; none where one has gone.
     listeners: Vec<Option<Listener>>,
     connections: Connections,
+    room: Room,
     pub(crate) instances: Vec<Instance>,
     /// What the instances are called, by place.
     names: Vec<String>,
@@ -196,6 +199,7 @@ impl Shard {
             commands,
             listeners: Vec::new(),
             connections: Connections::default(),
+            room: Room::beside(instances.len()),
             instances,
             names: Vec::new(),
             peers: Peers::default(),
@@ -372,14 +376,19 @@ impl Shard {
             let Some(Some(listener)) = self.listeners.get(number) else {
                 return;
             };
+            let connections = self.figures.connections.load(Ordering::Relaxed);
+            if !self.room.has_room(connections) {
+                return;
+            }
             let owner = listener.owner;
             let mut stream = match listener.socket.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     // Out of descriptors, or the client has gone again. The listener is
-                    // level with its queue again at the next event.
+                    // level with its queue again at the next event, or when a client goes.
                     tracing::warn!(%error, "cannot accept a connection");
+                    self.room.is_full();
                     return;
                 }
             };
@@ -760,6 +769,14 @@ impl Shard {
         self.connections.free.push(slot);
         self.figures.connections.fetch_sub(1, Ordering::Relaxed);
         self.tell(owner, MessageKind::CLOSED, id);
+        self.let_in();
+    }
+
+    /// Looks again at the queues, if clients wait for the place of one that has gone.
+    fn let_in(&mut self) {
+        if self.room.is_waited_for() {
+            (0..self.listeners.len()).for_each(|number| self.poll_again(number));
+        }
     }
 
     /// Asks the instances of a component whether their state makes sense. What they change or ask

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::peers::Peers;
-use super::{CALLER, Instance, Shard};
+use super::{CALLER, Instance, Listener, Shard};
 
 impl Shard {
     /// Learns who is there.
@@ -53,18 +53,35 @@ impl Shard {
         instance
     }
 
-    /// Closes the sockets that an instance listens on. The others keep their places, by which the poll set knows
-    /// them.
+    /// Closes the sockets that an instance listens on.
     pub(super) fn close_listeners(&mut self, at: usize) {
+        self.keep_listeners(at, |_| false);
+    }
+
+    /// Closes the sockets that an instance listens on, but those at addresses that are to be kept. The others keep their
+    /// places, by which the poll set knows them. Connections that came by a socket which is closed stay.
+    pub(crate) fn keep_listeners(&mut self, at: usize, keep: impl Fn(&str) -> bool) {
+        let mut closed = false;
         for listener in &mut self.listeners {
-            let Some(there) = listener.as_mut().filter(|one| one.owner == at) else {
+            let goes = |one: &&mut Listener| one.owner == at && !keep(&one.address);
+            let Some(there) = listener.as_mut().filter(goes) else {
                 continue;
             };
+            tracing::info!(bound = there.bound, "listens no more");
+            closed = true;
             if let Err(error) = self.poll.registry().deregister(&mut there.socket) {
                 tracing::debug!(%error, "cannot stop watching a listener");
             }
             *listener = None;
             self.figures.listened.fetch_add(1, Ordering::Relaxed);
+        }
+        if closed {
+            // The first port is the one that `INFO` tells.
+            let first = self.listeners.iter().flatten().next();
+            let port = first.and_then(|one| one.bound.rsplit(':').next()?.parse().ok());
+            self.figures
+                .port
+                .store(port.unwrap_or(0), Ordering::Relaxed);
         }
     }
 
@@ -93,6 +110,7 @@ impl Shard {
             self.connections.free.push(slot);
             self.figures.connections.fetch_sub(1, Ordering::Relaxed);
         }
+        self.let_in();
     }
 }
 

@@ -120,14 +120,23 @@ impl Upgrade<'_> {
         };
         for one in self.reconfigured.drain(..) {
             let instance = &mut taken.shard.instances[one.at];
-            instance.config = one.config;
+            let before = std::mem::replace(&mut instance.config, one.config);
+            let now = instance.config.clone();
             // As for what `init` writes.
             if let Err(error) = instance.region.commit() {
                 let component = one.component;
                 tracing::error!(component, %error, "what config_change wrote is lost");
             }
             if let Some(mut effects) = one.effects {
+                let asked = effects.take_asked_for();
                 taken.shard.carry_out(one.at, &mut effects);
+                // One that asks for nothing has not taken note: it would listen nowhere.
+                taken.shard.keep_listeners(one.at, |address| {
+                    asked.is_empty()
+                        || asked.iter().any(|one| one == address)
+                        || !names(&before, address)
+                        || names(&now, address)
+                });
             }
         }
     }
@@ -173,6 +182,20 @@ impl Upgrade<'_> {
     }
 }
 
+/// Whether a configuration has this text as a value: an address that it no longer names is not listened at any more.
+/// What a component listens at of its own accord is left to it.
+fn names(config: &str, text: &str) -> bool {
+    fn is_in(value: &Value, text: &str) -> bool {
+        match value {
+            Value::String(value) => value == text,
+            Value::Array(values) => values.iter().any(|value| is_in(value, text)),
+            Value::Object(values) => values.values().any(|value| is_in(value, text)),
+            _ => false,
+        }
+    }
+    serde_json::from_str(config).is_ok_and(|value: Value| is_in(&value, text))
+}
+
 /// What differs between two configurations, as a component is told of it.
 fn change(before: &str, after: &str) -> Result<String, UpgradeError> {
     let read = |text: &str| {
@@ -198,6 +221,13 @@ fn change(before: &str, after: &str) -> Result<String, UpgradeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_named_wherever_it_stands() {
+        let config = r#"{"listen": ["a:1", {"more": "b:2"}], "max": 3}"#;
+        assert!(names(config, "a:1") && names(config, "b:2"));
+        assert!(!names(config, "listen") && !names(config, "c:3") && !names("{", "a:1"));
+    }
 
     #[test]
     fn a_change_names_what_differs_and_nothing_else() {

@@ -13,6 +13,7 @@ use crate::fault;
 use crate::loader::Function;
 use crate::mapping::{Attached, Gate};
 use crate::node::mailbox_of;
+use crate::shard::effects::Effects;
 use crate::shard::peers::Peers;
 use crate::shard::{Instance, Seat, now_ms};
 
@@ -262,7 +263,7 @@ impl Upgrade<'_> {
         };
         let shard = &mut taken.shard;
         for part in &mut self.parts {
-            let Some((effects, gate)) = part.started.take() else {
+            let Some((mut effects, gate)) = part.started.take() else {
                 continue;
             };
             drop(gate);
@@ -316,9 +317,15 @@ impl Upgrade<'_> {
             if let Some(entry) = &part.entry {
                 instance.generation = entry.generation;
             }
+            // It listens where it would after a start: where its `init`, or a hook, has asked to.
+            let asked: Vec<String> = effects
+                .iter_mut()
+                .flat_map(Effects::take_asked_for)
+                .collect();
             for mut effects in effects {
                 shard.carry_out(place, &mut effects);
             }
+            shard.keep_listeners(place, |address| asked.iter().any(|one| one == address));
         }
         let gone = |part: &Part| {
             (part.course == Course::Removed)
