@@ -95,6 +95,8 @@ fn the_history_tells_all_and_leads_to_the_catalog() {
     assert!(replay(&journal(directory)).running, "nobody stopped it");
     let node = NodeProcess::start(&command).expect("it starts again");
     assert_replays(directory, "after a kill");
+    let old = ReleaseId::new("book", "1.0.0");
+    control::install(directory, &old, stage.built()).expect("installed again");
     node.stop().expect("an orderly stop");
     assert!(!replay(&journal(directory)).running);
     ok(directory, &["release", "remove", "book-1.0.0", "--execute"]);
@@ -105,7 +107,6 @@ fn the_history_tells_all_and_leads_to_the_catalog() {
         "start", "install", "install", "apply", "rollback", "apply", "rollback", "apply",
         "confirm", "remove", "start", "install", "stop", "remove",
     ];
-    // What a start is to install, and has not got, comes within it.
     assert_eq!(names(directory), expected);
     for (name, who, verdict) in operations(&records) {
         assert_eq!(verdict, Some(Verdict::Done), "{name} by {who}");

@@ -848,3 +848,21 @@ fn under_load_no_connection_is_lost_and_no_answer_is_wrong() {
     assert_all_ended(&journal(directory));
     assert_no_orphans(directory);
 }
+
+/// A reboot throws no state away, and has no option for it: it says what leads there.
+#[test]
+fn a_reboot_that_would_throw_a_state_away_is_refused_before_anything_stops() {
+    let book = Book::new(|_| ());
+    let node = book.start();
+    ok(node.directory(), &all(&APPLY, &NAMED));
+    ok(node.directory(), &["relup", "confirm"]);
+    for execute in [&["--execute"][..], &[]] {
+        let words = all(&["node", "reboot-old", "book-1.0.0"], execute);
+        let asked = ask(node.directory(), &words);
+        let told = stderr(&asked);
+        assert_eq!(asked.status.code(), Some(2), "{told}");
+        let way = "neurath relup apply book-1.0.0 --reset notebook --execute";
+        assert!(told.contains(way), "{told}");
+    }
+    node.check().expect("the node lives");
+}

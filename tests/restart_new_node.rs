@@ -95,6 +95,60 @@ fn assert_runs(directory: &Path, version: &str, node: &str) -> Status {
 const APPLY: [&str; 4] = ["relup", "apply", "kv-2.0.0", "--execute"];
 const BACK: [&str; 3] = ["relup", "rollback", "--execute"];
 
+/// The times of an upgrade or a way back that was asked for in these words.
+#[track_caller]
+fn times(directory: &Path, words: &[&str], restart: &str) -> Times {
+    let asked = ask(directory, &[words, &["--json"]].concat());
+    assert!(asked.status.success(), "{}", stderr(&asked));
+    let told = String::from_utf8_lossy(&asked.stdout).into_owned();
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let told = &told["upgraded"];
+    let of = |value: &serde_json::Value| value.as_u64().expect("microseconds");
+    let steps = told["steps"].as_array().expect("steps");
+    let step = steps.iter().find(|one| one["name"] == restart);
+    Times {
+        stop: of(&told["stop_us"]),
+        total: of(&told["total_us"]),
+        restart: of(&step.expect("the restart")["micros"]),
+    }
+}
+
+#[derive(Debug)]
+struct Times {
+    stop: u64,
+    total: u64,
+    restart: u64,
+}
+
+/// What both programs have taken is in the totals, wherever in the script the one takes over from the other.
+#[test]
+fn the_times_are_those_of_both_programs() {
+    let stage = stage(second(), as_it_is);
+    let (_, node) = start(&stage, &[]);
+    let directory = node.directory();
+    let there = times(directory, &APPLY, "restart_new_node");
+    assert_eq!(last_stop(directory), there.stop);
+    let back = times(directory, &BACK, "restart_node");
+    assert_eq!(last_stop(directory), back.stop);
+    for times in [there, back] {
+        // Another program starts, loads all libraries and opens all states: no machine does that in a millisecond.
+        assert!(times.restart > 1000 && times.stop > 1000, "{times:?}");
+        assert!(times.stop <= times.total, "{times:?}");
+        assert!(times.restart <= times.total, "{times:?}");
+    }
+}
+
+fn last_stop(directory: &Path) -> u64 {
+    let asked = ask(directory, &["node", "metrics"]);
+    let text = String::from_utf8_lossy(&asked.stdout).into_owned();
+    let figure = text
+        .lines()
+        .find_map(|line| line.strip_prefix("neurath_last_stop_microseconds "));
+    figure
+        .and_then(|figure| figure.trim().parse().ok())
+        .expect("the figure")
+}
+
 #[test]
 fn forward_and_back_under_load_nothing_is_lost_closed_or_refused() {
     let stage = stage(second(), as_it_is);

@@ -7,6 +7,7 @@ use neurath_manifest::Diagnostics;
 use neurath_node::UpgradeError;
 use neurath_node::catalog::CatalogError;
 use neurath_node::client::ClientError;
+use neurath_node::handover::ProgramError;
 use neurath_node::journal::JournalError;
 use neurath_node::node::{NodeError, StartError};
 use neurath_node::package::PackageError;
@@ -129,6 +130,7 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
 fn code_of_start(error: &StartError) -> u8 {
     match error {
         StartError::Journal(error) if error.is_edited() => HISTORY,
+        StartError::Program(ProgramError::Missing { .. }) => LINT,
         StartError::Component(error) => match error.as_ref() {
             UpgradeError::Handler(error) if error.code() == SIGNATURE => SIGNATURE,
             _ => OPERATOR,

@@ -6,14 +6,14 @@ use crate::processes::Process;
 use anyhow::{Context as _, bail};
 use neurath_node::client::{Client, ClientError};
 use neurath_node::memory;
-use neurath_node::protocol::{ComponentStatus, Status};
+use neurath_node::protocol::{ComponentStatus, Failure, Status};
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a node may take to answer after its start.
@@ -88,23 +88,25 @@ impl NodeCommand {
 
     fn command(&self, mode: &str) -> Command {
         let mut command = Command::new(&self.program);
-        command
-            .args(&self.arguments)
-            .args(["node", "start", "--foreground", mode]);
-        command
-            .arg("--dir")
-            .arg(&self.directory)
-            .arg("--from")
-            .arg(&self.from);
-        if let Some(release) = &self.release {
-            command.args(["--release", release]);
-        }
-        if let Some(release) = &self.reboot_old {
-            command.args(["--reboot-old", release]);
-        }
-        command.args(&self.more);
+        command.args(&self.arguments).args(self.to_start(mode));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// The arguments from `node` on.
+    pub(crate) fn to_start(&self, mode: &str) -> Vec<OsString> {
+        let words = ["node", "start", "--foreground", mode];
+        let mut arguments: Vec<OsString> = words.map(OsString::from).into();
+        arguments.extend(["--dir".into(), self.directory.clone().into()]);
+        arguments.extend(["--from".into(), self.from.clone().into()]);
+        if let Some(release) = &self.release {
+            arguments.extend(["--release".into(), release.into()]);
+        }
+        if let Some(release) = &self.reboot_old {
+            arguments.extend(["--reboot-old".into(), release.into()]);
+        }
+        arguments.extend(self.more.iter().cloned());
+        arguments
     }
 
     /// Starts a node that outlives this process, and waits until it answers.
@@ -113,8 +115,8 @@ impl NodeCommand {
     ///
     /// If it ends, or does not answer in time.
     pub fn start_in_background(&self) -> anyhow::Result<Status> {
-        let log_path = self.directory.join(LOG);
         let log = self.open_log()?;
+        let said = Said::from_now(&self.directory, &log)?;
         let mut command = self.command("--detach");
         command
             .stdin(Stdio::null())
@@ -123,7 +125,7 @@ impl NodeCommand {
         let mut child: Child = command
             .spawn()
             .with_context(|| format!("cannot start {}", self.program.display()))?;
-        answered(&self.directory, child.id(), &log_path, || child.try_wait())
+        answered(&self.directory, child.id(), &said, || child.try_wait())
     }
 
     fn open_log(&self) -> anyhow::Result<File> {
@@ -150,17 +152,13 @@ impl NodeCommand {
 fn answered(
     directory: &Path,
     pid: u32,
-    log: &Path,
-    mut ended: impl FnMut() -> io::Result<Option<std::process::ExitStatus>>,
+    log: &Said,
+    mut ended: impl FnMut() -> io::Result<Option<ExitStatus>>,
 ) -> anyhow::Result<Status> {
     let until = Instant::now() + START;
     loop {
         if let Some(status) = ended()? {
-            return Err(CommandError::Operator(format!(
-                "the node ended at its start ({status}):\n{}",
-                last_lines(log, 10)
-            ))
-            .into());
+            return Err(ended_at_start(status, log).into());
         }
         match Client::connect(directory) {
             Ok(_) => match control::status(directory) {
@@ -178,11 +176,47 @@ fn answered(
             let message = format!(
                 "the node in {} does not answer after {START:?}; look at {}",
                 directory.display(),
-                log.display()
+                log.path.display()
             );
             return Err(CommandError::Operator(message).into());
         }
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The failure that the node ended with, by its exit code, as if it had been started in the foreground.
+fn ended_at_start(status: ExitStatus, log: &Said) -> CommandError {
+    let message = format!(
+        "the node ended at its start ({status}):\n{}",
+        log.last_lines(10)
+    );
+    match status.code().and_then(|code| u8::try_from(code).ok()) {
+        Some(code) if code != crate::exit::DONE => CommandError::Node(Failure {
+            code,
+            message,
+            step: None,
+        }),
+        _ => CommandError::Operator(message),
+    }
+}
+
+/// What a log says from some moment on: what earlier starts of the node have said is theirs.
+#[derive(Debug)]
+struct Said {
+    path: PathBuf,
+    from: usize,
+}
+
+impl Said {
+    fn from_now(directory: &Path, log: &File) -> io::Result<Self> {
+        let from = usize::try_from(log.metadata()?.len()).unwrap_or(usize::MAX);
+        let path = directory.join(LOG);
+        Ok(Self { path, from })
+    }
+
+    fn last_lines(&self, lines: usize) -> String {
+        let text = std::fs::read(&self.path).unwrap_or_default();
+        last_of(text.get(self.from..).unwrap_or_default(), lines)
     }
 }
 
@@ -194,8 +228,11 @@ fn speaks(status: &Status) -> bool {
 /// The end of a text file.
 #[must_use]
 pub fn last_lines(path: &Path, lines: usize) -> String {
-    let text = std::fs::read(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
+    last_of(&std::fs::read(path).unwrap_or_default(), lines)
+}
+
+fn last_of(text: &[u8], lines: usize) -> String {
+    let text = String::from_utf8_lossy(text);
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }
@@ -205,6 +242,7 @@ pub fn last_lines(path: &Path, lines: usize) -> String {
 #[derive(Debug)]
 pub struct Starting {
     process: Process,
+    said: Said,
     tie: std::io::PipeWriter,
 }
 
@@ -216,12 +254,13 @@ impl Starting {
     /// If the system refuses.
     pub fn new(start: &NodeCommand) -> anyhow::Result<Self> {
         let log = start.open_log()?;
+        let said = Said::from_now(&start.directory, &log)?;
         let (read_end, tie) = std::io::pipe()?;
         let mut command = start.command("--tied");
         command.stdin(read_end).stdout(log.try_clone()?).stderr(log);
         let process = Process::start("the node", &mut command)
             .with_context(|| format!("cannot start {}", start.program.display()))?;
-        Ok(Self { process, tie })
+        Ok(Self { process, said, tie })
     }
 
     /// Waits until it answers, and is a node.
@@ -230,9 +269,8 @@ impl Starting {
     ///
     /// If it ends, or does not answer in time.
     pub fn up(self, start: &NodeCommand) -> anyhow::Result<NodeProcess> {
-        let log = start.directory.join(LOG);
-        let Starting { process, tie } = self;
-        let status = answered(&start.directory, process.pid(), &log, || process.ended())?;
+        let Starting { process, said, tie } = self;
+        let status = answered(&start.directory, process.pid(), &said, || process.ended())?;
         let Some(address) = status.listen.first().cloned() else {
             bail!("the node listens nowhere: its release needs a component that does");
         };
@@ -240,7 +278,7 @@ impl Starting {
             process,
             _tie: tie,
             directory: start.directory.clone(),
-            log,
+            log: said.path,
             address,
         })
     }
@@ -374,6 +412,29 @@ mod tests {
             .err()
             .map(|error| error.to_string());
         assert!(error.is_some_and(|text| text.contains("ended at its start")));
+        Ok(())
+    }
+
+    #[test]
+    fn a_start_fails_with_the_code_and_the_words_of_its_own_process() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let directory = folder.path().join("node");
+        let mut start = NodeCommand::new(Path::new("sh"), &directory, None, folder.path());
+        for code in [20, 22, 50] {
+            start.arguments = vec![
+                "-c".into(),
+                format!("echo error {code}; exit {code}").into(),
+            ];
+            let error = start.start_in_background().map(drop);
+            let error = error.expect_err("it ends");
+            assert_eq!(crate::exit::code_of(&error), code);
+            let text = error.to_string();
+            assert!(text.ends_with(&format!("\nerror {code}")), "{text}");
+            assert_eq!(text.matches("error").count(), 1, "{text}");
+        }
+        start.arguments = vec!["-c".into(), "kill -9 $$".into()];
+        let error = start.start_in_background().map(drop);
+        assert_eq!(crate::exit::code_of(&error.expect_err("it is killed")), 50);
         Ok(())
     }
 }

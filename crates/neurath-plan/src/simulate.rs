@@ -61,6 +61,16 @@ pub(crate) fn simulate(
     {
         problems.push(at_end(code, message).help(help));
     }
+    // On the way down the node sees to it by itself.
+    let restarts = |one: &Origin| matches!(one.step, Step::RestartNewNode | Step::RestartNode);
+    if to.version > from.version && to.node != from.node && !script.iter().any(restarts) {
+        let message = format!(
+            "at the end the node is {} still, and {} {} is for {}",
+            from.node, to.name, to.version, to.node
+        );
+        let help = "begin with `restart_new_node`, or end with `restart_node`";
+        problems.push(at_end(codes::WRONG_END, message).help(help));
+    }
     let sides = Sides::new(from, to);
     states(catalogue, &sides, script, problems, &at_end);
     stepwise(catalogue, &sides, script, problems);

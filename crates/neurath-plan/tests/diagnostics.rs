@@ -3,8 +3,8 @@
 mod common;
 
 use common::{add, appup, catalogue, manifest, release, state, version};
-use neurath_manifest::{Diagnostics, Relup};
-use neurath_plan::{Catalogue, check_relup, codes, plan};
+use neurath_manifest::{Diagnostics, Relup, Step};
+use neurath_plan::{Catalogue, check_relup, codes, plan, prove};
 
 type Files = Vec<(String, String)>;
 
@@ -283,6 +283,33 @@ fn a_state_in_a_move_is_not_converted_while_it_is_served() {
             .codes()
             .contains(&codes::ANOTHER_FILE)
     );
+}
+
+/// A script by hand that leads to a release for another node, and leaves the old node in its place.
+#[test]
+fn a_script_to_another_node_restarts_into_it() {
+    let files: Files = good()
+        .into_iter()
+        .map(|(file, text)| match file.as_str() {
+            "releases/app/1.1.0.toml" => {
+                (file, text.replace("node = \"0.1.0\"", "node = \"0.2.0\""))
+            }
+            _ => (file, text),
+        })
+        .collect();
+    let catalogue = catalogue(&files);
+    let release = |ver: &str| catalogue.release("app", &version(ver)).expect("a release");
+    let (old, new) = (release("1.0.0"), release("1.1.0"));
+    let (from, to) = (("app", &version("1.0.0")), ("app", &version("1.1.0")));
+    let planned = plan(&catalogue, from, to).expect("a plan").steps;
+    assert_eq!(planned.first(), Some(&Step::RestartNewNode));
+    assert!(prove(&catalogue, old, new, &planned).is_empty());
+    let without = &planned[1..];
+    let found = prove(&catalogue, old, new, without);
+    assert_eq!(found.codes(), [codes::WRONG_END], "{found}");
+    assert!(found.render().contains("`restart_new_node`"), "{found}");
+    let at_the_end = [without, &[Step::RestartNode]].concat();
+    assert!(prove(&catalogue, old, new, &at_the_end).is_empty());
 }
 
 #[test]

@@ -31,6 +31,9 @@ pub enum Node {
         /// The node that is meant.
         #[command(flatten)]
         node: OfNode,
+        /// How long another program may take to serve in the place of the one that is started, as of `node start`.
+        #[arg(long, default_value = "10s", value_name = "TIME", value_parser = duration)]
+        take_over_within: Duration,
         /// Do it; else it is only said what would be done.
         #[arg(long)]
         execute: bool,
@@ -62,8 +65,8 @@ pub enum Node {
     },
     /// The node's figures, in the text format of Prometheus.
     Metrics(OfNode),
-    /// What this program says of itself as a node, as it is in a release that names it.
-    #[command(hide = true)]
+    /// What this program says of itself as a node, as it is in a release that names it: its version, the versions of the
+    /// component ABI that it serves, and the formats that it reads.
     Describe,
 }
 

@@ -10,13 +10,13 @@ use crate::processes::Watched;
 use crate::service_manager::{self, JournalFormat, logs_to_journal};
 use crate::table::Table;
 use crate::testing::{END, LOG, NodeCommand};
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow};
 use neurath_manifest::scalar::format_duration;
 use neurath_node::catalog::{ReleaseId, ReleaseStatus};
 use neurath_node::client::Client;
-use neurath_node::handover::{self, Launch, NodeDescription, trial};
+use neurath_node::handover::{Launch, NodeDescription, trial};
 use neurath_node::node::NodeOptions;
-use neurath_node::protocol::{ComponentStatus, Failure, Outcome, Request, Status, code};
+use neurath_node::protocol::{ComponentStatus, Outcome, Request, Status};
 use neurath_node::trust::read_key;
 use rustix::io::Errno;
 use serde_json::json;
@@ -24,6 +24,11 @@ use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+
+#[cfg(test)]
+mod passed_on;
+mod reboot;
 
 pub fn run(command: Node, output: &Output) -> anyhow::Result<()> {
     match command {
@@ -35,8 +40,16 @@ pub fn run(command: Node, output: &Output) -> anyhow::Result<()> {
         Node::RebootOld {
             release,
             node,
+            take_over_within,
             execute,
-        } => reboot_old(&node.dir, &release, execute, output),
+        } => {
+            let reboot = reboot::Reboot {
+                dir: node.dir,
+                release,
+                take_over_within,
+            };
+            reboot.run(execute, output)
+        }
         Node::Trust {
             key,
             name,
@@ -99,7 +112,7 @@ fn foreground(start: NodeStart, output: &Output) -> anyhow::Result<()> {
     let options = NodeOptions {
         directory: start.node.dir,
         release: start.release,
-        release_source: start.from.is_dir().then_some(start.from),
+        release_source: Some(start.from),
         launch: Some(launch),
         accept_power_loss: start.lost.accept_power_loss,
         reset_state: start.lost.reset_state,
@@ -126,8 +139,7 @@ fn launch(start: &NodeStart) -> Launch {
     arguments.push(start.node.dir.clone().into());
     arguments.push("--from".into());
     arguments.push(start.from.clone().into());
-    arguments.push("--take-over-within".into());
-    arguments.push(format_duration(start.take_over_within).into());
+    arguments.extend(within(start.take_over_within));
     if start.tied {
         arguments.push("--tied".into());
     }
@@ -148,12 +160,7 @@ fn background(start: &NodeStart, output: &Output) -> anyhow::Result<()> {
         );
         return Err(CommandError::Operator(message).into());
     }
-    let release = start.release.as_ref().map(ToString::to_string);
-    let mut command = NodeCommand::of_this_program(dir, release.as_deref(), &start.from)?;
-    command.more = start.lost.arguments();
-    if start.try_again {
-        command.more.push("--try-again".into());
-    }
+    let command = in_background(start)?;
     output.progress(&format!(
         "starting a node in {}; its log is {LOG} there",
         dir.display()
@@ -175,6 +182,23 @@ fn background(start: &NodeStart, output: &Output) -> anyhow::Result<()> {
         "listen": status.listen,
     }));
     Ok(())
+}
+
+/// The command of a node in the background, with all that was said of it.
+fn in_background(start: &NodeStart) -> std::io::Result<NodeCommand> {
+    let release = start.release.as_ref().map(ToString::to_string);
+    let dir = &start.node.dir;
+    let mut command = NodeCommand::of_this_program(dir, release.as_deref(), &start.from)?;
+    command.more = within(start.take_over_within);
+    command.more.extend(start.lost.arguments());
+    if start.try_again {
+        command.more.push("--try-again".into());
+    }
+    Ok(command)
+}
+
+fn within(limit: Duration) -> Vec<OsString> {
+    vec!["--take-over-within".into(), format_duration(limit).into()]
 }
 
 fn stop(dir: &Path, output: &Output) -> anyhow::Result<()> {
@@ -209,86 +233,6 @@ fn restart(dir: &Path, output: &Output) -> anyhow::Result<()> {
     ));
     output.json(&json!({ "kind": "restarted", "stop_us": stop_us }));
     Ok(())
-}
-
-fn reboot_old(
-    dir: &Path,
-    release: &ReleaseId,
-    execute: bool,
-    output: &Output,
-) -> anyhow::Result<()> {
-    let runs = Client::connect(dir).is_ok();
-    let which = super::release::installed::ask(dir)?;
-    let status = which.iter().find(|one| one.release == *release);
-    match status.map(|one| (one.status, &one.problem)) {
-        Some((Some(ReleaseStatus::Old), None)) => {}
-        Some((Some(ReleaseStatus::Old), Some(problem))) => {
-            bail!("{release} cannot be rebooted into: {problem}")
-        }
-        _ => {
-            let message = format!(
-                "{release} is not an old release of this node; `neurath release which` shows them"
-            );
-            return Err(CommandError::Usage(message).into());
-        }
-    }
-    if runs {
-        // Not stopped for nothing: whether there is a way is seen before.
-        control::plan(dir, release)?;
-    }
-    if !execute {
-        output.text(&format!(
-            "the node would be stopped and started in {release}; --execute does it"
-        ));
-        output.json(&json!({ "kind": "reboot", "release": release, "done": false }));
-        return Ok(());
-    }
-    if runs {
-        stop_and_wait(dir)?;
-    }
-    let mut command = NodeCommand::of_this_program(dir, None, Path::new(crate::cli::BUILT))?;
-    command.reboot_old = Some(release.to_string());
-    let went = command
-        .start_in_background()
-        .and_then(|status| by_its_own_node(dir, status));
-    let error = match went {
-        Ok(status) => {
-            output.text(&format!(
-                "{release} runs as process {}, and is permanent",
-                status.pid
-            ));
-            output.json(&json!({
-                "kind": "reboot", "release": release, "done": true, "pid": status.pid,
-            }));
-            return Ok(());
-        }
-        Err(error) => error,
-    };
-    output.progress("it did not come up in that release: starting it as it was");
-    let plain = NodeCommand::of_this_program(dir, None, Path::new(crate::cli::BUILT))?;
-    let status = plain.start_in_background()?;
-    let serves = status
-        .release
-        .map(|one| one.to_string())
-        .unwrap_or_default();
-    Err(CommandError::Node(Failure {
-        code: code::UPGRADE_FAILED,
-        message: format!("{serves} serves as before: {error:#}"),
-        step: None,
-    })
-    .into())
-}
-
-/// A release without a node program was gone to by the node of the one before, which has one: this program is the node
-/// that it names, and starts it again.
-fn by_its_own_node(dir: &Path, status: Status) -> anyhow::Result<Status> {
-    let ours = crate::version();
-    if status.node == ours || handover::to_start(dir, ours)?.is_some() {
-        return Ok(status);
-    }
-    stop_and_wait(dir)?;
-    let plain = NodeCommand::of_this_program(dir, None, Path::new(crate::cli::BUILT))?;
-    plain.start_in_background()
 }
 
 fn trust(

@@ -30,6 +30,9 @@ pub enum Errand {
         answer: Answer,
         /// For a release that is to be confirmed: what its checks said before it ran.
         window: Option<Vec<Result<(), String>>>,
+        /// When the script was done, and when clients began to wait for this program, in microseconds since 1970.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        times_us: Option<(u64, u64)>,
     },
 }
 
@@ -76,6 +79,9 @@ pub struct Script {
     pub before: Vec<Result<(), String>>,
     /// When clients began to wait, in microseconds since 1970.
     pub since_us: u64,
+    /// When the operation began, in microseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_us: Option<u64>,
 }
 
 impl Errand {

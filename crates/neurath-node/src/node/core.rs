@@ -103,11 +103,7 @@ impl Core {
 
     /// The version of the node that this program is.
     pub(crate) fn version(&self) -> String {
-        let launch = self.launch.as_ref();
-        launch.map_or_else(
-            || env!("CARGO_PKG_VERSION").into(),
-            |one| one.version.clone(),
-        )
+        version_of(self.launch.as_ref())
     }
 
     /// The current release.
@@ -393,4 +389,12 @@ pub(crate) fn mailbox_of(package: &ReleasePackage, component: &str) -> usize {
     package
         .component(component)
         .map_or(usize::MAX, |manifest| manifest.mailbox as usize)
+}
+
+/// The version of the node that a program is which was started like this.
+pub(crate) fn version_of(launch: Option<&Launch>) -> String {
+    launch.map_or_else(
+        || env!("CARGO_PKG_VERSION").into(),
+        |one| one.version.clone(),
+    )
 }

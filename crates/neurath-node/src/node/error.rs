@@ -32,7 +32,10 @@ pub enum StartError {
     #[error("the node has no release yet; start it with one, such as `--release kv-1.0.0`")]
     NoRelease,
     /// The release is not where it should be.
-    #[error("release {release} is not in {}; build it first", place.display())]
+    #[error(
+        "release {release} is not in {}; build it (`neurath release build`), or name the folder with built releases that has \
+         it by `--from`", place.display()
+    )]
     Missing {
         /// Which.
         release: ReleaseId,

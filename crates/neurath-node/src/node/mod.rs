@@ -61,8 +61,7 @@ const STOP: Duration = Duration::from_secs(10);
 pub struct NodeOptions {
     /// The node's directory; made if it is not there.
     pub directory: PathBuf,
-    /// The release that a new node runs. One that has a release keeps it, but has this one
-    /// installed beside it.
+    /// The release that a new node is made with. It says nothing of a node that has one.
     pub release: Option<ReleaseId>,
     /// A folder of built releases, where `release` is installed from.
     pub release_source: Option<PathBuf>,

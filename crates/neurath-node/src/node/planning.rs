@@ -69,7 +69,7 @@ pub(super) fn plan(core: &Core, to: &ReleasePackage, lints: Lints) -> Result<Fou
         }
         plan.steps = script;
     }
-    served::check(core, to, &catalogue, &plan.steps)?;
+    served::check(core, to, &catalogue, (&plan.steps, lints))?;
     Ok(Found { plan, between })
 }
 

@@ -199,7 +199,7 @@ pub(super) fn apply(
         operation: operation(core, "apply"),
         who: who.to_owned(),
         way: Way::Forward,
-        waited: None,
+        begun: None,
     };
     if core.rehearsal {
         let upgraded = Upgrade::new(core, &goal, progress).run()?;
@@ -401,7 +401,7 @@ fn rollback_answered(
         operation,
         who: who.to_owned(),
         way,
-        waited: None,
+        begun: None,
     };
     restarts::check_opens(core, &goal)?;
     let other_node = core.package.release().node != goal.package.release().node;
@@ -429,7 +429,7 @@ fn rollback_answered(
 }
 
 /// For the figures: how long messages waited.
-fn count_stop(core: &Core, upgraded: &Upgraded) {
+pub(super) fn count_stop(core: &Core, upgraded: &Upgraded) {
     let figure = &core.figures.last_stop_us;
     figure.store(upgraded.stop_us, Ordering::Relaxed);
 }

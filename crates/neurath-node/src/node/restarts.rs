@@ -14,7 +14,7 @@ use crate::health::{Sample, Window};
 use crate::journal::{Kind, Verdict};
 use crate::protocol::{Failure, Outcome, Progress, Response, Upgraded, code};
 use crate::release::ReleasePackage;
-use crate::upgrade::{Goal, UpgradeError, Way};
+use crate::upgrade::{Begun, Goal, UpgradeError, Way};
 
 impl From<LeaveError> for Refusal {
     fn from(error: LeaveError) -> Refusal {
@@ -68,7 +68,7 @@ fn program_of(core: &Core, package: &ReleasePackage) -> Result<Program, LeaveErr
 /// `restart_new_node`: the rest of the script is another node's. Returns only if that node does not come up; all is as
 /// it was then.
 pub(super) fn restart_new_node(core: &mut Core, goal: &Goal, before: Vec<Sample>) -> Refusal {
-    let to = goal.package.id();
+    let (to, began_us) = (goal.package.id(), Some(now_us()));
     let started = Kind::Started {
         operation: "apply".into(),
         plan_id: Some(goal.plan_id.clone()),
@@ -91,6 +91,7 @@ pub(super) fn restart_new_node(core: &mut Core, goal: &Goal, before: Vec<Sample>
                 steps: goal.steps.iter().map(Step::to_json).collect(),
                 before,
                 since_us,
+                began_us,
             }))
         }),
         Err(error) => error,
@@ -145,6 +146,7 @@ pub(super) fn settle_program(core: &mut Core) {
         let error = handover::leave(core, &program, |_| Errand::Answer {
             answer: Answer::Nobody,
             window: None,
+            times_us: None,
         });
         tracing::error!(%error, release = %core.current(), "it runs on a node that is not its own");
     } else if core.catalog.state().previous.is_none() {
@@ -176,9 +178,11 @@ pub(super) fn restart_node(
         }
         _ => other_program(core)?,
     };
-    Some(handover::leave(core, &program, |_| Errand::Answer {
+    let done_us = now_us();
+    Some(handover::leave(core, &program, |since_us| Errand::Answer {
         answer,
         window,
+        times_us: Some((done_us, since_us)),
     }))
 }
 
@@ -222,7 +226,18 @@ pub(super) fn go_on(
             );
             Some(Response::failed(code::UPGRADE_FAILED, text))
         }
-        (Errand::Answer { answer, window }, None) => {
+        (
+            Errand::Answer {
+                mut answer,
+                window,
+                times_us,
+            },
+            None,
+        ) => {
+            if let (Answer::Upgraded(upgraded), Some(times)) = (&mut answer, times_us) {
+                add_restart(upgraded, times, now_us());
+                requests::count_stop(core, upgraded);
+            }
             if core.catalog.state().previous.is_none() {
                 forget_program(core);
             }
@@ -231,7 +246,7 @@ pub(super) fn go_on(
             }
             answer.response()
         }
-        (Errand::Answer { answer, window }, Some(why)) => {
+        (Errand::Answer { answer, window, .. }, Some(why)) => {
             let cause = UpgradeError::Restart(why.to_owned());
             Some(match (window, answer) {
                 (Some(_), _) => {
@@ -244,6 +259,19 @@ pub(super) fn go_on(
                 (None, _) => Response::failed(code::OPERATOR, format!("it is done, and {cause}")),
             })
         }
+    }
+}
+
+/// Adds what it took to replace the program when the script was done. `times`: when it was done, and when clients began to
+/// wait, in microseconds since 1970 as `now` is.
+fn add_restart(upgraded: &mut Upgraded, (done, since): (u64, u64), now: u64) {
+    let (all, waited) = (now.saturating_sub(done), now.saturating_sub(since));
+    upgraded.stop_us += waited;
+    // Clocks may be set meanwhile: the parts are never more than the whole.
+    upgraded.total_us += all.max(waited);
+    let restart = upgraded.steps.last_mut();
+    if let Some(step) = restart.filter(|step| step.name == Step::RestartNode.verb()) {
+        step.micros += all.max(waited);
     }
 }
 
@@ -290,7 +318,14 @@ fn finish(
         .collect::<Result<_, _>>()?;
     let steps = Step::script_from_json(&script.steps);
     let steps = steps.map_err(|found| UpgradeError::Script(found.brief()))?;
-    let waited = Duration::from_micros(now_us().saturating_sub(script.since_us));
+    let now = now_us();
+    let since = |then: u64| Duration::from_micros(now.saturating_sub(then));
+    let waited = since(script.since_us);
+    let begun = Begun {
+        waited,
+        // Clocks may be set meanwhile: the parts are never more than the whole.
+        took: script.began_us.map_or(waited, since).max(waited),
+    };
     let goal = Goal {
         package,
         between,
@@ -299,7 +334,7 @@ fn finish(
         operation: script.operation,
         who: script.who,
         way: Way::Forward,
-        waited: Some(waited),
+        begun: Some(begun),
     };
     requests::carry_out(core, &goal, script.before, progress)
 }

@@ -9,12 +9,12 @@ use neurath_pmem::Handle;
 use neurath_pmem::region::Region;
 use neurath_pmem::schema::hex;
 
-use super::core::{Core, config_json, instances_of, mailbox_of};
+use super::core::{Core, config_json, instances_of, mailbox_of, version_of};
 use super::{NodeOptions, StartError, lost_state, starts};
 use crate::catalog::{Catalog, RegionEntry, ReleaseId, State};
 use crate::directory::{NodeDirectory, is_made_by_a_node, region_file_name};
 use crate::fault;
-use crate::handover::Arrival;
+use crate::handover::{Arrival, ProgramError};
 use crate::journal::{Journal, JournalError, Kind, START as START_OPERATION, Verdict};
 use crate::libraries::Libraries;
 use crate::loader::{Function, Library};
@@ -56,14 +56,14 @@ pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, Str
     let libraries = Libraries::new(directory.libraries()).map_err(UpgradeError::from)?;
     release::remove_parts(&directory.releases()).map_err(UpgradeError::from)?;
     adopt(&directory, &mut catalog)?;
-    if let Some(release) = &options.release {
-        install(options, &directory, &mut catalog, &mut journal, release)?;
-    }
     let current = match &catalog.state().current {
+        // What the options say is for a new node: an installed one has what it was told to have.
         Some(current) => current.clone(),
         None => {
             let release = options.release.clone().ok_or(StartError::NoRelease)?;
+            install(options, &directory, &mut catalog, &mut journal, &release)?;
             fault::point("start.installed");
+            has_its_node(options, &directory, &catalog, &release)?;
             first_release(&directory, &libraries, &mut catalog, &release)?;
             release
         }
@@ -197,7 +197,7 @@ fn adopt(directory: &NodeDirectory, catalog: &mut Catalog) -> Result<(), StartEr
     Ok(catalog.commit(state)?)
 }
 
-/// Copies a release into the node's own releases, if it is not there.
+/// Copies a new node's release into its own releases, if it is not there.
 fn install(
     options: &NodeOptions,
     directory: &NodeDirectory,
@@ -222,20 +222,36 @@ fn install(
         if !source.exists() {
             return Err(StartError::Missing {
                 release: release.clone(),
-                place: source,
+                place,
             });
         }
         handler.install(&source)
     };
-    match (installed, &catalog.state().current) {
-        (Ok(_), _) => Ok(()),
-        // It would only be beside the one that runs.
-        (Err(error), Some(_)) => {
-            tracing::warn!(why = error.brief(), %release, "not taken in");
-            Ok(())
-        }
-        (Err(error), None) => Err(UpgradeError::from(error).into()),
+    installed
+        .map(drop)
+        .map_err(|error| UpgradeError::from(error).into())
+}
+
+/// Refuses a new node with a release that is for another one, and brings no program of it.
+fn has_its_node(
+    options: &NodeOptions,
+    directory: &NodeDirectory,
+    catalog: &Catalog,
+    release: &ReleaseId,
+) -> Result<(), StartError> {
+    let package = open_for_use(directory, catalog.state(), release);
+    let package = package.map_err(UpgradeError::from)?;
+    let wanted = package.release().node.to_string();
+    let found = version_of(options.launch.as_ref());
+    if wanted == found || package.node().is_some() {
+        return Ok(());
     }
+    let missing = ProgramError::Missing {
+        release: release.clone(),
+        wanted,
+        found,
+    };
+    Err(missing.into())
 }
 
 /// Makes the regions of a node's first release.

@@ -19,8 +19,8 @@ pub(crate) struct Goal {
     pub(crate) operation: String,
     pub(crate) who: String,
     pub(crate) way: Way,
-    /// For a script that goes on in another node than it began in: how long its clients have waited for that.
-    pub(crate) waited: Option<Duration>,
+    /// For a script that goes on in another node than it began in.
+    pub(crate) begun: Option<Begun>,
 }
 
 impl Goal {
@@ -40,4 +40,13 @@ pub(crate) enum Way {
     Back,
     /// Back to the release before as it was: the writes made since are lost.
     BackWithLoss(Vec<RegionEntry>),
+}
+
+/// What a script has taken before it came to the node that goes on with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    /// How long clients have waited for this node.
+    pub(crate) waited: Duration,
+    /// How long ago the operation began.
+    pub(crate) took: Duration,
 }

@@ -34,7 +34,7 @@ use neurath_pmem::region::Region;
 
 pub(crate) use apply::undo_interrupted;
 pub use error::{CallFailed, UpgradeError};
-pub(crate) use goal::{Goal, Way};
+pub(crate) use goal::{Begun, Goal, Way};
 pub(crate) use load::region_options;
 use outside::RAISE_TIMEOUT;
 pub(crate) use outside::{FIXED, Outside};
@@ -117,7 +117,7 @@ impl<'a> Upgrade<'a> {
             taken,
             stopped: None,
             pause: PAUSE,
-            stop: goal.waited.unwrap_or_default(),
+            stop: goal.begun.map_or(Duration::ZERO, |begun| begun.waited),
             times: Vec::new(),
             unrecorded: Vec::new(),
             untold: Vec::new(),
@@ -136,9 +136,9 @@ impl<'a> Upgrade<'a> {
     ///
     /// [`UpgradeError`]. The old release serves again, unless it is [`UpgradeError::Lost`].
     pub(crate) fn run(mut self) -> Result<Upgraded, UpgradeError> {
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), self.goal.begun.map(|begun| begun.took));
         let (from, to) = (self.core.current(), self.core.id_of(&self.goal.package));
-        if self.goal.waited.is_none() {
+        if self.goal.begun.is_none() {
             self.core.journal.append(
                 &self.goal.operation,
                 &self.goal.who,
@@ -223,7 +223,7 @@ impl<'a> Upgrade<'a> {
             from,
             to,
             stop_us: micros(self.stop),
-            total_us: micros(began.elapsed()),
+            total_us: micros(began.elapsed() + before.unwrap_or_default()),
             steps: self.times,
             unloaded,
             retained,
@@ -245,9 +245,9 @@ impl<'a> Upgrade<'a> {
         work: impl FnOnce(&mut Self) -> Result<(), UpgradeError>,
     ) -> Result<(), UpgradeError> {
         let mut began = Instant::now();
-        if let (Some(waited), 0) = (self.goal.waited, index) {
+        if let (Some(begun), 0) = (self.goal.begun, index) {
             // The step that brought the script here.
-            began = began.checked_sub(waited).unwrap_or(began);
+            began = began.checked_sub(begun.took).unwrap_or(began);
         }
         let result = match self.core.abort.load(Ordering::Relaxed) && !self.flipped {
             true => Err(UpgradeError::Aborted),
