@@ -11,6 +11,7 @@ use std::time::Duration;
 use neurath_abi::Ref;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::strategy::ValueTree as _;
 
 use super::{Durability, Region, RegionError, RegionOptions, Swept};
 use crate::history::Migration;
@@ -480,18 +481,8 @@ impl Play {
         });
         match done {
             Ok(()) => {
-                for op in ops {
-                    let (Op::Make(place)
-                    | Op::Free(place)
-                    | Op::Set(place, ..)
-                    | Op::SetInner(place, ..)) = op
-                    else {
-                        self.touched.1 = true;
-                        continue;
-                    };
-                    self.touched.0.insert(place.index(PLACES));
-                    self.touched.1 |= matches!(op, Op::Make(_) | Op::Free(_));
-                }
+                let there = self.model.nodes.keys().copied().collect();
+                touch(&mut self.touched, ops, there);
                 self.model = model;
             }
             Err(Failure::Wrong(text)) if text == "asked for" => {}
@@ -574,6 +565,55 @@ fn offset_of(one: &Struct, name: &str) -> u32 {
         .find(|field| field.0 == name)
         .expect("a field")
         .1
+}
+
+/// Notes which objects operations store to, and whether the root is one of them; `there`: the places that have an object. One
+/// that makes what is there, or frees or sets what is not, stores nothing.
+fn touch(touched: &mut (BTreeSet<usize>, bool), ops: &[Op], mut there: BTreeSet<usize>) {
+    for op in ops {
+        let (place, root) = match op {
+            Op::SetRoot(..) => (None, true),
+            Op::Make(place) => {
+                let place = place.index(PLACES);
+                let made = there.insert(place);
+                (made.then_some(place), made)
+            }
+            Op::Free(place) => {
+                let place = place.index(PLACES);
+                let freed = there.remove(&place);
+                (freed.then_some(place), freed)
+            }
+            Op::Set(place, ..) | Op::SetInner(place, ..) => {
+                let place = place.index(PLACES);
+                (there.contains(&place).then_some(place), false)
+            }
+        };
+        touched.0.extend(place);
+        touched.1 |= root;
+    }
+}
+
+#[test]
+fn an_operation_that_does_nothing_touches_nothing() {
+    // Made by the strategy: an index can be made in no other way.
+    let at = |place: usize| {
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let any =
+            any::<Index>().prop_filter("another place", move |one| one.index(PLACES) == place);
+        any.new_tree(&mut runner).expect("an index").current()
+    };
+    let mut touched = Default::default();
+    let nothing = [Op::Make(at(1)), Op::Free(at(2)), Op::Set(at(2), at(0), 7)];
+    touch(&mut touched, &nothing, [1].into());
+    assert_eq!(touched, Default::default());
+    touch(&mut touched, &[Op::SetInner(at(1), at(0), 7)], [1].into());
+    assert_eq!(touched, ([1].into(), false));
+    touch(
+        &mut touched,
+        &[Op::Free(at(1)), Op::Make(at(1)), Op::Make(at(3))],
+        [1].into(),
+    );
+    assert_eq!(touched, ([1, 3].into(), true));
 }
 
 fn act(tx: &mut Tx<'_>, shape: &Shape, model: &mut Model, op: &Op) -> Result<(), Failure> {
