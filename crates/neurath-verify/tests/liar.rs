@@ -20,7 +20,8 @@ enum Lie {
         ending: u8,
         from: u64,
     },
-    /// Answers one GET with something else.
+    /// Answers one GET of a key that is there with something else. Of one that is not, the next true answer would be a loss
+    /// besides.
     WrongGet {
         number: u64,
     },
@@ -105,9 +106,12 @@ fn answer(argv: &[&[u8]], store: &mut Store, lie: Lie, out: &mut Vec<u8>) -> boo
             w.ok();
         }
         b"GET" => {
-            store.gets += 1;
+            let is_there = store.keys.contains_key(&key);
+            store.gets += u64::from(is_there);
             match lie {
-                Lie::WrongGet { number } if store.gets == number => w.bulk(b"something else"),
+                Lie::WrongGet { number } if is_there && store.gets == number => {
+                    w.bulk(b"something else");
+                }
                 _ => w.optional_bulk(store.keys.get(&key).map(Vec::as_slice)),
             }
         }
