@@ -162,7 +162,7 @@ pub fn command_to_start(
     let AtRest {
         catalog, package, ..
     } = &mut at_rest;
-    if let Some(number) = starts::count_for_program(catalog, package, directory, try_again)? {
+    if let Some(number) = starts::add_one(catalog, package, directory, try_again)? {
         command.env(starts::COUNTED, number.to_string());
     }
     fault::point("start.by-its-own-program");

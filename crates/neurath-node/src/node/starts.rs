@@ -29,13 +29,8 @@ pub(super) fn count(core: &mut Core, options: &NodeOptions) -> Result<(), StartE
     if counted {
         fault::point("start.was-counted");
     } else {
-        let directory = core.directory.path();
-        add_one(
-            &mut core.catalog,
-            &core.package,
-            directory,
-            options.try_again,
-        )?;
+        let (catalog, package) = (&mut core.catalog, &core.package);
+        add_one(catalog, package, core.directory.path(), options.try_again)?;
     }
     tracing::warn!(
         release = %core.current(),
@@ -48,32 +43,19 @@ pub(super) fn count(core: &mut Core, options: &NodeOptions) -> Result<(), StartE
     Ok(())
 }
 
-/// Counts a start of another program, which is to leave the current release; refuses one too many. The number, where there
-/// is something to leave.
-pub(crate) fn count_for_program(
+/// Counts a start that leaves the current release, of this program or of another; refuses one too many. The number, where
+/// there is something to leave.
+pub(crate) fn add_one(
     catalog: &mut Catalog,
     package: &ReleasePackage,
     directory: &Path,
     try_again: bool,
 ) -> Result<Option<u32>, StartError> {
-    match catalog.state().previous.is_some() {
-        true => add_one(catalog, package, directory, try_again).map(Some),
-        false => Ok(None),
-    }
-}
-
-fn add_one(
-    catalog: &mut Catalog,
-    package: &ReleasePackage,
-    directory: &Path,
-    try_again: bool,
-) -> Result<u32, StartError> {
     let state = catalog.state();
-    let allowed = package.release().confirm.starts;
-    if let Some(previous) = &state.previous
-        && state.starts >= allowed
-        && !try_again
-    {
+    let Some(previous) = &state.previous else {
+        return Ok(None);
+    };
+    if state.starts >= package.release().confirm.starts && !try_again {
         return Err(StartError::Crashes(Box::new(Crashes {
             release: package.id(),
             before: previous.release.clone(),
@@ -90,5 +72,5 @@ fn add_one(
         ..state.clone()
     };
     catalog.commit(state)?;
-    Ok(starts)
+    Ok(Some(starts))
 }

@@ -131,9 +131,11 @@ impl Upgrade<'_> {
                 let asked = effects.take_asked_for();
                 taken.shard.carry_out(one.at, &mut effects);
                 // One that asks for nothing has not taken note: it would listen nowhere.
+                if asked.is_empty() {
+                    continue;
+                }
                 taken.shard.keep_listeners(one.at, |address| {
-                    asked.is_empty()
-                        || asked.iter().any(|one| one == address)
+                    asked.iter().any(|one| one == address)
                         || !names(&before, address)
                         || names(&now, address)
                 });
