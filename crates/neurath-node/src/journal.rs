@@ -225,6 +225,11 @@ impl Journal {
         self.append_at(now_ms(), operation_id, who, kind)
     }
 
+    /// A name for an operation that begins with the next record.
+    pub fn next_operation(&self, what: &str) -> String {
+        format!("{what}-{}", self.sequence + 1)
+    }
+
     /// Appends the `Ended` record of an operation. One that cannot be written now is kept in memory, and written before
     /// anything else is, or by [`Journal::catch_up`].
     ///

@@ -537,7 +537,7 @@ impl<'a> ReleaseHandler<'a> {
         release: Option<&ReleaseId>,
         work: impl FnOnce(&mut Self) -> Result<T, HandlerError>,
     ) -> Result<T, HandlerError> {
-        let id = format!("{operation}-{}", self.journal.sequence() + 1);
+        let id = self.journal.next_operation(operation);
         let started = Kind::Started {
             operation: operation.to_owned(),
             plan_id: None,

@@ -90,7 +90,7 @@ impl Core {
         operation: &str,
         who: &str,
     ) -> Result<String, crate::journal::JournalError> {
-        let id = format!("{operation}-{}", self.journal.sequence() + 1);
+        let id = self.journal.next_operation(operation);
         let started = Kind::Started {
             operation: operation.to_owned(),
             plan_id: None,

@@ -196,7 +196,7 @@ pub(super) fn apply(
         between,
         steps: plan.steps,
         plan_id: id,
-        operation: operation(core, "apply"),
+        operation: core.journal.next_operation("apply"),
         who: who.to_owned(),
         way: Way::Forward,
         begun: None,
@@ -371,7 +371,7 @@ fn rollback_answered(
         return Err(illegal(Phase::Idle, Command::Rollback));
     };
     let package = core.open_package(&previous.release)?;
-    let operation = operation(core, "rollback");
+    let operation = core.journal.next_operation("rollback");
     let (steps, plan_id, way, between) = if lose_writes {
         let steps = steps_back(core, &package);
         (
@@ -566,7 +566,7 @@ pub(super) fn confirm(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
     let release = core.current();
     let deleted = deleted_by_confirm(&state);
     resets::make_durable(core)?;
-    let operation = operation(core, "confirm");
+    let operation = core.journal.next_operation("confirm");
     let started = Kind::Started {
         operation: "confirm".into(),
         plan_id: None,
@@ -615,9 +615,4 @@ pub(super) fn deleted_by_confirm(state: &State) -> Vec<String> {
         .map(|one| format!("{}.{}", one.component, one.instance))
         .chain(resets::deleted_by_confirm(state))
         .collect()
-}
-
-/// A name for an operation.
-fn operation(core: &Core, what: &str) -> String {
-    format!("{what}-{}", core.journal.sequence() + 1)
 }

@@ -351,7 +351,7 @@ fn forget(
     let Some(previous) = state.previous.take() else {
         unreachable!("it is unconfirmed")
     };
-    let operation = format!("rollback-{}", journal.sequence() + 1);
+    let operation = journal.next_operation("rollback");
     let started = Kind::Started {
         operation: "rollback".into(),
         plan_id: None,

@@ -136,7 +136,7 @@ fn open_journal(journal: &mut Journal, to: Option<&ReleaseId>) -> Result<String,
         tracing::warn!("the node before was not stopped in order");
     }
     end_interrupted(journal)?;
-    let operation = format!("{START_OPERATION}-{}", journal.sequence() + 1);
+    let operation = journal.next_operation(START_OPERATION);
     let started = Kind::Started {
         operation: START_OPERATION.into(),
         plan_id: None,

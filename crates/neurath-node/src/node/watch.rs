@@ -133,7 +133,7 @@ fn record_refused(core: &mut Core, who: &str, why: &str) {
         from: state.current.clone(),
         to,
     };
-    let operation = format!("rollback-{}", core.journal.sequence() + 1);
+    let operation = core.journal.next_operation("rollback");
     match core.journal.append(&operation, who, started) {
         Ok(_) => core.end(&operation, who, Verdict::Failed, why.to_owned()),
         Err(error) => tracing::error!(%error, "the refused way back could not be recorded"),
