@@ -302,6 +302,12 @@ fn out_of_an_upgrade_that_runs() {
     let flight = seen.in_flight.expect("it runs");
     assert_eq!(flight.release, Some(release("1.1.0")));
     assert!(flight.who.contains(" pid "), "{}", flight.who);
+    // The step that takes long is told while it does, and not only when it has ended.
+    let converts = || {
+        let now = status(&directory).in_flight.and_then(|one| one.now);
+        now.is_some_and(|now| now.step == "code_change notebook" && now.since_ms > 0)
+    };
+    wait_until("the step", converts);
     assert_eq!(seen.next, ["neurath relup abort"]);
     let busy = ask(&directory, &["relup", "confirm"]);
     assert_eq!(busy.status.code(), Some(30), "{}", stderr(&busy));

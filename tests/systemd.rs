@@ -154,7 +154,7 @@ fn lines_for_the_journal_have_a_level() {
 
 /// A node that is given this socket as systemd does it: by number, in the environment of the process that is
 /// meant. It ends with the standard input of the child.
-fn activated(command: &NodeCommand, socket: OwnedFd) -> Child {
+fn activated(command: &NodeCommand, socket: OwnedFd, log: Stdio) -> Child {
     let mut shell = Command::new("sh");
     shell.args(["-c", "LISTEN_PID=$$ exec \"$0\" \"$@\""]);
     shell.arg(&command.program).args(&command.arguments);
@@ -168,13 +168,38 @@ fn activated(command: &NodeCommand, socket: OwnedFd) -> Child {
     }
     let environment = command.environment.iter();
     shell.envs(environment.map(|(name, value)| (name, value)));
-    shell.env("LISTEN_FDS", "1").stdin(Stdio::piped());
+    shell
+        .env("LISTEN_FDS", "1")
+        .stdin(Stdio::piped())
+        .stderr(log);
     let mapping = FdMapping {
         parent_fd: socket,
         child_fd: 3,
     };
     shell.fd_mappings(vec![mapping]).expect("one mapping");
     shell.spawn().expect("the shell is run")
+}
+
+/// Nobody would see that clients wait at an address for good.
+#[test]
+fn a_socket_that_no_component_asks_for_is_logged() {
+    let stage = neurath_suite::kv(&["1.0.0"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = stage.command("1.0.0");
+    command.directory = folder.path().join("node");
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let address = socket.local_addr().expect("its address").to_string();
+    let log = folder.path().join("log");
+    let file = std::fs::File::create(&log).expect("a file");
+    let mut child = activated(&command, socket.into(), file.into());
+    let text = || std::fs::read_to_string(&log).expect("the log");
+    wait_until("it is logged", || {
+        let text = text();
+        let mut lines = text.lines();
+        lines.any(|line| line.contains("WARN") && line.contains(&address))
+    });
+    drop(child.stdin.take());
+    child.wait().expect("it ends");
 }
 
 /// As after a crash: systemd has what a node gave it to keep, and hands it over to the next one.
@@ -207,7 +232,7 @@ fn clients_wait_while_no_node_runs() {
     // Nobody serves, and nobody is refused.
     let mut waits = TcpStream::connect(&address).expect("a connection to no node");
     waits.write_all(b"GET key\r\n").expect("it is sent");
-    let mut child = activated(&command, socket);
+    let mut child = activated(&command, socket, Stdio::inherit());
     assert_eq!(line(&waits), "$5");
     assert_eq!(line(&waits), "value");
     assert_eq!(manager.takes().0, stored);

@@ -197,6 +197,9 @@ fn node(
     output: &Output,
 ) -> anyhow::Result<Option<NodeSources>> {
     let Some(package) = &release.node_program else {
+        if let Some(text) = has_no_program(release, crate::version()) {
+            output.progress(&format!("warning: {text}"));
+        }
         return Ok(None);
     };
     if let Some(known) = programs.get(package) {
@@ -207,6 +210,17 @@ fn node(
     let built = describe_node(&program)?;
     programs.insert(package.clone(), built.clone());
     Ok(Some(built))
+}
+
+/// What is to be known of a release without a node program that is for another node than this one of version `own`.
+fn has_no_program(release: &Release, own: &str) -> Option<String> {
+    let (name, version, wanted) = (&release.name, &release.version, release.node.to_string());
+    (wanted != own).then(|| {
+        format!(
+            "{name} {version} is for node {wanted}, and has no program of it; this is node {own}. Only a node that is \
+             {wanted} already serves it: name the package of that program as `node_program`, or set `node = \"{own}\"`"
+        )
+    })
 }
 
 /// A node program, with what it says of itself.
@@ -228,4 +242,19 @@ pub fn describe_node(program: &Path) -> anyhow::Result<NodeSources> {
         program: program.to_owned(),
         description,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_for_a_node_that_nobody_brings_is_told_of() {
+        let text = "name = \"kv\"\nversion = \"2.0.0\"\nnode = \"9.0.0\"\n[components]\n\
+                    store = { version = \"1.0.0\" }\n[confirm]\nwindow = \"60s\"\n";
+        let release = Release::parse("release.toml", text).expect("a release");
+        let told = has_no_program(&release, "0.1.0").expect("a warning");
+        assert!(told.contains("kv 2.0.0 is for node 9.0.0"), "{told}");
+        assert_eq!(has_no_program(&release, "9.0.0"), None);
+    }
 }

@@ -56,7 +56,7 @@ pub fn run(options: NodeOptions, place: Place) -> anyhow::Result<()> {
     };
     let addresses = options.sockets.iter();
     let addresses = addresses.filter_map(|one| Some(one.local_addr().ok()?.to_string()));
-    let kept = addresses.collect();
+    let kept: Vec<String> = addresses.collect();
     let node = match place {
         Place::Start(None) => Node::start(options)?,
         Place::Start(Some(release)) => Node::start_old(options, &release)?,
@@ -71,6 +71,12 @@ pub fn run(options: NodeOptions, place: Place) -> anyhow::Result<()> {
     };
     let status = node.handle().status();
     tracing::info!(pid = status.pid, listen = ?status.listen, "the node serves");
+    for address in kept.iter().filter(|one| !status.listen.contains(one)) {
+        tracing::warn!(
+            address,
+            "this socket was handed over, and no component listens at its address: whoever connects there waits in vain"
+        );
+    }
     if let Some(manager) = &manager {
         manager.serves(&node.handle(), kept);
     }

@@ -392,8 +392,25 @@ pub struct InFlight {
     pub who: String,
     /// Since when (milliseconds since 1970).
     pub since_ms: u64,
-    /// The last step that ended.
+    /// The last step that ended, and was told of: those of a short pause are told of after it.
     pub step: Option<Progress>,
+    /// The step that is carried out now.
+    #[serde(default)]
+    pub now: Option<StepNow>,
+}
+
+/// The step that an upgrade is at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+pub struct StepNow {
+    /// The step.
+    pub step: String,
+    /// Its place, from 0.
+    pub index: u32,
+    /// How many there are.
+    pub of: u32,
+    /// Since when (milliseconds since 1970).
+    pub since_ms: u64,
 }
 
 /// A copy of an instance's state that was made, checked, and made durable.
@@ -458,6 +475,9 @@ pub struct Status {
     /// The version of the node's program, which releases name as `node`.
     #[serde(default)]
     pub node: String,
+    /// The lowest and the highest version of the component ABI that it serves; nothing from a node that does not say so.
+    #[serde(default)]
+    pub abi: Option<(u32, u32)>,
     /// Where the node is.
     #[serde(default)]
     pub phase: Option<Phase>,

@@ -348,10 +348,15 @@ fn shown(status: &Status) -> String {
             .unwrap_or_default(),
     );
     if let Some(flight) = &status.in_flight {
-        let step = flight
-            .step
-            .as_ref()
-            .map(|one| format!(", step {} of {}: {}", one.index + 1, one.of, one.step));
+        let step = flight.now.as_ref().map(|one| {
+            let since = numbers::utc(one.since_ms);
+            format!(
+                ", step {} of {} since {since}: {}",
+                one.index + 1,
+                one.of,
+                one.step
+            )
+        });
         let of = name(&flight.release);
         line(
             "in flight",
@@ -368,7 +373,12 @@ fn shown(status: &Status) -> String {
             format!("the upgrade to {}", interrupted.release),
         );
     }
-    line("node", status.node.clone());
+    let abi = match status.abi {
+        Some((lowest, highest)) if lowest == highest => format!(", ABI {lowest}"),
+        Some((lowest, highest)) => format!(", ABI {lowest} to {highest}"),
+        None => String::new(),
+    };
+    line("node", format!("{}{abi}", status.node));
     line("listens on", status.listen.join(", "));
     line("connections", numbers::count(status.connections));
     line(
@@ -464,7 +474,9 @@ fn shown(status: &Status) -> String {
 mod tests {
     use super::*;
     use neurath_node::lifecycle::Phase;
-    use neurath_node::protocol::{KeptSnapshot, KnownRelease, ResetState, Sweep, Trust};
+    use neurath_node::protocol::{
+        InFlight, KeptSnapshot, KnownRelease, ResetState, StepNow, Sweep, Trust,
+    };
 
     #[test]
     fn a_status_is_shown() {
@@ -496,8 +508,21 @@ mod tests {
             listen: vec!["127.0.0.1:7379".into()],
             retained: Vec::new(),
             node: "0.1.0".into(),
+            abi: Some((1, 2)),
             phase: Some(Phase::Unconfirmed),
-            in_flight: None,
+            in_flight: Some(InFlight {
+                phase: Phase::Applying,
+                release: Some(ReleaseId::new("kv", "1.2.0")),
+                who: "user 0".into(),
+                since_ms: 1_700_000_000_000,
+                step: None,
+                now: Some(StepNow {
+                    step: "code_change store".into(),
+                    index: 3,
+                    of: 10,
+                    since_ms: 1_700_000_001_000,
+                }),
+            }),
             next: vec!["neurath relup confirm".into()],
             confirm_by_ms: Some(1_700_000_000_000),
             stuck: None,
@@ -534,6 +559,9 @@ mod tests {
         assert!(text.contains("kv-1.1.0 (not confirmed yet)"), "{text}");
         assert!(text.contains("store"), "{text}");
         assert!(text.contains("64.0 MiB"), "{text}");
+        assert!(text.contains("0.1.0, ABI 1 to 2"), "{text}");
+        let flight = "kv-1.2.0, asked for by user 0, step 4 of 10 since 2023-11-14 22:13:21";
+        assert!(text.contains(flight), "{text}");
         let medium = "the medium of store.0: statx says no DAX; backend `page`";
         assert!(text.contains(medium), "{text}");
         let sweep = "store.0: its state is converted, 50 of 200 segments (25 %); code_change failed, segment 7: no";

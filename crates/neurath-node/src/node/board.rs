@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::core::Core;
 use super::{Shared, lock, requests, resets, serve};
 use crate::catalog::{RegionEntry, State};
+use crate::handover::NodeDescription;
 use crate::health::Window;
 use crate::lifecycle::{Command as LegalCommand, Phase};
-use crate::protocol::{ComponentStatus, InFlight, KnownRelease, Status};
+use crate::protocol::{ComponentStatus, InFlight, KnownRelease, Status, StepNow};
 use crate::shard::figures::Figures;
-use crate::shard::{Instance, Shard};
+use crate::shard::{Instance, Shard, now_ms};
 
 impl Shared {
     pub(super) fn status(&self) -> Status {
@@ -23,6 +24,20 @@ impl Shared {
             connections: self.figures.connections.load(Ordering::Relaxed),
             uptime_ms: self.figures.uptime_us() / 1000,
             ..in_flight(board, lock(&self.flight).clone())
+        }
+    }
+}
+
+impl Core {
+    /// Says in the status which step of an upgrade is carried out now.
+    pub(crate) fn is_at(&self, step: &str, index: u32, of: u32) {
+        if let Some(flight) = &mut *lock(&self.flight) {
+            flight.now = Some(StepNow {
+                step: step.to_owned(),
+                index,
+                of,
+                since_ms: now_ms(),
+            });
         }
     }
 }
@@ -114,6 +129,7 @@ pub(super) fn status(core: &Core, figures: &Figures) -> Status {
         listen,
         retained: core.retained(),
         node: core.version(),
+        abi: Some(NodeDescription::of(&core.version()).abi),
         phase: Some(phase),
         in_flight: None,
         next: lines(phase, core.journal.interrupted().is_some()),

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use neurath_pmem::region::{Region, RegionOptions};
 use neurath_pmem::schema::Fingerprint;
@@ -18,7 +18,7 @@ use crate::journal::{Journal, Kind, Verdict};
 use crate::libraries::Libraries;
 use crate::loader::{self, Library, Unloading};
 use crate::meeting::Meetings;
-use crate::protocol::Retained;
+use crate::protocol::{InFlight, Retained};
 use crate::release::ReleasePackage;
 use crate::release_handler::{ReleaseHandler, open_for_use};
 use crate::shard::figures::Figures;
@@ -74,6 +74,8 @@ pub(crate) struct Core {
     pub(crate) meetings: Meetings,
     /// Set by whoever wants the upgrade that runs to be given up.
     pub(crate) abort: Arc<AtomicBool>,
+    /// What is under way, as the status tells it.
+    pub(crate) flight: Arc<Mutex<Option<InFlight>>>,
     /// Set when the node is to stop.
     pub(crate) ending: Arc<AtomicBool>,
 }

@@ -53,6 +53,7 @@ impl Shared {
             who: asker.map_or_else(|| "nobody".into(), |asker| asker.peer().to_string()),
             since_ms: now_ms(),
             step: None,
+            now: None,
         });
         let mut told = |step: Progress| {
             if let Some(flight) = &mut *lock(&self.flight) {

@@ -109,7 +109,7 @@ struct Shared {
     figures: Arc<Figures>,
     meetings: Meetings,
     /// What is under way.
-    flight: Mutex<Option<InFlight>>,
+    flight: Arc<Mutex<Option<InFlight>>>,
     /// Set by whoever wants the upgrade that runs to be given up.
     abort: Arc<AtomicBool>,
     /// Set with `stopping`, for those who do not wait for it.
@@ -265,6 +265,7 @@ impl Node {
         core.running = Some(standing.run(seat).map_err(StartError::EventLoop)?);
         let figures = core.figures.clone();
         let (abort, ending) = (core.abort.clone(), core.ending.clone());
+        let flight = core.flight.clone();
         let meetings = core.meetings.clone();
         let board = status(&core, &figures);
         let shared = Arc::new(Shared {
@@ -275,7 +276,7 @@ impl Node {
             mailbox,
             figures,
             meetings,
-            flight: Mutex::new(None),
+            flight,
             abort,
             ending,
             errand_first: AtomicBool::new(false),

@@ -119,6 +119,7 @@ impl Shared {
                 who: who.to_owned(),
                 since_ms: now_ms(),
                 step: None,
+                now: None,
             });
         }
         let mut told = |step: Progress| {

@@ -114,6 +114,7 @@ fn core_of(
         control: None,
         asker: None,
         abort: Arc::default(),
+        flight: Arc::default(),
         ending: Arc::default(),
     })
 }

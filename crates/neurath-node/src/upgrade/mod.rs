@@ -244,6 +244,12 @@ impl<'a> Upgrade<'a> {
         index: u32,
         work: impl FnOnce(&mut Self) -> Result<(), UpgradeError>,
     ) -> Result<(), UpgradeError> {
+        let name = match what.as_str() {
+            "" => verb.to_owned(),
+            what => format!("{verb} {what}"),
+        };
+        let of = self.goal.steps.len() as u32;
+        self.core.is_at(&name, index, of);
         let mut began = Instant::now();
         if let (Some(begun), 0) = (self.goal.begun, index) {
             // The step that brought the script here.
@@ -252,11 +258,6 @@ impl<'a> Upgrade<'a> {
         let result = match self.core.abort.load(Ordering::Relaxed) && !self.flipped {
             true => Err(UpgradeError::Aborted),
             false => work(self),
-        };
-        let name = if what.is_empty() {
-            verb.to_owned()
-        } else {
-            format!("{verb} {what}")
         };
         let time = StepTime {
             name,
@@ -272,7 +273,7 @@ impl<'a> Upgrade<'a> {
         self.untold.push(Progress {
             step: name.clone(),
             index,
-            of: self.goal.steps.len() as u32,
+            of,
             micros,
         });
         self.unrecorded.push(Kind::Step {
