@@ -397,7 +397,7 @@ fn every_format_has_a_page_with_its_version() {
         (
             "control-protocol.md",
             "version ",
-            "neurath-node/src/protocol.rs",
+            "neurath-node/src/protocol/frame.rs",
             "pub const VERSION: u32 = ",
         ),
         (

@@ -1,6 +1,7 @@
 //! Frames are read as they were written; whatever else comes is an error.
 
 use super::*;
+use crate::catalog::ReleaseId;
 use proptest::prelude::*;
 
 fn requests() -> Vec<Request> {
