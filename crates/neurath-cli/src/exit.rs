@@ -163,7 +163,7 @@ pub fn report(result: anyhow::Result<()>, output: &Output) -> u8 {
         let mut failed = json!({
             "kind": "failed",
             "code": code,
-            "message": format!("{error:#}"),
+            "message": told_once(&error),
             "step": step,
             "diagnostics": diagnostics.map(Diagnostics::to_json),
         });
@@ -176,15 +176,43 @@ pub fn report(result: anyhow::Result<()>, output: &Output) -> u8 {
     match diagnostics {
         Some(found) if output.colour() => output.error(&found.render_coloured()),
         Some(found) => output.error(&found.render()),
-        None => output.error(&format!("{error:#}")),
+        None => output.error(&told_once(&error)),
     }
     code
+}
+
+/// An error and its causes, one after the other. Many say their cause themselves, and it is not
+/// said again.
+fn told_once(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use anyhow::Context as _;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open it: {source}")]
+        struct Io {
+            source: std::io::Error,
+        }
+        let source = std::io::Error::other("no such file");
+        let error = anyhow::Error::new(Io { source }).context("while starting");
+        assert_eq!(
+            told_once(&error),
+            "while starting: cannot open it: no such file"
+        );
+    }
 
     #[test]
     fn each_failure_has_its_code() {

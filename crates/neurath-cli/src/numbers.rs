@@ -46,6 +46,13 @@ pub fn as_micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// A number of things, of which there are `many` unless there is `one`.
+#[must_use]
+pub fn of(value: u64, one: &str, many: &str) -> String {
+    let what = if value == 1 { one } else { many };
+    format!("{} {what}", count(value))
+}
+
 /// A size in the unit that suits it.
 #[must_use]
 pub fn bytes(size: u64) -> String {

@@ -259,6 +259,56 @@ fn a_leak_and_damage() {
     assert_eq!(run(&["check", &format!("{file}.nothing")]).0, 1);
 }
 
+/// Nothing hangs at a pipe, reads a device to its end or puts a file in its place; and what
+/// cannot be shown says why.
+#[test]
+fn what_is_no_region_is_refused_by_name() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (sound, sound_text) = place(&dir, "sound");
+    region(&sound, false).close().expect("closed");
+    let (pipe, pipe_text) = place(&dir, "pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().expect("started");
+    assert!(made.success());
+    let (_, copy) = place(&dir, "copy");
+    let folder = dir.path().display().to_string();
+    for other in [&pipe_text, &folder, "/dev/zero", "/dev/null"] {
+        for arguments in [
+            &["check", other][..],
+            &["inspect", other],
+            &["repair", other],
+            &["snapshot", other, &copy],
+            &["restore", other, &copy],
+            &["restore", &sound_text, other],
+        ] {
+            let (code, values) = run(arguments);
+            let message = values[0]["message"].as_str().expect("a message");
+            assert_eq!(code, 1, "{arguments:?}: {message}");
+            let wanted = format!("cannot open {other}: it is not a regular file");
+            assert_eq!(message, wanted, "{arguments:?}");
+        }
+    }
+
+    let (short, short_text) = place(&dir, "short");
+    std::fs::write(&short, [0; 100]).expect("written");
+    let (code, values) = run(&["inspect", &short_text]);
+    assert_eq!(code, 20);
+    assert_eq!(
+        values[0]["message"],
+        format!(
+            "{short_text}: the file has 100 bytes, and a region has at least 98304; `state check` \
+             lists all that is wrong"
+        )
+    );
+    let (_, missing) = place(&dir, "missing");
+    let (code, values) = run(&["check", &missing]);
+    assert_eq!(code, 1);
+    assert_eq!(
+        values[0]["message"],
+        format!("cannot open {missing}: No such file or directory (os error 2)")
+    );
+}
+
 #[test]
 fn the_schemas_know_every_code() {
     let known: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();

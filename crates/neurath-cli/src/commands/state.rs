@@ -91,7 +91,9 @@ fn check(file: &Path, level: Level, output: &Output) -> anyhow::Result<()> {
 
 fn summary(report: &Report) -> String {
     let leaked: u64 = report.leaks.iter().map(|leak| leak.objects).sum();
-    format!("{} errors, {leaked} leaked objects", report.errors)
+    let errors = numbers::of(report.errors, "error", "errors");
+    let leaked = numbers::of(leaked, "leaked object", "leaked objects");
+    format!("{errors}, {leaked}")
 }
 
 fn report_text(file: &Path, report: &Report) -> String {
@@ -116,8 +118,7 @@ fn report_text(file: &Path, report: &Report) -> String {
             }
             (Done::Complete, 0) => "no error".into(),
             (_, 0) => "no error in what could be checked".into(),
-            (_, 1) => "1 error".into(),
-            (_, errors) => format!("{errors} errors"),
+            (_, errors) => numbers::of(errors as u64, "error", "errors"),
         };
         // One line for each, as there are many.
         let mut lines = checked.into_iter();

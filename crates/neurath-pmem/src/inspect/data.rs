@@ -169,12 +169,12 @@ pub(super) fn inspect(bytes: Bytes, limits: Option<DataLimits>) -> Result<Inspec
 
 /// The error behind a level 0 that found no region.
 fn why_not(report: &Report) -> FormatError {
-    let what = report
+    let error = report
         .findings
         .iter()
         .find(|finding| finding.severity == super::Severity::Error)
-        .map_or("the region".into(), |finding| finding.message.clone());
-    FormatError::Checksum { what }
+        .map_or("there is no region".into(), |error| error.message.clone());
+    FormatError::Unreadable { error }
 }
 
 fn uses(image: &Image, tables: &Tables) -> Vec<TypeUse> {

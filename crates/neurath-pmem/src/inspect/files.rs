@@ -21,7 +21,7 @@ use crate::region::format::{
     HEADER_AT, HEADER_COPY_AT, Header, LOG_AT, Log, PAGE, RegionState, SUPERBLOCK_AT, Superblock,
 };
 use crate::region::history::HISTORY_AT;
-use crate::region::{FormatError, Media, Medium, SnapshotError, SnapshotSource};
+use crate::region::{FormatError, Media, Medium, SnapshotError, SnapshotSource, open_regular};
 
 /// Why a file was not looked at, or not written.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +60,7 @@ pub enum InspectError {
         path: PathBuf,
     },
     /// The region has errors, and what was asked for needs one without.
-    #[error("{} has {} errors; see its check", path.display(), report.errors)]
+    #[error("{} has errors, {} in all; see its check", path.display(), report.errors)]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -102,9 +102,9 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// If there is no such file, or a node has it open.
+    /// If there is no such file, or it is something else than a file, or a node has it open.
     pub fn take(path: &Path, alone: bool) -> Result<Lock, InspectError> {
-        let file = File::open(path).map_err(io("open", path))?;
+        let file = open_regular(OpenOptions::new().read(true), path).map_err(io("open", path))?;
         let operation = if alone {
             FlockOperation::NonBlockingLockExclusive
         } else {
@@ -116,17 +116,18 @@ impl Lock {
             Err(error) => Err(io("lock", path)(error.into())),
         }
     }
+
+    /// What is in the file.
+    fn read(&self, path: &Path) -> Result<Bytes, InspectError> {
+        let meta = self.file.metadata().map_err(io("look at", path))?;
+        Bytes::of(&self.file, meta.len()).map_err(io("read", path))
+    }
 }
 
 /// Reads a region's file, which no node has open.
 fn read(path: &Path) -> Result<(Bytes, Lock), InspectError> {
     let lock = Lock::take(path, false)?;
-    let meta = lock.file.metadata().map_err(io("look at", path))?;
-    if !meta.is_file() {
-        let source = std::io::Error::other("it is not a regular file");
-        return Err(io("read", path)(source));
-    }
-    let bytes = Bytes::of(&lock.file, meta.len()).map_err(io("read", path))?;
+    let bytes = lock.read(path)?;
     Ok((bytes, lock))
 }
 
@@ -406,9 +407,7 @@ pub fn restore_file(
     let mut kept = None;
     let mut _alone = None;
     if region.symlink_metadata().is_ok() {
-        _alone = Some(Lock::take(region, true)?);
-        let old = std::fs::read(region).map_err(io("read", region))?;
-        let old = Bytes::from(old);
+        let old = _alone.insert(Lock::take(region, true)?).read(region)?;
         // What is damaged may be anybody's.
         let wanted = (old.len() >= LOG_AT)
             .then(|| levels::headers(&old, &mut Report::default()))

@@ -64,6 +64,12 @@ pub enum FormatError {
     /// The schema in it cannot be read.
     #[error("the region's schema: {0}")]
     Schema(#[from] SchemaError),
+    /// A check of what comes first in the file finds nothing to go on with.
+    #[error("{error}; `state check` lists all that is wrong")]
+    Unreadable {
+        /// The first error that it finds.
+        error: String,
+    },
 }
 
 /// Why a region cannot be made or opened.

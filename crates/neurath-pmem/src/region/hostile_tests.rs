@@ -5,7 +5,7 @@ use super::format::{
     Header, LOG_AT, PAGE, RECORD_HEADER_LEN, ROOT_AT, RecordHeader, RegionState, SCHEMA_AT,
     SUPERBLOCK_AT, SegmentEntry, Superblock,
 };
-use super::{Backend, Durability, Media, Region};
+use super::{Backend, Durability, Media, Region, RegionOptions};
 use crate::campaign::fresh::fresh;
 use crate::campaign::sim::{Random, Sim};
 use crate::campaign::state::{SCHEMA, contents, run};
@@ -415,4 +415,19 @@ fn a_newer_format_and_an_unknown_feature_are_refused() {
         feature.to_string().contains("0x8000000000000000"),
         "{feature}"
     );
+}
+
+#[test]
+fn what_is_no_file_is_no_region() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let pipe = dir.path().join("pipe");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0)
+        .expect("a pipe");
+    for path in [pipe.as_path(), std::path::Path::new("/dev/zero")] {
+        let options = RegionOptions::new("user", 0, 16 << 20);
+        let error = Region::open(path, &options, None).expect_err("no region");
+        let wanted = format!("cannot open {}: it is not a regular file", path.display());
+        assert_eq!(error.to_string(), wanted);
+    }
 }

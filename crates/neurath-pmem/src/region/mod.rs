@@ -55,7 +55,7 @@ pub(crate) use media::CopyOfFile;
 pub use media::{Backend, Detection, Durability, MappedFile, Mapping, Media, Medium, detect};
 #[cfg(any(test, feature = "campaign"))]
 pub(crate) use open::Found;
-pub(crate) use open::least_heap;
+pub(crate) use open::{least_heap, open_regular};
 #[cfg(any(test, feature = "campaign"))]
 pub(crate) use open::{make_filling_last, make_length_last};
 pub(crate) use recovery::replay;

@@ -15,6 +15,19 @@ use super::media::{self, Backend, Durability, MappedFile, Media};
 use super::{Region, RegionOptions, boot_id};
 use crate::schema::{Fingerprint, SchemaDesc};
 
+/// Opens what is a regular file. A pipe without a writer is not waited for, and of a device nothing
+/// is read.
+pub(crate) fn open_regular(options: &OpenOptions, path: &Path) -> std::io::Result<File> {
+    let file = options
+        .clone()
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::other("it is not a regular file")),
+    }
+}
+
 /// Opens a region's file and takes its lock, which dies with the process.
 fn open_locked(path: &Path, create: bool) -> Result<File, OpenError> {
     let io = |action| {
@@ -24,13 +37,13 @@ fn open_locked(path: &Path, create: bool) -> Result<File, OpenError> {
             source,
         }
     };
-    let file = OpenOptions::new()
+    let mut options = OpenOptions::new();
+    options
         .read(true)
         .write(true)
         .create_new(create)
-        .mode(0o600)
-        .open(path)
-        .map_err(io(if create { "create" } else { "open" }))?;
+        .mode(0o600);
+    let file = open_regular(&options, path).map_err(io(if create { "create" } else { "open" }))?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Busy { path: path.into() }),
