@@ -106,7 +106,9 @@ fn make_the_sweep_fixture() {
     let mut region = fill(&RegionOptions::new("fixture", 3, LIMIT), &path);
     region.begin_conversion(newer::way()).expect("begun");
     region.enter_conversion().expect("entered");
-    assert_eq!(region.sweep(Duration::ZERO).expect("swept"), Swept::More);
+    let mut swept = std::iter::repeat_with(|| region.sweep(Duration::ZERO).expect("swept"));
+    let once = swept.find(|swept| *swept != Swept::Waits);
+    assert_eq!(once, Some(Swept::More));
     region.close().expect("closed");
     dump(&path, "region-v1-sweep.hex");
 }

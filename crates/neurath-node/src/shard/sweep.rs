@@ -1,8 +1,10 @@
 //! States that are converted segment by segment: the event loop does it between messages.
 //!
-//! With nothing to do, it converts for a fraction of a millisecond at a time, so that a message that
-//! comes meanwhile hardly waits. With messages to serve it does so for a tenth of its time at
-//! most: so a conversion ends under any load.
+//! It converts for a fraction of a millisecond at a time, so that a message that comes meanwhile hardly
+//! waits. In between it sleeps, or serves: with nothing else to do for most of the time, with messages to
+//! serve for nine tenths of it at least. A loop that would not sleep would take its turn on a processor from
+//! its clients, where these run on the same machine, and the system gives such a turn for milliseconds. So
+//! a conversion disturbs nobody, and ends under any load.
 
 use std::time::{Duration, Instant};
 
@@ -12,35 +14,36 @@ use super::{Instance, Shard};
 
 /// How long the loop converts at a time; one segment at least.
 const SLICE: Duration = Duration::from_micros(150);
-/// Of its time, a loop that has messages to serve converts one part in so many.
+/// Of its time, a loop converts one part in so many if it has nothing else to do.
+const IDLE_SHARE: u32 = 5;
+/// The same if it has messages to serve.
 const SHARE: u32 = 10;
+/// How long it waits for room that is being made ready.
+const MOMENT: Duration = Duration::from_micros(200);
 /// How long it waits before it tries again what could not be converted.
 const REST: Duration = Duration::from_secs(2);
 
 /// When the loop may convert next.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// Among messages, not before.
-    busy_until: Option<Instant>,
+    /// Not before.
+    until: Option<Instant>,
 }
 
 impl Shard {
-    /// How long the loop may wait for something else to do: not at all if there is something to convert.
+    /// How long the loop may wait for something else to do, if there is something to convert.
     pub(super) fn until_sweep(&self) -> Option<Duration> {
         let swept = self.instances.iter().filter(|one| one.region.is_swept());
-        let due = |one: &Instance| {
-            let rest = one.rests_until;
-            rest.map_or(Duration::ZERO, |until| {
-                until.saturating_duration_since(Instant::now())
-            })
-        };
-        swept.map(due).min()
+        let due = |one: &Instance| one.rests_until.max(self.pace.until);
+        let next = swept.map(due).min()?;
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        Some(next.map_or(Duration::ZERO, left))
     }
 
     /// Converts for a while; `busy` if there were messages in this turn.
     pub(super) fn sweep(&mut self, busy: bool) {
         let began = Instant::now();
-        if busy && self.pace.busy_until.is_some_and(|until| began < until) {
+        if self.pace.until.is_some_and(|until| began < until) {
             return;
         }
         for instance in &mut self.instances {
@@ -52,6 +55,7 @@ impl Shard {
             let (component, number) = (&instance.component, instance.number);
             match instance.region.sweep(SLICE) {
                 Ok(Swept::More) => {}
+                Ok(Swept::Waits) => instance.rests_until = Some(Instant::now() + MOMENT),
                 Ok(Swept::Done) => tracing::info!(component, number, "the state is converted"),
                 Ok(Swept::Stuck) => {
                     let status = instance.region.sweep_status();
@@ -69,7 +73,9 @@ impl Shard {
                     return;
                 }
             }
-            self.pace.busy_until = Some(Instant::now() + began.elapsed() * (SHARE - 1));
+            let share = if busy { SHARE } else { IDLE_SHARE };
+            let now = Instant::now();
+            self.pace.until = Some(now + (now - began) * (share - 1));
             // One at a time: the others have their turn.
             return;
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use neurath_manifest::{Step, Strategy};
 use neurath_pmem::migrate::{Row, Stepwise, StepwiseLink};
-use neurath_pmem::region::Region;
+use neurath_pmem::region::{Region, Swept};
 use neurath_pmem::schema::{SchemaDesc, hex};
 
 use super::chain::{Ends, Link};
@@ -451,8 +451,10 @@ pub(crate) fn sweep_at_once(core: &mut Core) -> Result<(), UpgradeError> {
             return Ok(());
         };
         let swept = running.look(SUSPEND, |shard| {
+            let mut waits = false;
             for instance in &mut shard.instances {
                 let done = instance.region.sweep(Duration::from_millis(50));
+                waits |= matches!(done, Ok(Swept::Waits));
                 let failure = instance
                     .region
                     .sweep_status()
@@ -468,12 +470,15 @@ pub(crate) fn sweep_at_once(core: &mut Core) -> Result<(), UpgradeError> {
                     _ => {}
                 }
             }
-            Ok(())
+            Ok(waits)
         });
         let unanswered = || UpgradeError::Suspend("the event loop does not answer".into());
-        swept
+        let waits = swept
             .ok_or_else(unanswered)?
             .map_err(UpgradeError::Script)?;
+        if waits {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         settle_sweeps(core, "the rehearsal");
     }
     Ok(())

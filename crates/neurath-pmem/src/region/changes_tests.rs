@@ -376,8 +376,12 @@ impl Play {
 
     fn sweep_out(&mut self) {
         let mut steps = 0;
-        while self.region().sweep(Duration::ZERO).expect("sweeps") != Swept::Done {
-            steps += 1;
+        loop {
+            match self.region().sweep(Duration::ZERO).expect("sweeps") {
+                Swept::Done => break,
+                Swept::Waits => std::thread::yield_now(),
+                _ => steps += 1,
+            }
             assert!(steps < 10_000, "the sweep does not end");
         }
         self.before = None;

@@ -30,7 +30,7 @@ impl<M: Media> Inner<M> {
             self.abort();
             return Ok(false);
         }
-        self.space.committed(self.sequence, &self.media);
+        self.space.committed(self.sequence, &mut self.media);
         self.set.clear();
         self.clean_handle();
         Ok(true)

@@ -46,21 +46,26 @@ impl Holes {
         Some(offset)
     }
 
+    /// Whether there is a place of this length.
+    pub(super) fn has(&self, length: u64) -> bool {
+        self.by_length.range((length, 0)..).next().is_some()
+    }
+
     /// Adds a place that the commit `sequence` has freed: it serves again when no record that
     /// is replayed can refer to it.
     pub(super) fn add_later(&mut self, sequence: u64, offset: u64, length: u64) {
         self.waiting.push_back((sequence, offset, length));
     }
 
-    /// The last commit is `sequence`; a place waits for as many commits as `quarantine`.
-    pub(super) fn settle(&mut self, sequence: u64, quarantine: u64) {
-        while let Some(&(freed, offset, length)) = self.waiting.front() {
-            if freed + quarantine > sequence + 1 {
-                break;
-            }
-            self.waiting.pop_front();
-            self.add(offset, length);
+    /// The last commit is `sequence`; a place waits for as many commits as `quarantine`. Those that
+    /// have waited long enough, one after the other: nothing refers to them any more.
+    pub(super) fn settled(&mut self, sequence: u64, quarantine: u64) -> Option<(u64, u64)> {
+        let &(freed, offset, length) = self.waiting.front()?;
+        if freed + quarantine > sequence + 1 {
+            return None;
         }
+        self.waiting.pop_front();
+        Some((offset, length))
     }
 }
 
@@ -87,9 +92,8 @@ mod tests {
     fn a_freed_place_waits_for_two_commits() {
         let mut holes = Holes::default();
         holes.add_later(7, 0, 8);
-        holes.settle(7, 2);
-        assert_eq!(holes.take(8), None);
-        holes.settle(8, 2);
-        assert_eq!(holes.take(8), Some(0));
+        assert_eq!(holes.settled(7, 2), None);
+        assert_eq!(holes.settled(8, 2), Some((0, 8)));
+        assert_eq!(holes.settled(8, 2), None);
     }
 }

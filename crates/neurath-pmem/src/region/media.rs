@@ -3,6 +3,7 @@
 //! [`Media`] is what the protocols see of a medium. [`MappedFile`] is a real file, by one of
 //! four backends; the crash campaign has another, which remembers what is done to it.
 
+mod ahead;
 mod copy;
 mod detect;
 mod file;
@@ -13,6 +14,8 @@ mod survey;
 
 use std::io;
 
+#[cfg(test)]
+pub(super) use ahead::Asked;
 pub(crate) use copy::CopyOfFile;
 pub(super) use detect::with_log;
 pub use detect::{Backend, Detection, Durability, detect};
@@ -115,6 +118,42 @@ pub trait Media: Send {
     }
     /// Asks for the pages of a range beforehand. A hint.
     fn populate(&mut self, offset: u64, len: u64);
+    /// Asks for room up to `end` to be made ready meanwhile, where that may take its time: so that
+    /// [`Media::grow`] has nothing left to do. A hint.
+    #[inline(always)]
+    fn make_ready(&mut self, end: u64) {
+        let _ = end;
+    }
+    /// Whether nothing is to be gained by waiting for [`Media::make_ready`], up to `end`: the room is
+    /// there, or will not come.
+    #[inline(always)]
+    fn is_ready(&self, end: u64) -> bool {
+        let _ = end;
+        true
+    }
+
+    /// Lets the memory and the blocks of a place go that nobody uses until [`Media::given_back`] has
+    /// told of it; `false` if they stay, and it may be used at once.
+    #[inline(always)]
+    fn give_back(&mut self, offset: u64, len: u64) -> bool {
+        let _ = (offset, len);
+        false
+    }
+    /// Places that have been given back, by offset and length: each once.
+    #[inline(always)]
+    fn given_back(&mut self) -> Vec<(u64, u64)> {
+        Vec::new()
+    }
+    /// Makes sure that a place that was free has its blocks.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    #[inline(always)]
+    fn take_back(&mut self, offset: u64, len: u64) -> io::Result<()> {
+        let _ = (offset, len);
+        Ok(())
+    }
 
     /// Whether stores stay off the medium until they are flushed ([`Backend::Page`]).
     fn holds_back(&self) -> bool {

@@ -210,7 +210,9 @@ impl<M: Media> Region<M> {
             superblock_slot,
             ..
         } = inner;
+        let before = media.len();
         let grown = Inner::grow(media, superblock, superblock_slot, header, end);
+        media.populate(before, media.len().saturating_sub(before));
         grown.map_err(|error| match error {
             RegionError::Grow { bytes, source } => MigrateError::Room { bytes, source },
             other => MigrateError::Failed(other.to_string()),

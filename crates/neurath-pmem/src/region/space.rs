@@ -17,6 +17,8 @@ use super::format::{self, CHUNK_LEN, PAGE, SEGMENT_LEN, SEGMENTS_PER_CHUNK, Segm
 use super::holes::Holes;
 use super::media::Media;
 use super::write_set::WriteSet;
+#[cfg(test)]
+pub(super) use segments::FAULTED;
 
 /// The type of raw blocks: bytes whose meaning their owner knows.
 pub const RAW: u64 = u64::from_le_bytes(*b"rawbytes");
@@ -103,9 +105,13 @@ pub(super) struct Space {
     heap_end_before: u64,
     /// What no chunk or segment takes before `heap_end`.
     holes: Holes,
+    /// Places that are on their way there: what they take of memory is given back first.
+    given_back: usize,
     /// Bytes that the region may use. The file may be longer: it grows before the
     /// superblock says so.
     length: u64,
+    /// Pages before this one are not asked for any more.
+    faulted: u64,
     quarantine: VecDeque<(u64, Ref)>,
     steps: Vec<Step>,
     freed: Vec<Ref>,
@@ -288,7 +294,7 @@ impl Space {
     }
 
     /// The transaction is committed as `sequence`.
-    pub(super) fn committed(&mut self, sequence: u64, media: &impl Media) {
+    pub(super) fn committed(&mut self, sequence: u64, media: &mut impl Media) {
         self.settle_holes(sequence, media);
         let nothing = self.steps.is_empty() && self.ends.is_empty() && self.freed.is_empty();
         if nothing && self.quarantine.is_empty() {
@@ -326,9 +332,22 @@ impl Space {
     }
 
     /// The last commit is `sequence`: what was freed long enough before serves again.
-    pub(super) fn settle_holes(&mut self, sequence: u64, media: &impl Media) {
+    /// Its memory is given back meanwhile.
+    pub(super) fn settle_holes(&mut self, sequence: u64, media: &mut impl Media) {
         let quarantine = QUARANTINE - u64::from(without(media, Without::SecondQuarantine));
-        self.holes.settle(sequence, quarantine);
+        if self.given_back > 0 {
+            for (offset, length) in media.given_back() {
+                self.given_back -= 1;
+                self.holes.add(offset, length);
+            }
+        }
+        while let Some((offset, length)) = self.holes.settled(sequence, quarantine) {
+            if media.give_back(offset, length) {
+                self.given_back += 1;
+            } else {
+                self.holes.add(offset, length);
+            }
+        }
     }
 
     /// The transaction never was.

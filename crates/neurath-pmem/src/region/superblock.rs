@@ -178,7 +178,6 @@ impl<M: Media> Inner<M> {
             media
                 .grow(length)
                 .map_err(|source| RegionError::Grow { bytes, source })?;
-            media.populate(before, bytes);
         }
         // The superblock never claims bytes that may not be there after a crash. When a process
         // dies, the file stays as long as it was made.

@@ -23,10 +23,9 @@ use super::format::{
     SegmentEntry, SweepPlace,
 };
 use super::media::Media;
-use super::space::RAW;
 use super::write_set::WriteSet;
 use super::{Inner, Region};
-use crate::migrate::{Stepwise, StepwiseError, Way};
+use crate::migrate::{Stepwise, StepwiseError, Way, converted_length};
 pub(crate) use record::Record;
 
 /// Segments that are looked at before the clock is.
@@ -39,6 +38,8 @@ pub enum Swept {
     Done,
     /// There may be more.
     More,
+    /// The room for what comes next is being made ready: in a moment there is more to do.
+    Waits,
     /// All that is left cannot be converted: [`SweepStatus::failure`] says why.
     Stuck,
 }
@@ -216,8 +217,8 @@ impl<M: Media> Region<M> {
         Ok(())
     }
 
-    /// Converts segments until `budget` has passed, one at least. To be called between two
-    /// transactions.
+    /// Converts segments until `budget` has passed, one at least, unless room for it is being made
+    /// ready. To be called between two transactions.
     ///
     /// # Errors
     ///
@@ -451,18 +452,24 @@ impl<M: Media> Inner<M> {
                 self.leave_sweep()?;
                 return Ok(Swept::Done);
             }
-            sweep.next += 1;
-            looked += 1;
-            let type_id = self.space.entry(number).map_or(RAW, |entry| entry.type_id);
-            let way = sweep.way.as_ref().and_then(|way| way.way(type_id));
-            let now = match way {
-                None => false,
-                Some(Way::Drop) => {
+            let entry = self.space.entry(number).copied();
+            let way = entry.and_then(|entry| sweep.way.as_ref()?.way(entry.type_id));
+            let now = match (way, &entry) {
+                (Some(Way::Convert { size, .. }), Some(entry)) => {
+                    let length = converted_length(entry, *size);
+                    if !self.space.has_ready_place(length, &mut self.media) {
+                        return Ok(Swept::Waits);
+                    }
+                    true
+                }
+                (Some(Way::Drop), _) => {
                     sweep.to_drop = true;
                     sweep.dropping
                 }
-                Some(_) => true,
+                (way, _) => way.is_some(),
             };
+            sweep.next += 1;
+            looked += 1;
             if now {
                 match self.convert_segment(number) {
                     Ok(()) => {}

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::format::{HEADER_COPY_AT, HEADER_LEN, SCHEMA_AT};
+use super::format::{HEADER_COPY_AT, HEADER_LEN, SCHEMA_AT, SEGMENT_LEN};
+use super::media::Asked;
+use super::space::FAULTED;
 use super::{Durability, Region, RegionOptions, Swept};
 use crate::campaign::two_versions::{
     Failure, Model, NOW, Op, Version, change, convert_down, convert_up, down, empty_state, link,
@@ -42,11 +44,55 @@ fn act<S: Version>(region: &mut Region, model: &mut Model, op: Op) {
     transact::<S, _>(region, model, op).unwrap_or_else(|error| panic!("{op:?}: {error}"));
 }
 
+/// One step of the sweep; the room for it may still be in the making.
+fn sweep_once(region: &mut Region) -> Swept {
+    loop {
+        match region.sweep(Duration::ZERO).unwrap() {
+            Swept::Waits => std::thread::yield_now(),
+            swept => return swept,
+        }
+    }
+}
+
 fn sweep_out(region: &mut Region) {
     let mut steps = 0;
-    while region.sweep(Duration::ZERO).unwrap() != Swept::Done {
+    while sweep_once(region) != Swept::Done {
         steps += 1;
         assert!(steps < 10_000, "{:?}", region.sweep_status());
+    }
+}
+
+/// What one step may cost whoever waits for the event loop meanwhile: one segment is converted, its room is
+/// there already, and no more pages are faulted in than it needs, however large the region is.
+#[test]
+fn a_step_of_a_sweep_does_no_more_in_a_larger_region() {
+    for count in [2_000, 20_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r");
+        let (mut region, model) = filled(&path, Durability::Process, count);
+        region.begin_conversion(up()).unwrap();
+        region.enter_conversion().unwrap();
+        let (mut steps, mut grown) = (0, 0);
+        loop {
+            let (before, file) = (region.sweep_status().unwrap(), region.stats().file_bytes);
+            let work = Asked::done(|| {
+                if sweep_once(&mut region) == Swept::Done {
+                    assert!(!region.is_swept());
+                }
+            });
+            grown += region.stats().file_bytes - file;
+            // No more than a place that was given back before.
+            assert!(work.reserved <= SEGMENT_LEN * 3 / 2, "{work:?}");
+            assert!(work.faulted <= 2 * SEGMENT_LEN + FAULTED, "{work:?}");
+            let Some(after) = region.sweep_status() else {
+                break;
+            };
+            assert!(after.converted <= before.converted + 1, "{after:?}");
+            steps += 1;
+        }
+        assert!(steps > count as usize / 1_000, "{steps} steps");
+        assert!(grown > 0, "it was to grow");
+        assert!(look::<new::State, _>(&mut region).unwrap() == model);
     }
 }
 
@@ -65,7 +111,7 @@ fn a_region_is_converted_while_it_is_used_and_back() {
         for n in 0..5 {
             act::<new::State>(&mut region, &mut model, Op::Insert(n * 11));
             act::<new::State>(&mut region, &mut model, Op::Unorder(n * 3));
-            assert_eq!(region.sweep(Duration::ZERO).unwrap(), Swept::More);
+            assert_eq!(sweep_once(&mut region), Swept::More);
         }
         assert!(look::<new::State, _>(&mut region).unwrap() == model);
         // Opened again in the midst of it.
@@ -90,10 +136,10 @@ fn a_region_is_converted_while_it_is_used_and_back() {
         // Back, and closed in the midst of it.
         let mut region =
             Region::open(&path, &options(durability), Some(new::State::FINGERPRINT)).unwrap();
-        let before = std::fs::metadata(&path).unwrap().len();
+        let before = region.stats().file_bytes;
         region.begin_conversion(down()).unwrap();
         region.enter_conversion().unwrap();
-        region.sweep(Duration::ZERO).unwrap();
+        sweep_once(&mut region);
         region.close().unwrap();
         let mut region =
             Region::open(&path, &options(durability), Some(old::State::FINGERPRINT)).unwrap();
@@ -102,7 +148,7 @@ fn a_region_is_converted_while_it_is_used_and_back() {
         sweep_out(&mut region);
         assert!(look::<old::State, _>(&mut region).unwrap() == model);
         // What shrinks finds its place in what was freed.
-        let after = std::fs::metadata(&path).unwrap().len();
+        let after = region.stats().file_bytes;
         assert!(after <= before + (1 << 20), "{before} {after}");
     }
 }
@@ -246,8 +292,9 @@ fn a_conversion_that_fails_refuses_the_message_and_the_way_back_is_open() {
     });
     assert_eq!(count.unwrap(), model.count);
     loop {
-        match region.sweep(Duration::ZERO).unwrap() {
+        match sweep_once(&mut region) {
             Swept::More => {}
+            Swept::Waits => unreachable!("waited for"),
             Swept::Stuck => break,
             Swept::Done => panic!("it cannot end"),
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::Media;
+use super::ahead::{self, Ahead};
 use super::detect::{Backend, Detection, Durability, detect};
 use super::line::{self, LineFlush};
 use super::mapping::{Kind, Mapping};
@@ -28,7 +29,7 @@ pub struct MappedFile {
 /// How stores get to the medium.
 #[derive(Debug)]
 enum Way {
-    Process,
+    Process(Ahead),
     Byte,
     Line(LineFlush),
     Page(Box<Pages>),
@@ -78,26 +79,34 @@ impl MappedFile {
             Durability::Power => Kind::Synchronous,
             Durability::Process => Kind::Shared,
         };
-        let (way, kind) = match backend {
-            Backend::Process => (Way::Process, Kind::Shared),
-            Backend::Byte => (Way::Byte, synchronous),
+        let kind = match backend {
+            Backend::Process => Kind::Shared,
+            Backend::Byte | Backend::Line => synchronous,
+            Backend::Page => Kind::Private,
+        };
+        // Beyond the file's end lies address space only: what is not within `len`
+        // is never touched, and growing needs no new mapping.
+        let bytes = usize::try_from(limit).map_err(|_| OpenError::Limit { limit })?;
+        let map = Mapping::new(&file, bytes, kind).map_err(io("map"))?;
+        let way = match backend {
+            Backend::Process => {
+                let ahead = Ahead::new(&file, len).map_err(io("open again"))?;
+                Way::Process(ahead)
+            }
+            Backend::Byte => Way::Byte,
             Backend::Line => {
                 let flush = LineFlush::detect().ok_or_else(|| OpenError::Durability {
                     path: path.into(),
                     durability,
                     reason: "the processor cannot write cache lines".into(),
                 })?;
-                (Way::Line(flush), synchronous)
+                Way::Line(flush)
             }
             Backend::Page => {
                 let pages = Pages::new(&file).map_err(io("open again"))?;
-                (Way::Page(Box::new(pages)), Kind::Private)
+                Way::Page(Box::new(pages))
             }
         };
-        // Beyond the file's end lies address space only: what is not within `len`
-        // is never touched, and growing needs no new mapping.
-        let bytes = usize::try_from(limit).map_err(|_| OpenError::Limit { limit })?;
-        let map = Mapping::new(&file, bytes, kind).map_err(io("map"))?;
         Ok(MappedFile {
             map,
             way,
@@ -215,7 +224,7 @@ impl Media for MappedFile {
     #[inline]
     fn flush(&mut self, offset: u64, len: u64) {
         match self.way {
-            Way::Process | Way::Byte => {}
+            Way::Process(_) | Way::Byte => {}
             Way::Line(flush) => {
                 let start = self.target(offset, len);
                 // SAFETY: mapped (`target`); the processor was asked which it has.
@@ -238,7 +247,7 @@ impl Media for MappedFile {
         match &mut self.way {
             // The page cache survives the process: the order of the program is enough,
             // and the compiler must keep it.
-            Way::Process => compiler_fence(Ordering::SeqCst),
+            Way::Process(_) => compiler_fence(Ordering::SeqCst),
             Way::Byte | Way::Line(_) => line::fence(),
             Way::Page(pages) => return pages.wait(&self.file),
         }
@@ -279,7 +288,7 @@ impl Media for MappedFile {
 
     fn backend(&self) -> Backend {
         match self.way {
-            Way::Process => Backend::Process,
+            Way::Process(_) => Backend::Process,
             Way::Byte => Backend::Byte,
             Way::Line(_) => Backend::Line,
             Way::Page(_) => Backend::Page,
@@ -288,12 +297,17 @@ impl Media for MappedFile {
 
     fn grow(&mut self, len: u64) -> io::Result<()> {
         assert!(len >= self.len && len <= self.limit, "within the limit");
-        let flags = rustix::fs::FallocateFlags::empty();
-        match rustix::fs::fallocate(&self.file, flags, self.len, len - self.len) {
-            Ok(()) => {}
-            // Where blocks cannot be reserved, a longer file must do.
-            Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len(len)?,
-            Err(error) => return Err(error.into()),
+        let there = match &self.way {
+            Way::Process(ahead) => ahead.ready().max(self.len),
+            _ => self.len,
+        };
+        if len > there {
+            ahead::reserve(&self.file, there, len)?;
+        } else {
+            self.file.set_len(len)?;
+        }
+        if let Way::Process(ahead) = &mut self.way {
+            ahead.grown(len);
         }
         self.len = len;
         Ok(())
@@ -304,26 +318,45 @@ impl Media for MappedFile {
     }
 
     fn populate(&mut self, offset: u64, len: u64) {
-        if self.holds_back() {
-            // It would make each page a copy.
-            return;
+        // What is held back would become a copy, each page of it.
+        if !self.holds_back() {
+            let end = (offset + len).min(self.len);
+            self.map.populate(offset, end.saturating_sub(offset));
         }
-        let end = (offset + len).min(self.len) & !4095;
-        let start = (offset + 4095) & !4095;
-        if start >= end {
-            return;
+    }
+
+    fn make_ready(&mut self, end: u64) {
+        let end = end.min(self.limit & !(PAGE - 1));
+        if let Way::Process(ahead) = &mut self.way {
+            ahead.ask(end);
         }
-        let target = self.target(start, end - start);
-        // Huge pages first, where the file system has them (tmpfs that was mounted so): then there
-        // are fewer to fault in.
-        let hints = [
-            rustix::mm::Advice::LinuxHugepage,
-            rustix::mm::Advice::LinuxPopulateWrite,
-        ];
-        for hint in hints {
-            // SAFETY: whole pages of the mapping; the advice changes no contents.
-            // A hint: an older kernel refuses it, and faults the pages in one by one.
-            let _ = unsafe { rustix::mm::madvise(target.cast(), (end - start) as usize, hint) };
+    }
+
+    fn is_ready(&self, end: u64) -> bool {
+        match &self.way {
+            Way::Process(ahead) => ahead.ready() >= end || !ahead.will_reach(end),
+            _ => true,
+        }
+    }
+
+    fn give_back(&mut self, offset: u64, len: u64) -> bool {
+        match &self.way {
+            Way::Process(ahead) => ahead.give_back(offset, len),
+            _ => false,
+        }
+    }
+
+    fn given_back(&mut self) -> Vec<(u64, u64)> {
+        match &self.way {
+            Way::Process(ahead) => ahead.given_back(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn take_back(&mut self, offset: u64, len: u64) -> io::Result<()> {
+        match &self.way {
+            Way::Process(_) => ahead::reserve(&self.file, offset, offset + len),
+            _ => Ok(()),
         }
     }
 }

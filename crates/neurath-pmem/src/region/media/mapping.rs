@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+/// Bytes of a huge page.
+const HUGE: u64 = 2 << 20;
 
 /// Keeps a region's memory mapped, also when the region has been dropped.
 #[derive(Clone, Debug)]
@@ -72,6 +75,28 @@ impl Mapping {
 
     pub(crate) fn as_ptr(&self) -> *const u8 {
         self.0.base
+    }
+
+    /// Faults in the whole pages of a range that the file has, for storing. A hint: an older kernel
+    /// refuses it, and faults them in one by one.
+    pub(super) fn populate(&self, offset: u64, len: u64) {
+        let start = offset.next_multiple_of(4096);
+        let end = (offset + len).min(self.len()) & !4095;
+        if start >= end {
+            return;
+        }
+        #[cfg(test)]
+        super::ahead::Asked::add(|work| work.faulted += end - start);
+        // Huge pages first, where the file system has them (tmpfs that was mounted so): then there
+        // are fewer to fault in. For less than one there is nothing to be had.
+        let huge = (end - start >= HUGE).then_some(Advice::LinuxHugepage);
+        for hint in huge.into_iter().chain([Advice::LinuxPopulateWrite]) {
+            // SAFETY: whole pages of the mapping; the advice changes no contents.
+            let _ = unsafe {
+                let target = self.0.base.add(start as usize);
+                rustix::mm::madvise(target.cast(), (end - start) as usize, hint)
+            };
+        }
     }
 
     pub(super) fn as_mut_ptr(&self) -> *mut u8 {

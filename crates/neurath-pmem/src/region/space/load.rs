@@ -30,7 +30,9 @@ impl Space {
             heap_end: heap.start,
             heap_end_before: heap.start,
             holes: Holes::default(),
+            given_back: 0,
             length,
+            faulted: heap.start,
             quarantine: VecDeque::new(),
             steps: Vec::new(),
             freed: Vec::new(),
@@ -81,6 +83,7 @@ impl Space {
             }
             end = to;
         }
+        space.faulted = space.heap_end;
         space.known_from = space.segments.len();
         space.know_more(media, KNOWN_AT_ONCE)?;
         Ok(space)

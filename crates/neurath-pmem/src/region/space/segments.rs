@@ -6,15 +6,24 @@ use crate::region::format::{
     self, CHUNK_LEN, CHUNKS, DIRECTORY_AT, OBJECTS_MAX, PAGE, SEGMENT_LEN, SEGMENTS_PER_CHUNK,
     SegmentEntry,
 };
-use crate::region::media::Media;
+use crate::region::media::{Backend, Media};
 use crate::region::write_set::WriteSet;
 
-/// The largest file growth at a time, in bytes: what is asked for is faulted in.
-/// Little in tests, so that regions grow in them.
-const GROWTH: u64 = if cfg!(test) { 128 << 10 } else { 4 << 20 };
+/// What a file grows by at a time, in bytes: whoever asked for more waits until the file system has
+/// reserved it, and where that is memory, until it is zero.
+const GROWTH: u64 = 512 << 10;
 
-/// The same on simulated media.
-const SIMULATED_GROWTH: u64 = 128 << 10;
+/// The same where each growth waits for the medium.
+const DURABLE_GROWTH: u64 = 4 << 20;
+
+/// The same in tests and on simulated media: little, so that regions grow.
+const SMALL_GROWTH: u64 = 128 << 10;
+
+/// So much is asked for beyond what the file has been grown to.
+const AHEAD: u64 = 1 << 20;
+
+/// Pages that are faulted in at a time, in bytes.
+pub(in crate::region) const FAULTED: u64 = 128 << 10;
 
 impl Space {
     /// Finds room where nobody has looked, or adds a segment. Some segments are looked at each
@@ -114,7 +123,15 @@ impl Space {
         grow: &mut dyn FnMut(&mut M, u64) -> Result<(), RegionError>,
     ) -> Result<u64, RegionError> {
         if let Some(offset) = self.holes.take(length) {
-            return Ok(offset);
+            let taken = media.take_back(offset, length);
+            return match taken {
+                Ok(()) => Ok(offset),
+                Err(source) => {
+                    self.holes.add(offset, length);
+                    let bytes = length;
+                    Err(RegionError::Grow { bytes, source })
+                }
+            };
         }
         let offset = self.heap_end;
         self.reserve(offset + length, media, grow)?;
@@ -274,13 +291,7 @@ impl Space {
             if end > limit {
                 return Err(RegionError::Limit { limit });
             }
-            let growth = if media.simulated() {
-                SIMULATED_GROWTH
-            } else {
-                GROWTH
-            };
-            let wanted = end.max(self.length + growth).next_multiple_of(PAGE);
-            let length = wanted.min(limit & !(PAGE - 1)).max(end);
+            let length = self.claim(end, media);
             self.length = match grow(media, length) {
                 // Where there is no room for more, what is needed may fit all the same.
                 Err(RegionError::Grow { .. }) if end < length => {
@@ -292,8 +303,40 @@ impl Space {
                     length
                 }
             };
+            media.make_ready(self.length + AHEAD);
         }
         self.heap_end = end;
+        if end > self.faulted {
+            let until = end.max(self.faulted + FAULTED).min(self.length);
+            media.populate(self.faulted, until - self.faulted);
+            self.faulted = until;
+        }
         Ok(())
+    }
+
+    /// Whether a place for a segment can be had without waiting for the file system; asks for it if
+    /// not.
+    pub(in crate::region) fn has_ready_place(&self, length: u64, media: &mut impl Media) -> bool {
+        let end = self.heap_end + length;
+        if end <= self.length || self.holes.has(length) {
+            return true;
+        }
+        media.make_ready(end + AHEAD);
+        media.is_ready(self.claim(end, media))
+    }
+
+    /// Up to where the file grows if the heap is to end there, which is beyond its end.
+    fn claim(&self, end: u64, media: &impl Media) -> u64 {
+        let wanted = end.max(self.length + growth(media)).next_multiple_of(PAGE);
+        wanted.min(media.limit() & !(PAGE - 1)).max(end)
+    }
+}
+
+/// What the file grows by, at least.
+fn growth(media: &impl Media) -> u64 {
+    match media.backend() {
+        _ if cfg!(test) || media.simulated() => SMALL_GROWTH,
+        Backend::Process => GROWTH,
+        _ => DURABLE_GROWTH,
     }
 }

@@ -25,7 +25,7 @@ impl<M: Media> Inner<M> {
         let done = self.commit_set();
         std::mem::swap(&mut self.set, set);
         done?;
-        self.space.settle_holes(self.sequence, &self.media);
+        self.space.settle_holes(self.sequence, &mut self.media);
         Ok(())
     }
 

@@ -1,0 +1,346 @@
+//! Room that is made ready before it is needed, and given back when it is not, on a thread of its own:
+//! blocks are reserved behind the file's end, which stays where it is; or a hole is made. Both
+//! may wait for the file system's own writes, for milliseconds where something else is being made durable;
+//! whoever serves messages must not.
+
+use std::fs::File;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::FallocateFlags as Flags;
+
+/// Bytes that are made ready at a time: as long as this takes the file's owner may have to wait when
+/// it closes the file.
+const PIECE: u64 = 256 << 10;
+
+/// One file's room. Dropping it waits for a piece that is being made ready, and gives back what was not
+/// used: the file ends where its owner has left it, and nothing holds it, or its lock, afterwards.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    shared: Arc<Shared>,
+    /// The owner's end of the file.
+    len: u64,
+    /// Up to here it was asked for.
+    asked: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// None when the owner has gone.
+    room: Mutex<Option<File>>,
+    gone: AtomicBool,
+    /// Up to here the file's blocks are reserved.
+    ready: AtomicU64,
+    /// Whether that could not be done: there may be no room left.
+    failed: AtomicBool,
+    /// Places that have been given back, or could not be.
+    given_back: Mutex<Vec<(u64, u64)>>,
+}
+
+struct Job {
+    shared: Arc<Shared>,
+    work: Work,
+}
+
+/// What is done to a file.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    /// Room from here to there.
+    Room(u64, u64),
+    /// Blocks and pages of a place are given back: where it is, and how long.
+    GiveBack(u64, u64),
+}
+
+/// What the present thread has asked of the system, in bytes.
+#[cfg(test)]
+#[derive(Clone, Copy, Default, Debug)]
+pub(in crate::region) struct Asked {
+    pub(in crate::region) reserved: u64,
+    pub(in crate::region) faulted: u64,
+}
+
+#[cfg(test)]
+impl Asked {
+    pub(super) fn add(change: impl FnOnce(&mut Asked)) {
+        ASKED.with_borrow_mut(change);
+    }
+
+    /// What a call asks for.
+    pub(in crate::region) fn done(call: impl FnOnce()) -> Asked {
+        ASKED.take();
+        call();
+        ASKED.take()
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    static ASKED: std::cell::RefCell<Asked> = std::cell::RefCell::default();
+}
+
+/// The way to the thread, which serves all files of the process, one after the other.
+static HELPER: Mutex<Option<Sender<Job>>> = Mutex::new(None);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hands a job to the thread, which is made if there is none.
+fn send(job: Job) -> io::Result<()> {
+    let mut helper = lock(&HELPER);
+    let job = match &*helper {
+        Some(jobs) => match jobs.send(job) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::SendError(job)) => job,
+        },
+        None => job,
+    };
+    let (jobs, receive) = mpsc::channel::<Job>();
+    std::thread::Builder::new()
+        .name("neurath-room".into())
+        .spawn(move || {
+            for job in receive {
+                job.run();
+            }
+        })?;
+    let sent = jobs.send(job).map_err(|_| io::ErrorKind::BrokenPipe.into());
+    *helper = Some(jobs);
+    sent
+}
+
+impl Job {
+    fn run(&self) {
+        match self.work {
+            Work::Room(from, to) => self.make_room(from, to),
+            Work::GiveBack(at, len) => self.give_back(at, len),
+        }
+    }
+
+    fn make_room(&self, mut from: u64, to: u64) {
+        let shared = &self.shared;
+        while from < to && !shared.gone.load(Ordering::Relaxed) {
+            let end = (from + PIECE).min(to);
+            let room = lock(&shared.room);
+            let Some(file) = &*room else {
+                return;
+            };
+            let reserved = rustix::fs::fallocate(file, Flags::KEEP_SIZE, from, end - from);
+            if reserved.is_err() {
+                shared.failed.store(true, Ordering::Release);
+                return;
+            }
+            shared.ready.store(end, Ordering::Release);
+            from = end;
+        }
+    }
+
+    fn give_back(&self, at: u64, len: u64) {
+        if let Some(file) = &*lock(&self.shared.room) {
+            // A file system that cannot do it keeps the blocks: the place is as free as before.
+            let _ = rustix::fs::fallocate(file, Flags::PUNCH_HOLE | Flags::KEEP_SIZE, at, len);
+            lock(&self.shared.given_back).push((at, len));
+        }
+    }
+}
+
+/// Reserves the blocks from `from` to `to`; the file is at least so long then.
+pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
+    #[cfg(test)]
+    Asked::add(|work| work.reserved += to - from);
+    let flags = rustix::fs::FallocateFlags::empty();
+    match rustix::fs::fallocate(file, flags, from, to - from) {
+        // Where blocks cannot be reserved, a longer file must do.
+        Err(rustix::io::Errno::OPNOTSUPP) => {
+            let len = file.metadata()?.len();
+            file.set_len(len.max(to))
+        }
+        done => Ok(done?),
+    }
+}
+
+impl Ahead {
+    /// Of a file that is `len` bytes long.
+    pub(super) fn new(file: &File, len: u64) -> io::Result<Ahead> {
+        Ok(Ahead {
+            shared: Arc::new(Shared {
+                room: Mutex::new(Some(file.try_clone()?)),
+                gone: AtomicBool::new(false),
+                ready: AtomicU64::new(len),
+                failed: AtomicBool::new(false),
+                given_back: Mutex::default(),
+            }),
+            len,
+            asked: len,
+        })
+    }
+
+    /// Asks for room up to `end`; does not wait for it.
+    pub(super) fn ask(&mut self, end: u64) {
+        let from = self.asked;
+        if self.shared.failed.load(Ordering::Acquire) || end < from + PIECE {
+            return;
+        }
+        self.asked = end;
+        if self.send(Work::Room(from, end)).is_err() {
+            self.shared.failed.store(true, Ordering::Release);
+        }
+    }
+
+    fn send(&self, work: Work) -> io::Result<()> {
+        let shared = self.shared.clone();
+        send(Job { shared, work })
+    }
+
+    /// Lets the blocks and pages of a place go that nobody reads or writes until it comes back by
+    /// [`Ahead::given_back`]; whether it will.
+    pub(super) fn give_back(&self, at: u64, len: u64) -> bool {
+        self.send(Work::GiveBack(at, len)).is_ok()
+    }
+
+    /// The places that have come back since the last call. They are zero, and before they are used
+    /// their blocks are to be reserved again.
+    pub(super) fn given_back(&self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut *lock(&self.shared.given_back))
+    }
+
+    /// The file is as long as this now, by its owner's doing.
+    pub(super) fn grown(&mut self, len: u64) {
+        self.len = len;
+        self.asked = self.asked.max(len);
+    }
+
+    /// Up to where the file's blocks are reserved.
+    pub(super) fn ready(&self) -> u64 {
+        self.shared.ready.load(Ordering::Acquire)
+    }
+
+    /// Whether more is on its way, up to `end`.
+    pub(super) fn will_reach(&self, end: u64) -> bool {
+        self.asked >= end && !self.shared.failed.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.shared.gone.store(true, Ordering::Relaxed);
+        let mut room = lock(&self.shared.room);
+        if let Some(file) = room.take()
+            && self.asked > self.len
+        {
+            // What stays behind the end does no harm: a crash leaves it as well.
+            // File systems of disks give it back with the first call, those in memory with the second.
+            let _ = file.set_len(self.len);
+            let unused = self.asked - self.len;
+            let flags = Flags::PUNCH_HOLE | Flags::KEEP_SIZE;
+            let _ = rustix::fs::fallocate(&file, flags, self.len, unused);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt as _;
+
+    /// Beside the sources: not every file system for temporary files can do it.
+    fn file(len: u64) -> File {
+        use std::os::unix::fs::FileExt as _;
+        let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        file.write_all_at(&vec![1; len as usize], 0).unwrap();
+        file.sync_all().unwrap();
+        file
+    }
+
+    fn blocks(file: &File) -> u64 {
+        file.metadata().unwrap().blocks() * 512
+    }
+
+    #[test]
+    fn room_comes_behind_the_end_and_the_owner_did_nothing_for_it() {
+        let file = file(1 << 20);
+        let before = blocks(&file);
+        let mut ahead = Ahead::new(&file, 1 << 20).unwrap();
+        let work = Asked::done(|| ahead.ask(4 << 20));
+        assert_eq!(work.reserved + work.faulted, 0);
+        assert!(ahead.will_reach(4 << 20) && !ahead.will_reach((4 << 20) + 1));
+        while ahead.ready() < 4 << 20 {
+            std::thread::yield_now();
+        }
+        // Whoever looks at the file meanwhile sees nothing of it.
+        assert_eq!(file.metadata().unwrap().len(), 1 << 20);
+        assert!(blocks(&file) >= before + (3 << 20));
+        // Too little to be worth it.
+        ahead.ask((4 << 20) + 4096);
+        assert!(!ahead.will_reach((4 << 20) + 4096));
+        file.set_len(2 << 20).unwrap();
+        ahead.grown(2 << 20);
+        drop(ahead);
+        assert!(blocks(&file) <= before + (1 << 20) + (64 << 10));
+    }
+
+    #[test]
+    fn a_place_that_is_given_back_takes_no_room_until_it_is_reserved_again() {
+        use std::os::unix::fs::FileExt as _;
+        let file = file(1 << 20);
+        let before = blocks(&file);
+        let ahead = Ahead::new(&file, 1 << 20).unwrap();
+        assert!(ahead.give_back(256 << 10, 256 << 10));
+        let back = loop {
+            match ahead.given_back()[..] {
+                [] => std::thread::yield_now(),
+                [one] => break one,
+                _ => panic!("one was given back"),
+            }
+        };
+        assert_eq!(back, (256 << 10, 256 << 10));
+        assert_eq!(blocks(&file), before - (256 << 10));
+        assert_eq!(file.metadata().unwrap().len(), 1 << 20);
+        let mut byte = [9];
+        file.read_exact_at(&mut byte, 300 << 10).unwrap();
+        assert_eq!(byte, [0]);
+        reserve(&file, 256 << 10, 512 << 10).unwrap();
+        assert_eq!(blocks(&file), before);
+        assert_eq!(file.metadata().unwrap().len(), 1 << 20);
+    }
+
+    #[test]
+    fn nothing_holds_the_file_when_the_owner_has_gone() {
+        use rustix::fs::{FlockOperation, flock};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for _ in 0..50 {
+            let open = || {
+                File::options()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(true)
+                    .open(&path)
+            };
+            let file = open().unwrap();
+            flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
+            let mut ahead = Ahead::new(&file, 0).unwrap();
+            ahead.ask(8 << 20);
+            drop((ahead, file));
+            let again = open().unwrap();
+            flock(&again, FlockOperation::NonBlockingLockExclusive).unwrap();
+        }
+    }
+
+    #[test]
+    fn room_that_cannot_be_had_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, [0; 4096]).unwrap();
+        let file = File::open(&path).unwrap();
+        let mut ahead = Ahead::new(&file, 4096).unwrap();
+        ahead.ask(8 << 20);
+        // It cannot be written to.
+        while ahead.will_reach(8 << 20) {
+            std::thread::yield_now();
+        }
+        assert_eq!(ahead.ready(), 4096);
+    }
+}
