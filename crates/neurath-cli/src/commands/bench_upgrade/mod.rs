@@ -28,6 +28,9 @@ const ERLANG: &str = "erlang gen_server";
 const REDIS: &str = "redis save, restart, load";
 /// How long the peer may take, with the making of its state.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// The peers are measured with so many entries at most: beyond, one of them needs more memory than most machines
+/// have, and minutes for each run.
+const PEERS_UP_TO: u64 = 5_000_000;
 /// How long the load runs before an upgrade, and after it.
 const AROUND: Duration = Duration::from_millis(500);
 /// Requests a second of the load: enough to notice, and not so many that it is what is measured.
@@ -45,11 +48,23 @@ pub fn run(command: &BenchUpgrade, output: &Output) -> anyhow::Result<()> {
     let mut rows: Vec<Row> = Vec::new();
     for &entries in &command.entries {
         let measured = own(command, (&stage, &incremental), entries, output)?;
-        let redis = of_redis(entries, command.runs)?;
+        let with_peers = entries <= PEERS_UP_TO;
+        let redis = if with_peers {
+            of_redis(entries, command.runs)?
+        } else {
+            skipped.push(format!(
+                "peers are not measured with {} entries",
+                count(entries)
+            ));
+            None
+        };
         let all = [Strategy::Eager, Strategy::Keep, Strategy::Incremental];
         for (strategy, measured) in all.into_iter().zip(&measured) {
             if command.strategy.is_none_or(|wanted| wanted == strategy) {
-                let erlang = of_erlang(entries, strategy, command.runs, output)?;
+                let erlang = match with_peers {
+                    true => of_erlang(entries, strategy, command.runs, output)?,
+                    false => None,
+                };
                 rows.push(Row {
                     entries,
                     strategy: strategy.name(),
@@ -103,31 +118,37 @@ fn own(
         let of = command.runs;
         output.progress(&format!("{} entries, run {run} of {of}", count(entries)));
         let wanted = |strategy| command.strategy.is_none_or(|wanted| wanted == strategy);
-        if wanted(Strategy::Eager) || wanted(Strategy::Keep) {
-            let upgrades = one_run(stage, entries, &["1.1.0", "1.1.1"], output)?;
+        if wanted(Strategy::Eager) {
+            let upgrades = one_run(stage, entries, &["1.0.0", "1.1.0", "1.1.1"], output)?;
             measured[0].push(upgrades[0]);
             measured[1].push(upgrades[1]);
+        } else if wanted(Strategy::Keep) {
+            let upgrades = one_run(stage, entries, &["1.1.0", "1.1.1"], output)?;
+            measured[1].push(upgrades[0]);
         }
         if wanted(Strategy::Incremental) {
-            let upgrades = one_run(incremental, entries, &["1.1.0"], output)?;
+            let upgrades = one_run(incremental, entries, &["1.0.0", "1.1.0"], output)?;
             measured[2].push(upgrades[0]);
         }
     }
     Ok(measured)
 }
 
-/// Fills a new node, and upgrades it to one version after the other.
+/// Fills a new node of the first of these versions, and upgrades it to one after the other.
 fn one_run(
     stage: &Stage,
     entries: u64,
     versions: &[&str],
     output: &Output,
 ) -> anyhow::Result<Vec<Measured>> {
-    let node = stage.start("1.0.0")?;
+    let [first, later @ ..] = versions else {
+        bail!("no version to begin with");
+    };
+    let node = stage.start(first)?;
     fill(node.address(), entries)?;
     let load = start_load(node.address());
     let mut measured = Vec::new();
-    for version in versions {
+    for version in later {
         measured.push(upgrade(&node, &load, version, output)?);
     }
     let report = load.finish();
@@ -144,10 +165,11 @@ fn upgrade(
     version: &str,
     output: &Output,
 ) -> anyhow::Result<Measured> {
+    let _earlier = load.live().take_window();
     std::thread::sleep(AROUND);
     memory::reset_peak(node.pid())?;
     let held = memory::resident(node.pid())?;
-    let _before = load.live().take_window();
+    let before = load.live().take_window();
     let upgraded = control::apply(node.directory(), &release(version), None, output)?;
     std::thread::sleep(AROUND);
     while is_converted(node)? {
@@ -161,6 +183,7 @@ fn upgrade(
     Ok(Measured {
         stop: upgraded.stop_us as f64,
         worst: window.worst.as_secs_f64() * 1e6,
+        worst_before: before.worst.as_secs_f64() * 1e6,
         p999: window.p999.as_secs_f64() * 1e6,
         peak: peak as f64,
         held: held as f64,
