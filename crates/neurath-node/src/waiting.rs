@@ -44,6 +44,15 @@ impl CalledOff<'_> {
     }
 }
 
+/// Bytes that a new thread asks for first.
+const FIRST: usize = 4096;
+
+/// Gets a new thread what each thread needs of the allocator when it asks for memory first: so that this is
+/// not done in the pause that the thread was made for.
+pub(crate) fn settle_in() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(FIRST)));
+}
+
 /// Calls `look` until it gives something, or `for_so_long` has passed.
 pub(crate) fn awake<T>(for_so_long: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let until = Instant::now() + for_so_long;

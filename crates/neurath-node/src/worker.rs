@@ -64,6 +64,7 @@ impl Worker {
             let thread = std::thread::Builder::new()
                 .name("neurath-calls".into())
                 .spawn(move || {
+                    waiting::settle_in();
                     while let Ok(job) = waiting::receive(&receive) {
                         job();
                     }

@@ -238,6 +238,7 @@ impl Library {
                 text: "it was loaded under another name than its path".to_owned(),
             });
         };
+        image.touch();
         match read_loaded(path, &handle, &slot, &image) {
             Ok(parts) => Ok(Library {
                 handle: ManuallyDrop::new(handle),

@@ -168,6 +168,8 @@ pub(crate) struct Shard {
     /// Sockets that listen already.
     pub(crate) inherited: Inherited,
     pace: sweep::Pace,
+    /// Until then the loop does not sleep: an upgrade is about to take it.
+    awake_until: Option<Instant>,
     /// What becomes of those that fail.
     pub(crate) supervisor: Supervisor,
     /// Whether this is a rehearsal: nobody is to reach it.
@@ -218,6 +220,7 @@ impl Shard {
             waiting,
             inherited: Inherited::default(),
             pace: sweep::Pace::default(),
+            awake_until: None,
             supervisor: Supervisor::default(),
             rehearsed: false,
             failed: None,
@@ -290,6 +293,10 @@ impl Shard {
             Some(due) => Some(timeout.map_or(due, |timeout| timeout.min(due))),
             None => timeout,
         };
+        let timeout = match self.is_kept_awake() {
+            true => Some(Duration::ZERO),
+            false => timeout,
+        };
         match self
             .poll
             .poll(events, timeout.filter(|t| *t < Duration::from_secs(3600)))
@@ -345,6 +352,12 @@ impl Shard {
             self.sweep(busy);
         }
         Ok(())
+    }
+
+    /// Whether it is not to sleep now.
+    fn is_kept_awake(&mut self) -> bool {
+        self.awake_until = self.awake_until.filter(|until| Instant::now() < *until);
+        self.awake_until.is_some()
     }
 
     /// Waits until all that this turn has committed is durable, once for each region; whether

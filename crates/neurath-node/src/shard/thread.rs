@@ -14,6 +14,9 @@ use super::figures::Figures;
 use super::{Activity, Answer, Instance, Shard};
 use crate::waiting::{self, AWAKE};
 
+/// Events of sockets that are looked at at a time.
+const EVENTS: usize = 1024;
+
 /// Something to be done between two messages.
 pub(crate) struct Look(pub(crate) Box<dyn FnOnce(&mut Shard) + Send>);
 
@@ -147,9 +150,11 @@ impl Seat {
         let thread = std::thread::Builder::new()
             .name("neurath-shard".into())
             .spawn(move || {
+                waiting::settle_in();
+                let events = Events::with_capacity(EVENTS);
                 while let Ok(shard) = waiting::receive(&receive) {
                     if let Some(shard) = shard {
-                        return serve(shard, &end);
+                        return serve(shard, events, &end);
                     }
                 }
             })?;
@@ -373,6 +378,14 @@ impl ShardThread {
         self.mailbox.clone()
     }
 
+    /// Lets the loop not sleep for a moment: what it is asked next it does at once, as soon as it has served
+    /// what is there. Comes back when that holds, or soon if a handler takes its time.
+    pub(crate) fn keep_awake(&self) {
+        self.look(AWAKE * 10, |shard| {
+            shard.awake_until = Some(Instant::now() + AWAKE);
+        });
+    }
+
     /// Looks at the shard between two messages; `None` if it does not come to one in time.
     pub(crate) fn look<R: Send + 'static>(
         &self,
@@ -397,8 +410,7 @@ impl ShardThread {
 }
 
 /// The thread's work: the loop, until the shard is handed over or gives up.
-fn serve(mut shard: Box<Shard>, end: &Sender<Box<Shard>>) {
-    let mut events = Events::with_capacity(1024);
+fn serve(mut shard: Box<Shard>, mut events: Events, end: &Sender<Box<Shard>>) {
     loop {
         loop {
             match shard.commands.try_recv() {

@@ -54,6 +54,8 @@ impl Upgrade<'_> {
         if self.taken.is_none() {
             let running = self.core.running.take();
             let running = running.ok_or_else(|| UpgradeError::Suspend("nothing runs".into()))?;
+            // Whoever is asked in the pause is awake by then; messages are served until it begins.
+            running.keep_awake();
             for worker in std::iter::once(&self.worker).chain(&self.crew) {
                 worker.wake();
             }
