@@ -186,6 +186,39 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(work).join().unwrap())
 }
 
+/// Kilobytes of a loaded file's code: how many there are, and how many are in memory.
+fn code_of(path: &Path) -> (u64, u64) {
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let (mut size, mut resident, mut inside) = (0, 0, false);
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or_default();
+        if first.contains('-') {
+            inside = line.contains(" r-xp ") && line.ends_with(&*path.to_string_lossy());
+            continue;
+        }
+        let kilobytes = words.next().and_then(|word| word.parse::<u64>().ok());
+        match (inside, first, kilobytes) {
+            (true, "Size:", Some(all)) => size += all,
+            (true, "Rss:", Some(there)) => resident += there,
+            _ => {}
+        }
+    }
+    (size, resident)
+}
+
+/// Nothing of it has to be faulted in by what is called first, in the pause of an upgrade.
+#[test]
+fn the_code_of_a_library_is_in_memory_when_it_has_been_opened() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let path = copy(&dir, |_| ());
+    let library = Library::open(&path).unwrap();
+    let (size, resident) = code_of(&path);
+    assert!(size > 0 && size == resident, "{resident} of {size} kB");
+    assert_eq!(library.close(), Unloading::Unloaded);
+}
+
 #[test]
 fn says_what_the_library_is() {
     let _alone = alone();
