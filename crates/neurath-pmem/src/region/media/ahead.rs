@@ -120,13 +120,17 @@ impl Job {
 
     fn make_room(&self, mut from: u64, to: u64) {
         let shared = &self.shared;
-        while from < to && !shared.gone.load(Ordering::Relaxed) {
+        // After a failure none of the later ones counts: what is ready has no gaps.
+        while from < to
+            && !shared.gone.load(Ordering::Relaxed)
+            && !shared.failed.load(Ordering::Acquire)
+        {
             let end = (from + PIECE).min(to);
             let room = lock(&shared.room);
             let Some(file) = &*room else {
                 return;
             };
-            let reserved = rustix::fs::fallocate(file, Flags::KEEP_SIZE, from, end - from);
+            let reserved = fallocate(file, Flags::KEEP_SIZE, from, end - from);
             if reserved.is_err() {
                 shared.failed.store(true, Ordering::Release);
                 return;
@@ -139,18 +143,22 @@ impl Job {
     fn give_back(&self, at: u64, len: u64) {
         if let Some(file) = &*lock(&self.shared.room) {
             // A file system that cannot do it keeps the blocks: the place is as free as before.
-            let _ = rustix::fs::fallocate(file, Flags::PUNCH_HOLE | Flags::KEEP_SIZE, at, len);
+            let _ = fallocate(file, Flags::PUNCH_HOLE | Flags::KEEP_SIZE, at, len);
             lock(&self.shared.given_back).push((at, len));
         }
     }
+}
+
+/// A signal may come meanwhile, and says nothing about the room that there is.
+fn fallocate(file: &File, flags: Flags, from: u64, len: u64) -> rustix::io::Result<()> {
+    rustix::io::retry_on_intr(|| rustix::fs::fallocate(file, flags, from, len))
 }
 
 /// Reserves the blocks from `from` to `to`; the file is at least so long then.
 pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
     #[cfg(test)]
     Asked::add(|work| work.reserved += to - from);
-    let flags = rustix::fs::FallocateFlags::empty();
-    match rustix::fs::fallocate(file, flags, from, to - from) {
+    match fallocate(file, Flags::empty(), from, to - from) {
         // Where blocks cannot be reserved, a longer file must do.
         Err(rustix::io::Errno::OPNOTSUPP) => {
             let len = file.metadata()?.len();
@@ -234,7 +242,7 @@ impl Drop for Ahead {
             let _ = file.set_len(self.len);
             let unused = self.asked - self.len;
             let flags = Flags::PUNCH_HOLE | Flags::KEEP_SIZE;
-            let _ = rustix::fs::fallocate(&file, flags, self.len, unused);
+            let _ = fallocate(&file, flags, self.len, unused);
         }
     }
 }
@@ -327,6 +335,21 @@ mod tests {
             let again = open().unwrap();
             flock(&again, FlockOperation::NonBlockingLockExclusive).unwrap();
         }
+    }
+
+    /// There may be room again by then: but before it there is a gap.
+    #[test]
+    fn what_was_asked_for_before_a_failure_is_not_ready_after_it() {
+        let file = file(4096);
+        let ahead = Ahead::new(&file, 4096).unwrap();
+        ahead.shared.failed.store(true, Ordering::Release);
+        let shared = ahead.shared.clone();
+        let job = Job {
+            shared,
+            work: Work::Room(8192, 1 << 20),
+        };
+        job.run();
+        assert_eq!(ahead.ready(), 4096);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -23,6 +24,9 @@ pub struct MappedFile {
     len: u64,
     limit: u64,
     file: File,
+    /// Whether blocks may be missing between others: a region that was of `process` gave some back, or a
+    /// copy of the file left out what was zero.
+    sparse: bool,
     detection: Detection,
 }
 
@@ -59,7 +63,9 @@ impl MappedFile {
         if !LIMITS.contains(&limit) {
             return Err(OpenError::Limit { limit });
         }
-        let len = file.metadata().map_err(io("look at"))?.len();
+        let metadata = file.metadata().map_err(io("look at"))?;
+        let len = metadata.len();
+        let sparse = metadata.blocks() * 512 < len;
         // A region is made of whole pages.
         let limit = (limit & !(PAGE - 1)).max(len);
         let mut detection = detect(&file, durability);
@@ -113,6 +119,7 @@ impl MappedFile {
             len,
             limit,
             file,
+            sparse,
             detection,
         })
     }
@@ -356,6 +363,7 @@ impl Media for MappedFile {
     fn take_back(&mut self, offset: u64, len: u64) -> io::Result<()> {
         match &self.way {
             Way::Process(_) => ahead::reserve(&self.file, offset, offset + len),
+            _ if self.sparse => ahead::reserve(&self.file, offset, offset + len),
             _ => Ok(()),
         }
     }
