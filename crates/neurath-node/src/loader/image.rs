@@ -69,12 +69,19 @@ fn each_object(visit: &mut dyn FnMut(&libc::dl_phdr_info, &Path) -> bool) {
     unsafe { libc::dl_iterate_phdr(Some(callback), (&raw mut search).cast()) };
 }
 
-/// Gives the kernel a piece of advice for pages of a loaded object.
-fn populate(pages: &std::ops::Range<usize>, advice: c_int) {
+/// So much of a part of a library is faulted in, in bytes.
+const TOUCHED: usize = 64 << 20;
+
+/// So much of its own data: what stores made memory of stays so, and a large table of zeros may never be
+/// used.
+const TOUCHED_DATA: usize = 1 << 20;
+
+/// Gives the kernel a piece of advice for pages of a loaded object, for the first `most` bytes.
+fn populate(pages: &std::ops::Range<usize>, most: usize, advice: c_int) {
     if pages.is_empty() {
         return;
     }
-    let len = pages.end - pages.start;
+    let len = (pages.end - pages.start).min(most);
     // SAFETY: pages of an object that is loaded; faulting them in changes no contents. Where there are none,
     // or they may not be written to, the call fails.
     let _ = unsafe { libc::madvise(pages.start as *mut c_void, len, advice) };
@@ -134,21 +141,21 @@ impl Image {
         image
     }
 
-    /// Faults in all pages of it, for reading, and those of its own data for writing: what is called first
-    /// in the pause of an upgrade, and the first message after it, need not. A hint: an older kernel
-    /// refuses it, and faults them in one by one.
+    /// Faults in the pages of it, for reading, and those of its own data for writing: what is called first
+    /// in the pause of an upgrade, and the first message after it, need not. Not all of a very large one. A
+    /// hint: an older kernel refuses it, and faults them in one by one.
     pub fn touch(&self) {
         for segment in &self.segments {
             let pages = segment.start & !0xfff..segment.end.next_multiple_of(0x1000);
             let readable = segment.flags & libc::PF_R != 0;
             if readable {
-                populate(&pages, libc::MADV_POPULATE_READ);
+                populate(&pages, TOUCHED, libc::MADV_POPULATE_READ);
             }
             if segment.flags & libc::PF_W != 0 {
                 // What was relocated cannot be written to any more.
                 let relocated = self.read_only_after_relocation.map_or(0, |range| range.end);
                 let own = pages.start.max(relocated.next_multiple_of(0x1000))..pages.end;
-                populate(&own, libc::MADV_POPULATE_WRITE);
+                populate(&own, TOUCHED_DATA, libc::MADV_POPULATE_WRITE);
             }
         }
     }
