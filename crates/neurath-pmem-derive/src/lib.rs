@@ -14,7 +14,20 @@ use syn::{Data, DeriveInput, Error, Fields, Meta, Type, parse_macro_input};
 ///
 /// A field may refer to its own type, as the nodes of a list do: `P<Self>` or `P<Name>`,
 /// also in an array. Where two types refer to each other, one of the fields needs
-/// `#[pmem(link)]`: it is described by the name of its target, which stands in the other.
+/// `#[pmem(link)]`: it is described by the name of its target, which stands in the other. For a
+/// collection of references to the type itself, such a field has a struct of its own:
+///
+/// ```text
+/// #[derive(Clone, Copy, Pmem)]
+/// #[repr(transparent)]
+/// struct Child(#[pmem(link)] P<Folder>);
+///
+/// #[derive(Clone, Copy, Pmem)]
+/// #[repr(C)]
+/// struct Folder {
+///     children: Vector<Child>,
+/// }
+/// ```
 #[proc_macro_derive(Pmem, attributes(pmem))]
 pub fn derive_pmem(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
@@ -363,7 +376,10 @@ fn described_fields(fields: &Fields, name: &syn::Ident) -> Result<Vec<DescribedF
                 let message = "`#[pmem(link)]` is for references: `P<T>`, or an array of them";
                 return Err(Error::new(field.ty.span(), message));
             }
-            None => quote! { <#ty as ::neurath_pmem::Pmem>::SCHEMA },
+            None => {
+                refuse_itself(&ty, name)?;
+                quote! { <#ty as ::neurath_pmem::Pmem>::SCHEMA }
+            }
         };
         described.push(DescribedField { ty, schema });
     }
@@ -440,6 +456,42 @@ fn link_schema(ty: &Type, wanted: impl Fn(&syn::Path) -> bool) -> Option<Tokens>
             }
         }
     })
+}
+
+/// Refuses a type that is described by itself: the compiler would tell of a cycle, and of no way out.
+fn refuse_itself(ty: &Type, name: &syn::Ident) -> Result<(), Error> {
+    let message = match ty {
+        Type::Array(array) => return refuse_itself(&array.elem, name),
+        Type::Path(path) if path.path.is_ident(name) => {
+            format!("a value cannot hold one of its own type: refer to it, by `P<{name}>`")
+        }
+        ty if mentions(ty, name) => format!(
+            "`{name}` would be described by itself: give the reference a struct of its own, \
+             `#[repr(transparent)] struct {name}Link(#[pmem(link)] P<{name}>);`, and use \
+             `{name}Link` here",
+        ),
+        _ => return Ok(()),
+    };
+    Err(Error::new(ty.span(), message))
+}
+
+/// Whether a type is called `name`, or has a parameter that is or has one.
+fn mentions(ty: &Type, name: &syn::Ident) -> bool {
+    let path = match ty {
+        Type::Array(array) => return mentions(&array.elem, name),
+        Type::Paren(inner) => return mentions(&inner.elem, name),
+        Type::Group(inner) => return mentions(&inner.elem, name),
+        Type::Path(path) => &path.path,
+        _ => return false,
+    };
+    let last = path.segments.last().map(|last| &last.arguments);
+    let within = match last {
+        Some(syn::PathArguments::AngleBracketed(parameters)) => parameters.args.iter().any(
+            |parameter| matches!(parameter, syn::GenericArgument::Type(ty) if mentions(ty, name)),
+        ),
+        _ => false,
+    };
+    path.is_ident(name) || within
 }
 
 /// Refuses types by what they are called, with a reason: the compiler's own message,

@@ -1,4 +1,4 @@
-use neurath_pmem::{Bytes, Map, P, Pmem};
+use neurath_pmem::{Bytes, Map, P, Pmem, Vector};
 
 #[derive(Clone, Copy, Pmem)]
 #[repr(u16)]
@@ -84,6 +84,31 @@ struct Child {
     parent: P<Parent>,
 }
 
+// One that has collections of references to itself.
+#[derive(Clone, Copy, Pmem)]
+#[repr(transparent)]
+struct Branch(#[pmem(link)] P<Tree>);
+
+#[derive(Clone, Copy, Pmem)]
+#[repr(C)]
+struct Tree {
+    branches: Vector<Branch>,
+    named: Map<Bytes, [Branch; 2]>,
+    before: before::Tree,
+    all_before: Vector<before::Tree>,
+}
+
+/// Another type of that name.
+mod before {
+    use neurath_pmem::Pmem;
+
+    #[derive(Clone, Copy, Pmem)]
+    #[repr(C)]
+    pub struct Tree {
+        pub count: u64,
+    }
+}
+
 // A name of one's own is one's own.
 #[derive(Clone, Copy, Pmem)]
 #[repr(C)]
@@ -100,7 +125,7 @@ struct Grid {
 fn main() {
     let _ = Grid::TYPE_ID;
     let _ = (Node::TYPE_ID, Side::Left(P::NULL), Side::Right { others: [P::NULL] });
-    let _ = (Parent::TYPE_ID, Child::TYPE_ID);
+    let _ = (Parent::TYPE_ID, Child::TYPE_ID, Tree::TYPE_ID);
     let _ = (Shape::Nothing([0; 28]), Shape::FINGERPRINT);
     let name = Bytes::EMPTY;
     let _ = Shape::Named { name, colours: [Colour::Red; 2] };
