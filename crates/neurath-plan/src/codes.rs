@@ -58,6 +58,7 @@ codes! {
         NO_MOVE = "P036", "A move_state for which a library has no function.";
         OTHER_VALUE = "P037", "A move_state whose ends do not agree in what is moved.";
         ANOTHER_FILE = "P038", "An incremental conversion of a state that gets another file at the same time.";
+        VIA_NOT_KEPT = "P039", "An incremental conversion by the library of another component.";
     }
     lints {
         REMOVES_STATE = "D101", Deny, "A component is removed, and its regions with it.";

@@ -77,7 +77,7 @@ pub(crate) fn simulate(
 }
 
 /// A state that is converted segment by segment stays in its file, while it is served: what makes another file of it
-/// cannot be had together with that.
+/// cannot be had together with that, nor can the conversions of a library that is open for the upgrade only.
 fn stepwise(
     catalogue: &Catalogue,
     sides: &Sides<'_>,
@@ -109,11 +109,34 @@ fn stepwise(
             from,
             to,
             strategy: Strategy::Incremental,
+            via,
+            hops,
             ..
         } = &origin.step
         else {
             continue;
         };
+        let step = format!("step {}, `{}`", index + 1, origin.step.verb());
+        let mut report = |code, message: String, help: &str| {
+            let diagnostic = Diagnostic::error(code, message).help(help);
+            problems.push(match &origin.place {
+                Some((source, span)) => diagnostic.at(source, span.clone(), ""),
+                None => diagnostic.in_file(&sides.to.source),
+            });
+        };
+        let mut vias = via
+            .iter()
+            .chain(hops.iter().filter_map(|hop| hop.via.as_ref()));
+        if let Some(other) = vias.find(|other| *other != component) {
+            let message = format!(
+                "{step}: {component} is to be converted segment by segment, after the upgrade, and its conversions are \
+                 those of {other} (`via`), whose library is not kept open for so long"
+            );
+            let help = format!(
+                "write `strategy = \"eager\"`, or give the library of {component} the `code_change`"
+            );
+            report(codes::VIA_NOT_KEPT, message, &help);
+        }
         let ends = (durability(component, from), durability(component, to));
         let why = match (moves(component), ends) {
             (Some(state), _) => {
@@ -127,17 +150,10 @@ fn stepwise(
             _ => continue,
         };
         let message = format!(
-            "step {}, `{}`: {component} is to be converted segment by segment, in its own file, and {why}, which makes \
-             another one",
-            index + 1,
-            origin.step.verb(),
+            "{step}: {component} is to be converted segment by segment, in its own file, and {why}, which makes another one"
         );
         let help = "write `strategy = \"eager\"`, or make it two releases";
-        let diagnostic = Diagnostic::error(codes::ANOTHER_FILE, message).help(help);
-        problems.push(match &origin.place {
-            Some((source, span)) => diagnostic.at(source, span.clone(), ""),
-            None => diagnostic.in_file(&sides.to.source),
-        });
+        report(codes::ANOTHER_FILE, message, help);
     }
 }
 

@@ -245,6 +245,7 @@ fn cases() -> Vec<(&'static str, Diagnostics)> {
         ),
         (codes::OTHER_RELEASE, other),
         (codes::ANOTHER_FILE, with_another_durability()),
+        (codes::VIA_NOT_KEPT, with_another_library()),
     ]
 }
 
@@ -260,6 +261,13 @@ fn with_another_durability() -> Diagnostics {
     let (_, text) = newer.expect("a manifest");
     *text = text.replace("\"process\"", "\"power\"");
     up(&files)
+}
+
+/// Converted segment by segment, with the library of another component.
+fn with_another_library() -> Diagnostics {
+    with_instructions(
+        &INCREMENTAL.replace("\"incremental\" }", "\"incremental\", via = \"gateway\" }"),
+    )
 }
 
 #[test]

@@ -461,7 +461,7 @@ fn options_reach_the_steps() {
     let mut files = project(&["a", "changes"], &[], &["changes"]);
     files.push(both(
         "a",
-        &["{ update = \"a\", change = { advanced = { n = 1 } }, strategy = \"incremental\", via = \"changes\", pre_purge = \"soft\", post_purge = \"brutal\", timeout = \"3s\" }"],
+        &["{ update = \"a\", change = { advanced = { n = 1 } }, via = \"changes\", pre_purge = \"soft\", post_purge = \"brutal\", timeout = \"3s\" }"],
     ));
     let plan = planned(&files, true).unwrap_or_else(|found| panic!("{found}"));
     let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
@@ -473,11 +473,22 @@ fn options_reach_the_steps() {
             "{ point_of_no_return = true }",
             "{ suspend = [\"a\"], timeout = \"3s\" }",
             "{ load = \"a\", version = \"1.1.0\" }",
-            "{ code_change = \"a\", from = \"1.0.0\", to = \"1.1.0\", extra = { n = 1 }, strategy = \"incremental\", via = \"changes\" }",
+            "{ code_change = \"a\", from = \"1.0.0\", to = \"1.1.0\", extra = { n = 1 }, via = \"changes\" }",
             "{ resume = [\"a\"] }",
             "{ purge = \"a\", version = \"1.0.0\", kind = \"brutal\" }",
         ]
     );
+    // A conversion after the upgrade is not another library's.
+    files.pop();
+    files.push(both(
+        "a",
+        &["{ update = \"a\", change = { advanced = {} }, strategy = \"incremental\" }"],
+    ));
+    let plan = planned(&files, true).unwrap_or_else(|found| panic!("{found}"));
+    let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+    let change =
+        "{ code_change = \"a\", from = \"1.0.0\", to = \"1.1.0\", strategy = \"incremental\" }";
+    assert!(steps.iter().any(|step| step == change), "{steps:#?}");
 }
 
 #[test]
