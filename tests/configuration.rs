@@ -15,7 +15,7 @@ use neurath_cli::stage::Stage;
 use neurath_cli::testing::{NodeProcess, free_port};
 use neurath_node::catalog::ReleaseId;
 use neurath_node::journal::Kind;
-use neurath_node::protocol::code;
+use neurath_node::protocol::{Request, code};
 use support::{Lines, assert_all_ended, assert_no_orphans, catalog, journal, quiet};
 
 fn write(folder: &Path, path: &str, text: &str) {
@@ -122,6 +122,93 @@ fn what_a_component_refuses_is_undone() {
     assert_eq!(catalog(node.directory()).current, Some(release("1.0.0")));
     assert_no_orphans(node.directory());
     assert_all_ended(&journal(node.directory()));
+}
+
+/// Releases of one notebook that differ in nothing, and in a setting of their own.
+fn settings() -> Stage {
+    let folder = TemporaryFolder::new().expect("a folder");
+    let address = format!("127.0.0.1:{}", free_port().expect("a port"));
+    neurath_test_components::project(folder.path(), "notebook_1", "notebook_2", &address)
+        .expect("manifests");
+    for (version, more) in [
+        ("1.0.0", ""),
+        ("1.0.1", ""),
+        ("1.0.2", "[supervision]\nintensity = 3\n"),
+    ] {
+        let text = release_file(version, &address, "") + more;
+        write(
+            folder.path(),
+            &format!("releases/book/{version}.toml"),
+            &text,
+        );
+    }
+    let folders = Folders {
+        manifests: folder.path().join("manifests"),
+        releases: folder.path().join("releases"),
+    };
+    let versions = ["1.0.0", "1.0.1", "1.0.2"];
+    let stage = Stage::of(folder, &folders, "book", &versions, &quiet());
+    stage.expect("it is built").run_by(neurath_suite::program())
+}
+
+/// An upgrade, with the steps that are told of as it goes.
+fn applied(node: &NodeProcess, version: &str) -> Vec<(u32, u32, String)> {
+    let mut told = Vec::new();
+    let request = Request::apply(release(version));
+    let done = control::ask(node.directory(), &request, |step| {
+        told.push((step.index, step.of, step.step))
+    });
+    done.expect("upgraded");
+    told
+}
+
+#[test]
+fn a_release_that_changes_nothing_is_refused_and_one_of_other_settings_is_not() {
+    let stage = settings();
+    let node = stage.start("1.0.0").expect("a node");
+    let mut client = Lines::open(node.address());
+    assert_eq!(client.ask("add first"), "0");
+    let records = journal(node.directory()).len();
+    for refused in [
+        control::plan(node.directory(), &release("1.0.1")).map(drop),
+        control::apply(node.directory(), &release("1.0.1"), None, &quiet()).map(drop),
+    ] {
+        let refused = refused.expect_err("there is nothing to do");
+        assert_eq!(code_of(&refused), code::INCONCLUSIVE, "{refused:#}");
+        let said = format!("{refused:#}");
+        assert!(
+            said.contains("book-1.0.1 is the same as book-1.0.0"),
+            "{said}"
+        );
+    }
+    assert_eq!(journal(node.directory()).len(), records, "nothing was done");
+    assert_eq!(catalog(node.directory()).current, Some(release("1.0.0")));
+
+    for lose_writes in [false, true] {
+        let told = applied(&node, "1.0.2");
+        assert_eq!(told, [(0, 1, "point_of_no_return".to_owned())]);
+        assert_eq!(catalog(node.directory()).current, Some(release("1.0.2")));
+        assert_eq!(client.ask("count"), "1");
+        control::rollback(node.directory(), lose_writes, &quiet()).expect("and back");
+        assert_eq!(catalog(node.directory()).current, Some(release("1.0.0")));
+        assert_eq!(client.ask("count"), "1", "on the same connection");
+    }
+    applied(&node, "1.0.2");
+    control::confirm(node.directory(), &quiet()).expect("confirmed");
+    assert_no_orphans(node.directory());
+    assert_all_ended(&journal(node.directory()));
+}
+
+#[test]
+fn each_step_that_is_told_of_has_its_number() {
+    let stage = book();
+    let node = stage.start("1.0.0").expect("a node");
+    let told = applied(&node, "1.0.1");
+    let expected = [
+        (0, 2, "point_of_no_return".to_owned()),
+        (1, 2, "config_change notebook".to_owned()),
+    ];
+    assert_eq!(told, expected);
 }
 
 /// The demo: a release that only says how many keys there may be.

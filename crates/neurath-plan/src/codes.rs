@@ -72,6 +72,7 @@ codes! {
         START_TYPE_CHANGED = "C101", Deny, "The start type changes, the version does not: nothing would change it now.";
         OVERLAPPING = "C103", Warn, "Two appup entries cover the same version: the first is taken.";
         UNREACHABLE = "C104", Deny, "An appup entry that is never taken.";
+        CHANGES_NOTHING = "C105", Warn, "A release that is the same as an older one: no node is brought from the one to the other.";
         NARROWED = "S101", Warn, "A conversion into a smaller number, which may not hold every value.";
         LONG_DEADLINE = "F101", Warn, "A sync_nodes that may wait longer than ten minutes.";
         LONG_PAUSE = "P101", Warn, "A suspension that may last longer than a minute.";

@@ -47,6 +47,7 @@ mod render;
 mod routes;
 mod rules;
 pub mod schema;
+mod settings;
 #[cfg(test)]
 #[path = "../tests/common/seed.rs"]
 mod seed;
@@ -65,6 +66,7 @@ pub use render::{
     Lasting, PAUSE, Stop, WayBack, relup_to_toml,
 };
 pub use schema::ComponentFacts;
+pub use settings::{Reconfigured, runs_on};
 pub use simulate::prove;
 pub use stub::code_change as code_change_stub;
 

@@ -1,6 +1,7 @@
 //! A plan: a value, bound to what it was made from.
 
 use crate::layout::StateChange;
+use crate::settings::{Reconfigured, does_nothing, runs_on, texts};
 use neurath_manifest::{Diagnostics, Step};
 use semver::Version;
 use serde_json::{Value, json};
@@ -79,6 +80,10 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What becomes of the states whose type changes, as far as the libraries are known.
     pub states: Vec<StateChange>,
+    /// The configurations that change of what runs before and after, in the listing order of the newer release.
+    pub configurations: Vec<Reconfigured>,
+    /// The release's own settings that change, by their keys.
+    pub settings: Vec<String>,
     /// The files it was made from with their hashes, sorted by file.
     pub inputs: Vec<(String, String)>,
 }
@@ -112,6 +117,12 @@ impl Plan {
         for state in &self.states {
             line(state.to_json().to_string());
         }
+        for one in &self.configurations {
+            line(one.to_json().to_string());
+        }
+        for key in &self.settings {
+            line(key.clone());
+        }
         hasher.finalize().to_hex().to_string()
     }
 
@@ -126,6 +137,8 @@ impl Plan {
             "routes": self.routes.iter().map(Route::to_json).collect::<Vec<_>>(),
             "steps": self.steps.iter().map(Step::to_json).collect::<Vec<_>>(),
             "states": self.states.iter().map(StateChange::to_json).collect::<Vec<_>>(),
+            "configurations": self.configurations.iter().map(Reconfigured::to_json).collect::<Vec<_>>(),
+            "settings": self.settings,
             "inputs": self.inputs.iter().map(|(file, hash)| json!({ "file": file, "hash": hash })).collect::<Vec<_>>(),
         })
     }
@@ -159,14 +172,11 @@ impl Plan {
                 .collect::<Option<_>>()
                 .ok_or(PlanError::Missing("routes"))?,
             steps: Step::script_from_json(array("steps")?)?,
-            states: match &value["states"] {
-                // Plans had none at first.
+            states: list(value, "states", StateChange::from_json)?,
+            configurations: list(value, "configurations", Reconfigured::from_json)?,
+            settings: match &value["settings"] {
                 Value::Null => Vec::new(),
-                _ => array("states")?
-                    .iter()
-                    .map(StateChange::from_json)
-                    .collect::<Option<_>>()
-                    .ok_or(PlanError::Missing("states"))?,
+                settings => texts(settings).ok_or(PlanError::Missing("settings"))?,
             },
             inputs,
         };
@@ -174,6 +184,21 @@ impl Plan {
             return Err(PlanError::Altered);
         }
         Ok(plan)
+    }
+
+    /// Whether it changes nothing at all: no component, no configuration, no setting of the release.
+    pub fn changes_nothing(&self) -> bool {
+        does_nothing(self.steps.iter())
+            && self.routes.is_empty()
+            && self.configurations.is_empty()
+            && self.settings.is_empty()
+    }
+
+    /// The configurations that `config_change` tells of: those of components whose code stays as it is. Others get
+    /// theirs when they are initialised.
+    pub fn told(&self) -> impl Iterator<Item = &Reconfigured> {
+        let all = self.configurations.iter();
+        all.filter(|one| runs_on(&self.steps, &one.component))
     }
 
     /// The inputs whose hash is not the one that `current` gives for the file (`None`: the file is gone).
@@ -185,6 +210,20 @@ impl Plan {
             .filter(|(file, hash)| current(file).as_ref() != Some(hash));
         moved.map(|(file, _)| file.as_str()).collect()
     }
+}
+
+/// A list that plans did not have at first.
+fn list<T>(
+    value: &Value,
+    key: &'static str,
+    read: impl Fn(&Value) -> Option<T>,
+) -> Result<Vec<T>, PlanError> {
+    let found = match &value[key] {
+        Value::Null => return Ok(Vec::new()),
+        Value::Array(values) => values.iter().map(read).collect(),
+        _ => None,
+    };
+    found.ok_or(PlanError::Missing(key))
 }
 
 impl fmt::Display for Route {

@@ -9,7 +9,7 @@ use crate::layout::{StateChange, type_changes};
 use crate::plan::{Direction, Plan, Route};
 use crate::sides::Sides;
 use crate::translate::Origin;
-use crate::{lints, proof, rules, simulate, translate};
+use crate::{lints, proof, rules, settings, simulate, translate};
 use neurath_manifest::{Diagnostic, Diagnostics, Release, Severity, Step};
 use semver::Version;
 use std::cmp::Reverse;
@@ -146,6 +146,8 @@ fn finished(
         routes: routes.collect(),
         steps: script.into_iter().map(|origin| origin.step).collect(),
         states: Vec::new(),
+        configurations: settings::configurations(catalogue, sides),
+        settings: settings::of_release(sides),
         inputs: inputs(catalogue, releases, ways),
     }
 }

@@ -43,6 +43,11 @@ impl<'a> Sides<'a> {
         Direction::between(&self.from.version, &self.to.version)
     }
 
+    /// Whether it leads to a newer release.
+    pub(crate) fn is_up(&self) -> bool {
+        self.to.version > self.from.version
+    }
+
     /// The newer release: its listing order settles ties both ways, so that down mirrors up.
     pub(crate) fn newer(&self) -> &'a Release {
         match self.direction() {

@@ -5,7 +5,7 @@ mod common;
 use common::{appup, catalogue, demo, manifest, release, version};
 use neurath_manifest::{Relup, Step};
 use neurath_plan::{
-    ComponentGraph, Consequences, Direction, Plan, Route, WayBack, generate_relup, plan,
+    Catalogue, ComponentGraph, Consequences, Direction, Plan, Route, WayBack, generate_relup, plan,
     relup_to_toml,
 };
 
@@ -64,6 +64,8 @@ script = [
         ],
         steps: relup.up[0].steps().cloned().collect(),
         states: Vec::new(),
+        configurations: Vec::new(),
+        settings: Vec::new(),
         inputs: vec![
             ("releases/shop/1.0.0.toml".into(), "a1".repeat(32)),
             ("releases/shop/2.0.0.toml".into(), "b2".repeat(32)),
@@ -83,6 +85,69 @@ fn a_plan_reads_as_its_consequences() {
     let json =
         serde_json::to_string_pretty(&Consequences::of(&everything()).to_json()).expect("json");
     insta::assert_snapshot!("everything_consequences", json);
+}
+
+/// Releases of one component; `tables` is what follows the line of each.
+fn settings(tables: &[(&str, &str, &str)]) -> Catalogue {
+    let mut files = vec![manifest("store", "1.0.0", &[])];
+    files[0].1 = files[0].1.replace(
+        "[region]",
+        "config = { max = 5, token = \"s3cret\" }\n\n[region]",
+    );
+    for (ver, node, more) in tables {
+        let (file, text) = release(ver, &[]);
+        let text = text.replace("0.1.0", node);
+        let table = format!("[components.store]\nversion = \"1.0.0\"\n{more}\n");
+        files.push((file, text.replace("[components]\n", &table)));
+    }
+    catalogue(&files)
+}
+
+fn settings_plan(catalogue: &Catalogue, from: &str, to: &str) -> Plan {
+    let found = plan(catalogue, ("app", &version(from)), ("app", &version(to)));
+    found.unwrap_or_else(|found| panic!("{found}"))
+}
+
+#[test]
+fn a_configuration_that_changes_is_told_with_its_way_back() {
+    let same = "config = { level = 1 }";
+    let other = "config = { max = 7, more = true, token = \"other\" }\n[confirm]\nwindow = \"9s\"";
+    let catalogue = settings(&[("1.0.0", "0.1.0", same), ("1.0.1", "0.1.0", other)]);
+    let plan = settings_plan(&catalogue, "1.0.0", "1.0.1");
+    assert_eq!(plan.told().count(), 1);
+    assert!(!plan.changes_nothing());
+    let consequences = Consequences::of(&plan).with(&plan, &catalogue);
+    let text = plan.to_text_with(&consequences);
+    assert!(!text.contains("s3cret") && !plan.to_json().to_string().contains("s3cret"));
+    insta::assert_snapshot!("configuration_text", text);
+    let json = serde_json::to_string_pretty(&consequences.to_json()).expect("json");
+    insta::assert_snapshot!("configuration_consequences", json);
+    let read = Plan::from_json(&plan.to_json()).expect("it is a plan");
+    assert_eq!(read, plan);
+    let mut hidden = plan.to_json();
+    hidden["configurations"] = serde_json::json!([]);
+    assert!(
+        Plan::from_json(&hidden).is_err(),
+        "it is part of what is reviewed"
+    );
+}
+
+#[test]
+fn a_restart_alone_can_be_undone() {
+    let catalogue = settings(&[("1.0.0", "0.1.0", ""), ("1.0.1", "0.2.0", "")]);
+    let plan = settings_plan(&catalogue, "1.0.0", "1.0.1");
+    let consequences = Consequences::of(&plan).with(&plan, &catalogue);
+    insta::assert_snapshot!("restart_text", plan.to_text_with(&consequences));
+}
+
+#[test]
+fn a_release_that_changes_nothing_is_known_as_one() {
+    let config = "config = { max = 5 }";
+    let catalogue = settings(&[("1.0.0", "0.1.0", ""), ("1.0.1", "0.1.0", config)]);
+    let same = settings_plan(&catalogue, "1.0.0", "1.0.1");
+    assert!(same.changes_nothing());
+    let text = same.to_text();
+    assert!(text.contains("there is nothing to undo"), "{text}");
 }
 
 #[test]

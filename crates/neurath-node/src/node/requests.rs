@@ -129,8 +129,24 @@ pub(super) fn planned(
         true => plan_back(core, &to)?,
         false => plan(core, &to, Lints::Enforce)?,
     };
+    if !is_back {
+        changes_something(core, &plan, release)?;
+    }
     in_use(core, &plan.steps)?;
     Ok(Outcome::Planned(shown(core, &plan, &to)))
+}
+
+/// Refuses a plan after which nothing would be otherwise: whatever was said of it would be said of nothing.
+fn changes_something(core: &Core, plan: &Plan, release: &ReleaseId) -> Result<(), Refusal> {
+    if !plan.changes_nothing() {
+        return Ok(());
+    }
+    let text = format!(
+        "{release} is the same as {}, which runs: components, configuration and settings; nothing was done. Change what \
+         it was meant to change, and build it again",
+        core.current()
+    );
+    Err(Refusal::new(code::INCONCLUSIVE, text))
 }
 
 /// The plan of the way back that keeps the writes made since.
@@ -182,6 +198,7 @@ pub(super) fn apply(
             ),
         ));
     }
+    changes_something(core, &plan, release)?;
     core.purge();
     in_use(core, &plan.steps)?;
     if !core.rehearsal {

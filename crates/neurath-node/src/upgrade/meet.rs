@@ -24,13 +24,13 @@ impl Upgrade<'_> {
             return Ok(());
         }
         let index = self.goal.steps.iter().position(|one| one == step);
-        let of = self.goal.steps.len();
+        let of = self.count();
         let progress = &mut *self.progress;
         let mut waits_for = |whom: &str| {
             progress(Progress {
                 step: format!("{} {id}, waiting for {whom}", step.verb()),
                 index: index.unwrap_or(0) as u32,
-                of: of as u32,
+                of,
                 micros: 0,
             });
         };

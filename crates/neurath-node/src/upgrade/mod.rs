@@ -69,6 +69,8 @@ pub(crate) struct Upgrade<'a> {
     parts: Vec<Part>,
     /// Components that run on with another configuration.
     reconfigured: Vec<Reconfigured>,
+    /// Whether there are some: telling them is a step beside those of the script.
+    tells: bool,
     /// Libraries of versions between, which only convert.
     between: Vec<Arc<Library>>,
     /// Moves that the script has come to, and whose states are not all there.
@@ -112,6 +114,7 @@ impl<'a> Upgrade<'a> {
             progress,
             parts: Vec::new(),
             reconfigured: Vec::new(),
+            tells: false,
             between: Vec::new(),
             moves: moves::Waiting::new(),
             taken,
@@ -156,13 +159,14 @@ impl<'a> Upgrade<'a> {
             )?;
         }
         fault::point("upgrade.started");
+        self.tells = self.finds_some_to_tell();
         let steps: Vec<Step> = self.goal.steps.clone();
         let last = steps.iter().rposition(changes_what_runs);
         let done = steps.iter().enumerate().try_for_each(|(index, step)| {
             self.timed(
                 step.verb(),
                 step.components().join(", "),
-                index as u32,
+                self.place_of(index),
                 |this| {
                     this.step(step)?;
                     if Some(index) == last {
@@ -172,25 +176,17 @@ impl<'a> Upgrade<'a> {
                 },
             )
         });
-        // A release may change nothing but the node, or the configuration of what runs on.
-        let restarts = steps.iter().any(restarts_node);
-        let done =
-            done.and_then(
-                |()| match last.is_none() && (restarts || self.reconfigures()?) {
-                    true => self.switch(),
-                    false => Ok(()),
-                },
-            );
+        // A release may change nothing but the node, the configuration of what runs on, or settings of its own.
+        let done = done.and_then(|()| match last {
+            None => self.switch(),
+            Some(_) => Ok(()),
+        });
         let serves = self.core.running.is_some() || self.core.standing.is_some();
         let failed_later = match done {
             Err(cause) if self.flipped && serves => Some(cause),
             Err(cause) => return Err(self.undo(cause)),
             Ok(()) => None,
         };
-        if !self.flipped {
-            let cause = UpgradeError::Script("it changes nothing that runs".into());
-            return Err(self.undo(cause));
-        }
         // Unmapping what is not used any more takes its time, and nobody waits for it.
         if let Err(error) = self.core.catalog.settle() {
             let text = error.to_string();
@@ -248,7 +244,7 @@ impl<'a> Upgrade<'a> {
             "" => verb.to_owned(),
             what => format!("{verb} {what}"),
         };
-        let of = self.goal.steps.len() as u32;
+        let of = self.count();
         self.core.is_at(&name, index, of);
         let mut began = Instant::now();
         if let (Some(begun), 0) = (self.goal.begun, index) {
@@ -297,6 +293,19 @@ impl<'a> Upgrade<'a> {
             return result;
         }
         result.and(written.map_err(UpgradeError::from))
+    }
+
+    /// How many steps there are in all.
+    fn count(&self) -> u32 {
+        (self.goal.steps.len() + usize::from(self.tells)) as u32
+    }
+
+    /// Where a step of the script stands among all that is done. `config_change` comes right before the end of the last
+    /// one that changes what runs.
+    fn place_of(&self, index: usize) -> u32 {
+        let last = self.goal.steps.iter().rposition(changes_what_runs);
+        let after = self.tells && last.is_some_and(|last| index >= last);
+        (index + usize::from(after)) as u32
     }
 
     /// Tells of the steps that wait for it.
@@ -416,10 +425,6 @@ fn changes_what_runs(step: &Step) -> bool {
             | Step::Start { .. }
             | Step::Resume { .. }
     )
-}
-
-fn restarts_node(step: &Step) -> bool {
-    matches!(step, Step::RestartNewNode | Step::RestartNode)
 }
 
 /// What a call for an instance needs to know.

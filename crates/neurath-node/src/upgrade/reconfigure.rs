@@ -4,10 +4,11 @@
 //! upgrade is undone, it is dropped, and they are told the other way round.
 
 use neurath_abi::MessageKind;
+use neurath_plan::runs_on;
 use serde_json::{Map, Value, json};
 
 use super::part::Course;
-use super::{PAUSE, Upgrade, UpgradeError, outside};
+use super::{PAUSE, Upgrade, UpgradeError, changes_what_runs, outside};
 use crate::fault;
 use crate::loader::Function;
 use crate::mapping::Gate;
@@ -56,10 +57,15 @@ impl Upgrade<'_> {
         Ok(())
     }
 
-    /// Whether the configuration of a component changes that runs on.
-    pub(super) fn reconfigures(&mut self) -> Result<bool, UpgradeError> {
-        self.find_reconfigured()?;
-        Ok(!self.reconfigured.is_empty())
+    /// Looks beforehand whether there will be some; what cannot be seen now is seen at the switch.
+    pub(super) fn finds_some_to_tell(&mut self) -> bool {
+        if self.find_reconfigured().is_err() {
+            return false;
+        }
+        let steps = &self.goal.steps;
+        self.reconfigured
+            .drain(..)
+            .any(|one| runs_on(steps, &one.component))
     }
 
     /// Tells the components of it, in a step of its own.
@@ -75,8 +81,9 @@ impl Upgrade<'_> {
             .collect();
         // Several instances have one configuration.
         names.dedup();
-        let (names, last) = (names.join(", "), self.goal.steps.len().saturating_sub(1));
-        self.timed("config_change", names, last as u32, |this| {
+        let last = self.goal.steps.iter().rposition(changes_what_runs);
+        let place = last.unwrap_or(self.goal.steps.len()) as u32;
+        self.timed("config_change", names.join(", "), place, |this| {
             (0..this.reconfigured.len()).try_for_each(|number| this.tell_of_change(number))
         })
     }

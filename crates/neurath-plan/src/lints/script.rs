@@ -5,6 +5,7 @@ use crate::catalogue::Catalogue;
 use crate::codes;
 use crate::plan::Direction;
 use crate::proof;
+use crate::settings::{does_nothing, same};
 use crate::sides::Sides;
 use crate::translate::Origin;
 use neurath_manifest::{Diagnostic, Step};
@@ -31,7 +32,30 @@ pub(super) fn find(catalogue: &Catalogue, sides: &Sides<'_>, script: &[Origin]) 
     for origin in script {
         finder.step(catalogue, origin);
     }
+    if does_nothing(script.iter().map(|origin| &origin.step)) && sides.is_up() && same(catalogue, sides) {
+        finder.findings.push(same_release(sides));
+    }
     finder.findings
+}
+
+/// Said where the releases are written: a node says it only when somebody waits for the upgrade.
+fn same_release(sides: &Sides<'_>) -> Finding {
+    let (from, to) = (sides.from, sides.to);
+    let message = format!(
+        "{} {} is the same as {}: components, configuration and settings",
+        to.name, to.version, from.version
+    );
+    let diagnostic = Diagnostic::error(codes::CHANGES_NOTHING, message)
+        .in_file(&to.source)
+        .related(&from.source, None, "")
+        .help(format!(
+            "a node that runs {} refuses to go to {} (exit code 41): change what it was meant to change",
+            from.version, to.version
+        ));
+    Finding {
+        component: None,
+        diagnostic,
+    }
 }
 
 struct Finder<'a> {

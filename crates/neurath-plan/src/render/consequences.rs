@@ -69,6 +69,18 @@ pub enum Effect {
         /// Whether a snapshot of it is kept.
         keep_snapshot: bool,
     },
+    /// A component that runs before and after gets another configuration.
+    Configured {
+        /// Whose.
+        component: String,
+        /// Its keys, and what becomes of them.
+        keys: String,
+        /// How long messages wait at most while `config_change` tells a component that runs on, or all is undone;
+        /// `None`: it gets it when it is initialised.
+        told_within: Option<Duration>,
+    },
+    /// The release has other settings of its own.
+    Settings(Vec<String>),
     /// Something is called that the node cannot look into.
     Called {
         /// The hook of a component, or a command.
@@ -176,7 +188,10 @@ impl Consequences {
         Self {
             stops,
             changed: changed(plan),
-            effects: effects.into_values().collect(),
+            effects: effects
+                .into_values()
+                .chain(configured(plan))
+                .collect(),
             point_of_no_return: place(&point),
             serves_again: place(&serves),
             lasting: lasting(&plan.steps),
@@ -205,7 +220,6 @@ impl Consequences {
 
     /// As JSON: durations in milliseconds, steps counted from one.
     pub fn to_json(&self) -> Value {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let stops = self.stops.iter().map(|stop| {
             json!({
                 "component": stop.component,
@@ -256,15 +270,51 @@ impl Effect {
                 components,
                 keep_snapshot,
             } => json!({ "reset": components, "snapshot": keep_snapshot, "step": step }),
+            Self::Configured {
+                component,
+                keys,
+                told_within,
+            } => {
+                let within = told_within.map(millis);
+                json!({ "configured": component, "keys": keys, "config_change_at_most_ms": within })
+            }
+            Self::Settings(keys) => json!({ "settings": keys }),
             Self::Called { what, outside } => json!({ "called": what, "outside": outside }),
             Self::Waited { nodes, deadline } => {
-                json!({ "waited": nodes, "deadline_ms": u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) })
+                json!({ "waited": nodes, "deadline_ms": millis(*deadline) })
             }
             Self::NodeRestarted { step, goes_on } => {
                 json!({ "node_restarted": true, "goes_on": goes_on, "step": step })
             }
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a release changes without a step of its own.
+fn configured(plan: &Plan) -> Vec<Effect> {
+    let limits = plan.steps.iter().filter_map(|step| match step {
+        Step::Suspend { .. } => Some(timeout(step)),
+        _ => None,
+    });
+    let pause = limits.max().unwrap_or(PAUSE);
+    let told: Vec<&str> = plan.told().map(|one| one.component.as_str()).collect();
+    let mut found: Vec<Effect> = plan
+        .configurations
+        .iter()
+        .map(|one| Effect::Configured {
+            component: one.component.clone(),
+            keys: one.keys(),
+            told_within: told.contains(&one.component.as_str()).then_some(pause),
+        })
+        .collect();
+    if !plan.settings.is_empty() {
+        found.push(Effect::Settings(plan.settings.clone()));
+    }
+    found
 }
 
 /// The stretches of a lane in which a component that was there does not answer, with the step that begins and the one

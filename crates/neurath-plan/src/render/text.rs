@@ -5,6 +5,7 @@ use super::consequences::{CodeChanged, Consequences, Effect, Stop, WayBack};
 use super::graph::{ComponentGraph, GraphChange};
 use super::step_text::{Phase, operands, phases};
 use crate::plan::Plan;
+use neurath_manifest::Step;
 use neurath_manifest::scalar::format_duration;
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -60,6 +61,17 @@ fn stops(consequences: &Consequences) -> Vec<(String, String)> {
             } => lines.push((
                 components.join(", "),
                 format!("goes on WITHOUT ITS STATE: it is thrown away at step {step}"),
+            )),
+            Effect::Configured {
+                component,
+                told_within: Some(time),
+                ..
+            } => lines.push((
+                component.clone(),
+                format!(
+                    "messages wait while config_change is called: at most {}, or all is undone",
+                    format_duration(*time)
+                ),
             )),
             Effect::NodeRestarted { step, .. } => lines.push((
                 "everything".into(),
@@ -131,6 +143,21 @@ fn changes(consequences: &Consequences) -> Vec<(String, String)> {
                     "starts from nothing: the state is thrown away at step {step}{}",
                     kept(*keep_snapshot)
                 ),
+            ),
+            Effect::Configured {
+                component,
+                keys,
+                told_within,
+            } => {
+                let how = match told_within {
+                    Some(_) => "runs on, and config_change tells it; if it refuses, all is undone",
+                    None => "gets it when it is initialised",
+                };
+                (component.clone(), format!("another configuration ({keys}): {how}"))
+            }
+            Effect::Settings(keys) => (
+                "the release".into(),
+                format!("other settings, from the commit on: {}", keys.join(", ")),
             ),
             Effect::Called { what, outside: true } => {
                 ("the system".into(), format!("runs the command `{what}`"))
@@ -223,18 +250,23 @@ fn code_changed(one: &CodeChanged, reset: bool) -> String {
 
 fn undone(plan: &Plan, consequences: &Consequences) -> Vec<(String, String)> {
     let mut lines = Vec::new();
-    if let Some(point) = consequences.point_of_no_return.filter(|point| *point > 1) {
+    let replaced = plan.steps.contains(&Step::RestartNewNode);
+    let point = consequences.point_of_no_return;
+    if let Some(point) = point.filter(|point| *point > 1 && !replaced) {
         lines.push((
             format!("until step {point}"),
             "everything, without a trace: nothing that runs is touched".into(),
         ));
     }
-    let Some(serves) = consequences.serves_again else {
+    if plan.changes_nothing() {
         lines.push(("afterwards".into(), "there is nothing to undo".into()));
         return lines;
-    };
+    }
     lines.push((
-        format!("until step {serves}"),
+        match consequences.serves_again {
+            Some(step) => format!("until step {step}"),
+            None => "until the commit".into(),
+        },
         "everything: the old code and state are kept, and go on as if nothing had happened".into(),
     ));
     let back = match consequences.way_back {
@@ -258,6 +290,14 @@ fn undone(plan: &Plan, consequences: &Consequences) -> Vec<(String, String)> {
         [] => back,
         names => format!(
             "{back}; the state of {} from before comes back, and that made since is lost",
+            names.join(", ")
+        ),
+    };
+    let told: Vec<&str> = plan.told().map(|one| one.component.as_str()).collect();
+    let back = match told.as_slice() {
+        [] => back,
+        names => format!(
+            "{back}; config_change gives {} the configuration from before",
             names.join(", ")
         ),
     };
