@@ -229,6 +229,14 @@ fn only_what_a_trusted_key_signed_and_nobody_changed_is_mapped() {
     );
     let older = play.pack(&another, "1.1.0", [4, 3], "ours");
     play.refused(&["release", "unpack", &older], REFUSED, "older package");
+    // As a step of an upgrade as well, also where it is only tried; the advice is one that can be followed.
+    play.refused(&["relup", "apply", &older], REFUSED, "--allow-older");
+    let directory = play.command.directory.display().to_string();
+    let dry = ["relup", "apply", &older, "--dir", &directory];
+    assert_eq!(neurath(&dry).status.code(), Some(REFUSED));
+    ok(&neurath(&[&dry[..], &["--allow-older"]].concat()));
+    // What the node has already need not be taken in again.
+    play.refused(&["relup", "apply", &first], 2, "current release already");
 
     // Changed between the check and the use.
     let installed = play.releases().join("book-1.1.0");

@@ -7,7 +7,7 @@ use crate::manifests::{Key, Project};
 use crate::output::Output;
 use crate::reproducible::Flags;
 use anyhow::{Context as _, bail};
-use neurath_manifest::{Release, Severity};
+use neurath_manifest::{Release, Relup, Severity};
 use neurath_node::facts;
 use neurath_node::handover::NodeDescription;
 use neurath_node::loader::{self, Description};
@@ -53,6 +53,11 @@ pub fn build(
                 .collect()
         }
     };
+    // Before anything is compiled, which takes its time.
+    for (name, version) in &wanted {
+        let release = &project.release(name, version)?.value;
+        neurath_plan::check_release(&project.catalogue, release)?;
+    }
     let files = compile(&project, &wanted, output)?;
     let mut programs = BTreeMap::new();
     for (key, file) in &files {
@@ -144,6 +149,21 @@ fn describe((name, version): &Key, file: &Path) -> anyhow::Result<Description> {
     Ok(found)
 }
 
+/// Refuses a relup that does not hold, and tells of what should be looked at.
+fn check(project: &Project, relup: &Relup, output: &Output) -> anyhow::Result<()> {
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        neurath_plan::check_relup(&project.catalogue, relup)?
+            .into_iter()
+            .partition(|one| one.severity == Severity::Error);
+    for warning in warnings {
+        output.progress(&warning.render());
+    }
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(CommandError::Refused(errors.into()).into()),
+    }
+}
+
 fn sources(
     project: &Project,
     name: &str,
@@ -154,22 +174,14 @@ fn sources(
     let release = project.release(name, version)?;
     let relup = match project.relups.get(&(name.to_owned(), version.clone())) {
         Some(file) => {
-            let (errors, warnings): (Vec<_>, Vec<_>) =
-                neurath_plan::check_relup(&project.catalogue, &file.value)?
-                    .into_iter()
-                    .partition(|one| one.severity == Severity::Error);
-            for warning in warnings {
-                output.progress(&warning.render());
-            }
-            if !errors.is_empty() {
-                return Err(CommandError::Refused(errors.into()).into());
-            }
+            check(project, &file.value, output)?;
             Some(file.source())
         }
         None if project.older(name, version).is_empty() => None,
         None => {
             output.progress(&format!("{name} {version} has no relup: planning one"));
             let made = project.relup(name, version, &[])?;
+            check(project, &made, output)?;
             Some((format!("{name} {version}, planned"), made.to_toml()))
         }
     };

@@ -32,6 +32,8 @@ pub struct Place {
     pub span: Option<Span>,
     /// What stands beside the underlined text; may be empty.
     pub label: String,
+    /// Whether the text may be shown; else only its line and column are: it may hold a secret.
+    pub shown: bool,
 }
 
 /// One problem: a stable code, the place, the cause and the next thing to do.
@@ -78,8 +80,19 @@ impl Diagnostic {
             source: source.clone(),
             span: Some(span),
             label: label.into(),
+            shown: true,
         });
         self
+    }
+
+    /// Sets the place, whose text is not shown: it may hold a secret.
+    #[must_use]
+    pub fn at_unshown(self, source: &Source, span: Span) -> Self {
+        let mut placed = self.at(source, span, "");
+        if let Some(place) = &mut placed.place {
+            place.shown = false;
+        }
+        placed
     }
 
     /// Sets the place to a whole file.
@@ -89,6 +102,7 @@ impl Diagnostic {
             source: source.clone(),
             span: None,
             label: String::new(),
+            shown: true,
         });
         self
     }
@@ -105,6 +119,7 @@ impl Diagnostic {
             source: source.clone(),
             span,
             label: label.into(),
+            shown: true,
         });
         self
     }

@@ -39,7 +39,7 @@ fn add<'a>(group: Group<'a>, place: &'a Place, kind: AnnotationKind) -> Group<'a
     };
     // Only the lines that are shown: a large file with many problems would take long otherwise.
     let (text, first, within) = source.lines(span);
-    if text.len() > SHOWN_LIMIT {
+    if text.len() > SHOWN_LIMIT || !place.shown {
         let (line, column) = source.line_column(span.start);
         let origin = Origin::path(source.file()).line(line).char_column(column);
         return group.element(origin);

@@ -5,6 +5,7 @@
 //! before. The format is described byte by byte in `docs/catalog-format.md`.
 
 mod error;
+mod instances;
 mod migrated;
 mod releases;
 mod slot;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::fault;
 pub use error::CatalogError;
+pub use instances::{TooManyInstances, have_room};
 pub use migrated::Migrated;
 pub use releases::{Mark, ReleaseEntry, ReleaseStatus};
 pub use slot::{

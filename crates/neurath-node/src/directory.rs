@@ -75,7 +75,7 @@ pub enum DirectoryError {
         found: String,
     },
     /// A name that cannot be part of a path.
-    #[error("`{name}` cannot be the name of a {what}: {reason}; correct it in the manifest")]
+    #[error("`{name}` cannot be the name of a {what}: {reason}; {}", mend(what))]
     Name {
         /// What it names.
         what: &'static str,
@@ -94,6 +94,14 @@ pub enum DirectoryError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// Where a name comes from, and is to be corrected.
+fn mend(what: &str) -> &'static str {
+    match what {
+        "key" => "give it another one by `--name`",
+        _ => "correct it in the manifest",
+    }
 }
 
 fn of_pid(pid: Option<u32>) -> String {

@@ -252,9 +252,12 @@ impl Phase {
             ) => "the current release is not confirmed yet; confirm it or go back first",
             _ => self.name(),
         };
+        // At rest it leads somewhere only where something was interrupted, which the status says.
+        let leads_nowhere = |one: &Command| self == Phase::Idle && *one == Command::Resume;
         let legal: Vec<String> = self
             .commands()
             .iter()
+            .filter(|one| !leads_nowhere(one))
             .map(|one| one.line().into())
             .collect();
         Some(format!("{now}; possible now: {}", legal.join(", ")))

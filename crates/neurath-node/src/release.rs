@@ -13,7 +13,7 @@ use neurath_manifest::{Appup, Component, Diagnostics, Release, Relup};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::catalog::ReleaseId;
+use crate::catalog::{ReleaseId, have_room};
 use crate::handover::NodeDescription;
 use crate::package::Seal;
 use disk::{
@@ -159,23 +159,32 @@ impl ReleasePackage {
             Relup::parse(file, text)?;
             put(RELUP.to_owned(), Body::Text(text.clone()))?;
         }
+        let mut parts = Vec::new();
         for source in &sources.components {
             let (file, text) = &source.manifest;
             let component = Component::parse(file, text)?;
+            let appup = source.appup.as_ref();
+            let appup = appup
+                .map(|(file, text)| Appup::parse(file, text))
+                .transpose()?;
             let stem = full_name(&component.name, &component.version);
             put(format!("components/{stem}.toml"), Body::Text(text.clone()))?;
             put(
                 format!("lib/{stem}.so"),
                 Body::Library(source.library.clone()),
             )?;
-            if let Some((file, text)) = &source.appup {
-                Appup::parse(file, text)?;
+            if let Some((_, text)) = &source.appup {
                 put(
                     format!("appups/{stem}.appup.toml"),
                     Body::Text(text.clone()),
                 )?;
             }
+            parts.push((component, appup));
         }
+        have_room(&release, &parts).map_err(|problem| ReleaseError::Unfit {
+            release: full_name(&release.name, &release.version),
+            problem: problem.to_string(),
+        })?;
         if let Some(node) = &sources.node {
             put(PROGRAM.to_owned(), Body::Library(node.program.clone()))?;
             let text = Body::Text(node.description.to_json());

@@ -172,6 +172,7 @@ impl HandlerError {
             Self::Changed { .. } | Self::Misnamed { .. } | Self::Package(_) | Self::Release(_) => {
                 code::LINT
             }
+            Self::Directory(DirectoryError::Name { what: "key", .. }) => code::USAGE,
             Self::InUse { .. } | Self::OnTheWayBack(_) | Self::SnapshotInUse(_) => code::BUSY,
             Self::Journal(error) if error.is_edited() => code::HISTORY,
             _ => code::OPERATOR,

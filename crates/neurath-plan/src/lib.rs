@@ -47,10 +47,10 @@ mod render;
 mod routes;
 mod rules;
 pub mod schema;
-mod settings;
 #[cfg(test)]
 #[path = "../tests/common/seed.rs"]
 mod seed;
+mod settings;
 mod sides;
 mod simulate;
 mod stub;
@@ -65,6 +65,7 @@ pub use render::{
     CodeChanged, ComponentGraph, Consequences, Effect, GraphChange, GraphDependency, GraphNode,
     Lasting, PAUSE, Stop, WayBack, relup_to_toml,
 };
+pub use rules::check_release;
 pub use schema::ComponentFacts;
 pub use settings::{Reconfigured, runs_on};
 pub use simulate::prove;

@@ -4,7 +4,7 @@ use crate::catalogue::Catalogue;
 use crate::codes;
 use crate::graph::Dependencies;
 use crate::sides::Sides;
-use neurath_manifest::{Component, Dependency, Diagnostic, Release, ReleaseComponent};
+use neurath_manifest::{Component, Dependency, Diagnostic, Diagnostics, Release, ReleaseComponent};
 
 /// Every component version of a release has its manifest.
 pub(crate) fn manifests(catalogue: &Catalogue, release: &Release, problems: &mut Vec<Diagnostic>) {
@@ -40,7 +40,7 @@ pub(crate) fn configurations(
             let diagnostic = Diagnostic::error(codes::CONFIGURATION, message);
             problems.push(if problem.in_release() {
                 diagnostic
-                    .at(&release.source, part.config_span.clone(), "does not fit")
+                    .at_unshown(&release.source, part.config_span.clone())
                     .related(&component.source, None, "has the `config_schema`")
                     .help("write it as the schema says, or release a version with another schema")
             } else {
@@ -49,6 +49,23 @@ pub(crate) fn configurations(
                     .help("mend the defaults in `config`, or the `config_schema`")
             });
         }
+    }
+}
+
+/// All that must hold of a release by itself: its manifests are there, its configurations fit, its dependencies are met.
+/// Whoever plans a way to it sees the same; a release that nothing leads to is looked at by nobody else.
+///
+/// # Errors
+///
+/// All that is wrong.
+pub fn check_release(catalogue: &Catalogue, release: &Release) -> Result<(), Diagnostics> {
+    let mut problems = Vec::new();
+    manifests(catalogue, release, &mut problems);
+    configurations(catalogue, release, &mut problems);
+    dependencies(catalogue, &Sides::new(release, release), &mut problems);
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(problems.into()),
     }
 }
 

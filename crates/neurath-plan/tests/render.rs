@@ -5,8 +5,8 @@ mod common;
 use common::{appup, catalogue, demo, manifest, release, version};
 use neurath_manifest::{Relup, Step};
 use neurath_plan::{
-    Catalogue, ComponentGraph, Consequences, Direction, Plan, Route, WayBack, generate_relup, plan,
-    relup_to_toml,
+    Catalogue, ComponentGraph, Consequences, Direction, Plan, Route, WayBack, check_release,
+    generate_relup, plan, relup_to_toml,
 };
 
 fn demo_plan() -> Plan {
@@ -130,6 +130,33 @@ fn a_configuration_that_changes_is_told_with_its_way_back() {
         Plan::from_json(&hidden).is_err(),
         "it is part of what is reviewed"
     );
+}
+
+/// The first release of all is looked at by no plan; and no message shows what a configuration says.
+#[test]
+fn a_configuration_is_checked_by_itself_and_not_shown() {
+    let mut files = vec![manifest("store", "1.0.0", &[])];
+    files[0].1 = files[0].1.replace(
+        "[region]",
+        "config_schema = { max = \"integer\" }\n\n[region]",
+    );
+    let (file, text) = release("1.0.0", &[]);
+    let table = "[components]\nstore = { version = \"1.0.0\", config = { max = \"s3cret\" } }\n";
+    files.push((file, text.replace("[components]\n", table)));
+    let catalogue = catalogue(&files);
+    let app = catalogue
+        .release("app", &version("1.0.0"))
+        .expect("it is there");
+    let found = check_release(&catalogue, app).expect_err("it does not fit");
+    assert_eq!(found.codes(), ["P034"]);
+    let text = found.render();
+    assert!(
+        text.contains("`max` is a string") && text.contains("releases/app/1.0.0.toml:6"),
+        "{text}"
+    );
+    for shown in [text, found.render_coloured(), found.to_json().to_string()] {
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
 }
 
 #[test]

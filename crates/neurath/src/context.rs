@@ -234,7 +234,27 @@ pub(crate) fn parse_table<C: serde::de::DeserializeOwned>(
     } else {
         json
     };
-    serde_json::from_slice(json).map_err(|error| Error::new(format!("{otherwise}: {error}")))
+    serde_json::from_slice(json).map_err(|error| {
+        Error::new(format!(
+            "{otherwise}: {}",
+            without_value(&error.to_string())
+        ))
+    })
+}
+
+/// What serde says of a value that does not fit, without the value: it may be a secret, and the text goes into logs.
+fn without_value(text: &str) -> String {
+    for wrong in ["invalid type: ", "invalid value: ", "unknown variant "] {
+        let (Some(at), Some(end)) = (text.find(wrong), text.rfind(", expected ")) else {
+            continue;
+        };
+        // The kind of the value stands before it: string "…", integer `…`.
+        let found = text.get(at + wrong.len()..end).unwrap_or_default();
+        let kind = found.split(['"', '`']).next().unwrap_or_default().trim();
+        let head = text[..at + wrong.len()].trim_end();
+        return format!("{head} {kind}{}", &text[end..]).replace(" ,", ",");
+    }
+    text.to_owned()
 }
 
 fn done(status: Status, what: &str) -> Result<()> {
@@ -242,5 +262,50 @@ fn done(status: Status, what: &str) -> Result<()> {
         Ok(())
     } else {
         Err(Error::new(format!("the node refused to {what}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[expect(dead_code, reason = "only read")]
+    struct Config {
+        limit: Option<u8>,
+        mode: Option<Mode>,
+        name: Option<String>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    enum Mode {
+        Fast,
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_without_its_value() {
+        let told = |json: &str| {
+            let read = parse_config::<Config>(json.as_bytes());
+            read.expect_err("it does not fit").to_string()
+        };
+        for json in [
+            r#"{"limit": "s3cret"}"#,
+            r#"{"mode": "s3cret"}"#,
+            r#"{"limit": "s3cret, expected nothing"}"#,
+        ] {
+            let said = told(json);
+            assert!(
+                said.contains("expected") && !said.contains("s3cret"),
+                "{said}"
+            );
+        }
+        for json in [r#"{"limit": 77777}"#, r#"{"name": 77777}"#] {
+            assert!(!told(json).contains("77777"), "{}", told(json));
+        }
+        assert_eq!(
+            told(r#"{"limit": "s3cret"}"#),
+            "the configuration does not fit: invalid type: string, expected u8 at line 1 column 18"
+        );
+        assert!(parse_config::<Config>(br#"{"limit": 7, "mode": "Fast"}"#).is_ok());
     }
 }

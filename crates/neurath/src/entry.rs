@@ -121,8 +121,14 @@ unsafe extern "C" fn create<S: Component>(call: *mut CreateCall) -> Status {
 }
 
 unsafe extern "C" fn init<S: Component>(call: *mut Call) -> Status {
+    // What does not fit the type is refused here, and not at the first message that reads it.
     // SAFETY: the node's call.
-    unsafe { run(call, S::init) }
+    unsafe {
+        run(call, |cx: &mut Context<'_, S>| {
+            cx.config()?;
+            S::init(cx)
+        })
+    }
 }
 
 unsafe extern "C" fn handle<S: Component>(call: *mut Call) -> Status {

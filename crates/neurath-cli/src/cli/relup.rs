@@ -47,6 +47,9 @@ pub enum Relup {
         /// The plan that was reviewed; the node refuses if it would carry out another one.
         #[arg(long, value_name = "FILE")]
         plan: Option<PathBuf>,
+        /// Also a package that is older than one that was seen.
+        #[arg(long)]
+        allow_older: bool,
         /// What is thrown away by it.
         #[command(flatten)]
         resets: Resets,
@@ -143,7 +146,16 @@ fn target(text: &str) -> Result<Target, String> {
     if text.ends_with(neurath_node::package::EXTENSION) {
         return Ok(Target::Package(text.into()));
     }
-    release_id(text).map(Target::Release)
+    let otherwise = format!(
+        "and the name of a package ends in `.{}`",
+        neurath_node::package::EXTENSION
+    );
+    if text.contains('/') || std::path::Path::new(text).is_file() {
+        return Err(format!("a file is no release, {otherwise}"));
+    }
+    release_id(text)
+        .map(Target::Release)
+        .map_err(|problem| format!("{problem}; {otherwise}"))
 }
 
 /// `neurath relup rehearse`

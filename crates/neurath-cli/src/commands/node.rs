@@ -14,6 +14,7 @@ use anyhow::{Context as _, anyhow};
 use neurath_manifest::scalar::format_duration;
 use neurath_node::catalog::{ReleaseId, ReleaseStatus};
 use neurath_node::client::Client;
+use neurath_node::directory::check_name;
 use neurath_node::handover::{Launch, NodeDescription, trial};
 use neurath_node::node::NodeOptions;
 use neurath_node::protocol::{ComponentStatus, Outcome, Request, Status};
@@ -246,6 +247,7 @@ fn trust(
     let key = std::fs::read_to_string(file)?;
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let name = name.unwrap_or_else(|| stem.into_owned());
+    check_name("key", &name).map_err(|error| CommandError::Usage(error.to_string()))?;
     if !execute {
         output.text(&format!(
             "the node would trust the key {name}; --execute does it"

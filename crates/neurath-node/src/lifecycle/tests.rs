@@ -94,6 +94,8 @@ fn resume_and_abort_are_legal_or_explained_everywhere() {
                 Some(text) => {
                     assert!(!phase.commands().contains(&command));
                     assert!(text.contains("possible now: "), "{phase:?}: {text}");
+                    let resumes = text.contains("relup resume");
+                    assert!(!resumes || phase != Phase::Idle, "{text}");
                 }
             }
         }

@@ -401,11 +401,12 @@ fn rollback_answered(
         let found = plan_back(core, &package)?;
         let id = found.plan.id();
         let mut steps = found.plan.steps;
-        if let Asked::Naming(names) = asked
-            && !core.rehearsal
-        {
-            let back = format!("the way back to {}", previous.release);
-            resets::are_named(&steps, names, &back)?;
+        let back = format!("the way back to {}", previous.release);
+        match asked {
+            _ if core.rehearsal => {}
+            Asked::Naming(names) => resets::are_named(&steps, names, &back)?,
+            Asked::NamingNothing => resets::throws_nothing_away(&steps, &back)?,
+            Asked::ByItself => {}
         }
         resets::make_room(core, &mut steps);
         (steps, id, Way::Back, found.between)
@@ -480,7 +481,7 @@ pub(super) fn resume(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Upgraded, Refusal> {
     if core.catalog.state().previous.is_some() {
-        return rollback(core, false, Asked::Naming(&[]), who, progress);
+        return rollback(core, false, Asked::NamingNothing, who, progress);
     }
     let Some(interrupted) = core.journal.interrupted().cloned() else {
         let text = format!("nothing was interrupted: {} serves", core.current());

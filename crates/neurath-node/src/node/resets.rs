@@ -20,6 +20,8 @@ pub(super) enum Asked<'a> {
     ByItself,
     /// Somebody, who names the components whose state is thrown away.
     Naming(&'a [String]),
+    /// Somebody, by a command that has no way to name them.
+    NamingNothing,
 }
 
 /// The components whose state the steps throw away, each once.
@@ -72,6 +74,22 @@ pub(super) fn are_named(steps: &[Step], names: &[String], what: &str) -> Result<
         "{what} throws away the state of {}, which was not named; nothing was done: if that is meant, say so by `{}`",
         missing.join(", "),
         options(&missing)
+    );
+    Err(Refusal::new(code::USAGE, text))
+}
+
+/// Refuses a script that throws states away where the command has no way to name them.
+pub(super) fn throws_nothing_away(steps: &[Step], what: &str) -> Result<(), Refusal> {
+    let thrown = thrown_away(steps);
+    if thrown.is_empty() {
+        return Ok(());
+    }
+    let options = thrown.iter().map(|name| format!(" --reset {name}"));
+    let text = format!(
+        "{what} throws away the state of {}, and this command cannot name it; nothing was done: if that is meant, \
+         `neurath relup rollback{}`",
+        thrown.join(", "),
+        options.collect::<String>()
     );
     Err(Refusal::new(code::USAGE, text))
 }

@@ -202,7 +202,7 @@ fn carry_out(
         }
         Request::Resume => requests::resume(core, who, progress).map(Outcome::Upgraded),
         Request::Abort => {
-            let asked = Asked::Naming(&[]);
+            let asked = Asked::NamingNothing;
             requests::rollback(core, false, asked, who, progress).map(Outcome::Upgraded)
         }
         Request::Check { release } => {

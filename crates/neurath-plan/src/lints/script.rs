@@ -32,7 +32,10 @@ pub(super) fn find(catalogue: &Catalogue, sides: &Sides<'_>, script: &[Origin]) 
     for origin in script {
         finder.step(catalogue, origin);
     }
-    if does_nothing(script.iter().map(|origin| &origin.step)) && sides.is_up() && same(catalogue, sides) {
+    if does_nothing(script.iter().map(|origin| &origin.step))
+        && sides.is_up()
+        && same(catalogue, sides)
+    {
         finder.findings.push(same_release(sides));
     }
     finder.findings

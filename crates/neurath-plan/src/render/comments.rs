@@ -38,11 +38,17 @@ fn comments(relup: &Relup, entry: &RelupEntry, up: bool) -> ScriptComments {
 
 /// What the whole script does.
 fn head(steps: &[&Step], direction: Direction, from: &Version, to: &Version) -> Vec<String> {
+    let reset = names_of(steps, "reset_node");
     let mut lines = vec![match direction {
         Direction::Up => format!("Up from {from} to {to}."),
-        Direction::Down => format!("Down from {from} to {to}, with the writes made since."),
+        Direction::Down if reset.is_empty() => {
+            format!("Down from {from} to {to}, with the writes made since.")
+        }
+        Direction::Down => format!(
+            "Down from {from} to {to}. The writes made since are kept, but for those of {}.",
+            reset.join(", ")
+        ),
     }];
-    let reset = names_of(steps, "reset_node");
     if !reset.is_empty() {
         lines.push(match direction {
             Direction::Up => format!("The state of {} is THROWN AWAY.", reset.join(", ")),

@@ -188,10 +188,7 @@ impl Consequences {
         Self {
             stops,
             changed: changed(plan),
-            effects: effects
-                .into_values()
-                .chain(configured(plan))
-                .collect(),
+            effects: effects.into_values().chain(configured(plan)).collect(),
             point_of_no_return: place(&point),
             serves_again: place(&serves),
             lasting: lasting(&plan.steps),

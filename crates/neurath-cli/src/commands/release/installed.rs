@@ -8,6 +8,7 @@ use neurath_node::catalog::{Catalog, ReleaseId};
 use neurath_node::directory::TRUSTED_KEYS;
 use neurath_node::package::{self, Seal};
 use neurath_node::protocol::{Outcome, Request};
+use neurath_node::release::ReleasePackage;
 use neurath_node::release_handler::ReleaseInfo;
 use neurath_node::trust::{TrustedKeys, check_numbers};
 use serde_json::json;
@@ -60,7 +61,7 @@ pub fn unpack(
     output: &Output,
 ) -> anyhow::Result<()> {
     if !execute {
-        let release = try_out(dir, file, allow_older)?;
+        let release = try_out(dir, file, allow_older)?.id();
         output.text(&format!("{release} would be unpacked; --execute does it"));
         output.json(&json!({ "kind": "unpack", "release": release, "done": false }));
         return Ok(());
@@ -71,7 +72,7 @@ pub fn unpack(
 }
 
 /// Checks a package as the node would, without touching the node.
-fn try_out(dir: &Path, file: &Path, allow_older: bool) -> anyhow::Result<ReleaseId> {
+fn try_out(dir: &Path, file: &Path, allow_older: bool) -> anyhow::Result<ReleasePackage> {
     let keys = TrustedKeys::read(&dir.join(TRUSTED_KEYS))?;
     let catalog = Catalog::open(dir)?;
     let seen = &catalog.state().seen;
@@ -81,7 +82,7 @@ fn try_out(dir: &Path, file: &Path, allow_older: bool) -> anyhow::Result<Release
         check_numbers(seal, seen.get(&release.name), allow_older)
     };
     let folder = tempfile::tempdir()?;
-    Ok(package::unpack_if(file, folder.path(), admit)?.release.id())
+    Ok(package::unpack_if(file, folder.path(), admit)?.release)
 }
 
 /// The release of a package, once the node has it. Without `execute`, one that the node does not have is
@@ -89,20 +90,24 @@ fn try_out(dir: &Path, file: &Path, allow_older: bool) -> anyhow::Result<Release
 pub fn unpacked(
     dir: &Path,
     file: &Path,
+    allow_older: bool,
     execute: bool,
     output: &Output,
 ) -> anyhow::Result<Option<ReleaseId>> {
+    // One that was unpacked may be older than what was seen since.
+    let package = try_out(dir, file, true)?;
+    let release = package.id();
+    let catalog = Catalog::open(dir)?;
+    let known = catalog.state().entry(&release);
+    if known.is_some_and(|known| known.manifest == package.hash().to_hex().as_str()) {
+        return Ok(Some(release));
+    }
     if execute {
-        let info = control::unpack(dir, file, false)?;
+        let info = control::unpack(dir, file, allow_older)?;
         output.progress(&format!("{} is unpacked", info.release));
         return Ok(Some(info.release));
     }
-    // One that was unpacked may be older than what was seen since.
-    let release = try_out(dir, file, true)?;
-    let catalog = Catalog::open(dir)?;
-    if catalog.state().entry(&release).is_some() {
-        return Ok(Some(release));
-    }
+    try_out(dir, file, allow_older)?;
     output.text(&format!(
         "{release} would be unpacked, and then gone to; `neurath release unpack` alone takes it in, \
          and the plan can be seen then"

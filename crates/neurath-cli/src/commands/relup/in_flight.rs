@@ -20,7 +20,8 @@ pub fn resume(dir: &Path, execute: bool, output: &Output) -> anyhow::Result<()> 
         (None, true) => String::from("the way back would be tried again"),
         (_, false) => String::from("nothing was interrupted"),
     };
-    dry(&would, "resume", output);
+    let there = status.next.iter().any(|one| one.ends_with("resume"));
+    dry(&would, there, "resume", output);
     Ok(())
 }
 
@@ -32,7 +33,8 @@ pub fn abort(dir: &Path, execute: bool, output: &Output) -> anyhow::Result<()> {
             (None, true) => String::from("the release that is not confirmed would be left"),
             (None, false) => String::from("nothing is under way"),
         };
-        dry(&would, "abort", output);
+        let there = status.in_flight.is_some() || status.unconfirmed;
+        dry(&would, there, "abort", output);
         return Ok(());
     }
     match control::ask_aloud(dir, &Request::Abort, output)? {
@@ -63,7 +65,11 @@ pub fn forget(dir: &Path, output: &Output) -> anyhow::Result<()> {
     }
 }
 
-fn dry(would: &str, what: &str, output: &Output) {
-    output.text(&format!("{would}; --execute does it"));
+/// Says what would be done, if there is something.
+fn dry(would: &str, there_is: bool, what: &str, output: &Output) {
+    output.text(&match there_is {
+        true => format!("{would}; --execute does it"),
+        false => would.to_owned(),
+    });
     output.json(&json!({ "kind": what, "would": would }));
 }

@@ -8,6 +8,7 @@ mod rehearse;
 
 use crate::cli::{Relup, Target};
 use crate::control;
+use crate::exit::CommandError;
 use crate::output::Output;
 
 pub fn run(command: &Relup, output: &Output) -> anyhow::Result<()> {
@@ -23,10 +24,15 @@ pub fn run(command: &Relup, output: &Output) -> anyhow::Result<()> {
             node,
             from,
             plan,
+            allow_older,
             resets,
             execute,
         } => {
             let planned = match target {
+                Target::Release(_) if *allow_older => {
+                    let message = "--allow-older is for a package; a release that the node has can be gone to as it is";
+                    return Err(CommandError::Usage(message.into()).into());
+                }
                 Target::Release(release) => {
                     if *execute {
                         control::install(&node.dir, release, from)?;
@@ -34,7 +40,8 @@ pub fn run(command: &Relup, output: &Output) -> anyhow::Result<()> {
                     control::plan_built(&node.dir, release, from)?
                 }
                 Target::Package(file) => {
-                    match super::release::installed::unpacked(&node.dir, file, *execute, output)? {
+                    let (dir, older) = (&node.dir, *allow_older);
+                    match super::release::installed::unpacked(dir, file, older, *execute, output)? {
                         Some(release) => control::plan(&node.dir, &release)?,
                         None => return Ok(()),
                     }
