@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::status::{Retained, Status, Trust};
+#[cfg(doc)]
+use super::{Request, code};
 use crate::catalog::ReleaseId;
 use crate::meeting::Heard;
 use crate::release_handler::ReleaseInfo;
@@ -37,7 +39,7 @@ impl Response {
         Self::Done(Box::new(outcome))
     }
 
-    /// A request that failed with one of the codes of [`code`](super::code).
+    /// A request that failed with one of the codes of [`code`].
     pub fn failed(code: u8, message: impl Into<String>) -> Self {
         Self::Failed(Failure {
             code,
@@ -50,7 +52,7 @@ impl Response {
 /// Why a request was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The exit code for the command line, see [`code`](super::code).
+    /// The exit code for the command line, see [`code`].
     pub code: u8,
     /// What is wrong, where, and what to do next.
     pub message: String,
@@ -63,13 +65,13 @@ pub struct Failure {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Of [`Request::Status`](super::Request::Status).
+    /// Of [`Request::Status`].
     Status(Box<Status>),
-    /// Of [`Request::Plan`](super::Request::Plan), and of [`Request::Apply`](super::Request::Apply) without `execute`.
+    /// Of [`Request::Plan`], and of [`Request::Apply`] without `execute`.
     Planned(Planned),
-    /// Of [`Request::Apply`](super::Request::Apply), and of [`Request::Rollback`](super::Request::Rollback).
+    /// Of [`Request::Apply`], and of [`Request::Rollback`].
     Upgraded(Upgraded),
-    /// Of [`Request::Confirm`](super::Request::Confirm).
+    /// Of [`Request::Confirm`].
     Confirmed {
         /// The release that is permanent now.
         release: ReleaseId,
@@ -82,68 +84,68 @@ pub enum Outcome {
         #[serde(default)]
         deleted: Vec<String>,
     },
-    /// Of [`Request::Snapshot`](super::Request::Snapshot).
+    /// Of [`Request::Snapshot`].
     Snapshot(SnapshotMade),
-    /// Of [`Request::Stop`](super::Request::Stop): the node ends after this answer.
+    /// Of [`Request::Stop`]: the node ends after this answer.
     Stopping,
-    /// Of [`Request::Restart`](super::Request::Restart): told by the program that took over.
+    /// Of [`Request::Restart`]: told by the program that took over.
     Restarted {
         /// How long clients waited, in microseconds.
         stop_us: u64,
     },
-    /// Of [`Request::Abort`](super::Request::Abort), where an upgrade was given up before its commit point.
+    /// Of [`Request::Abort`], where an upgrade was given up before its commit point.
     Aborted {
         /// The release that serves.
         release: ReleaseId,
     },
-    /// Of [`Request::Rollback`](super::Request::Rollback) to a node that does not run.
+    /// Of [`Request::Rollback`] to a node that does not run.
     RolledBack {
         /// The release that the next start runs.
         release: ReleaseId,
     },
-    /// Of [`Request::Releases`](super::Request::Releases).
+    /// Of [`Request::Releases`].
     Releases {
         /// The releases.
         releases: Vec<ReleaseInfo>,
         /// The keys.
         trust: Trust,
     },
-    /// Of [`Request::Check`](super::Request::Check).
+    /// Of [`Request::Check`].
     Checked {
         /// The release.
         release: ReleaseInfo,
         /// How it would be gone to; nothing for the current release.
         planned: Option<Planned>,
     },
-    /// Of [`Request::Unpack`](super::Request::Unpack), [`Request::Install`](super::Request::Install) and [`Request::SetUnpacked`](super::Request::SetUnpacked).
+    /// Of [`Request::Unpack`], [`Request::Install`] and [`Request::SetUnpacked`].
     Unpacked(ReleaseInfo),
-    /// Of [`Request::Remove`](super::Request::Remove).
+    /// Of [`Request::Remove`].
     Removed {
         /// The release.
         release: ReleaseId,
         /// Whether it was there.
         was_there: bool,
     },
-    /// Of [`Request::RemoveSnapshot`](super::Request::RemoveSnapshot).
+    /// Of [`Request::RemoveSnapshot`].
     SnapshotRemoved {
         /// Its name.
         name: String,
         /// Bytes of its file.
         bytes: u64,
     },
-    /// Of [`Request::Trust`](super::Request::Trust) and [`Request::Distrust`](super::Request::Distrust).
+    /// Of [`Request::Trust`] and [`Request::Distrust`].
     Trusted {
         /// The names of the keys that are trusted now.
         keys: Vec<String>,
     },
-    /// Of [`Request::Metrics`](super::Request::Metrics).
+    /// Of [`Request::Metrics`].
     Metrics {
         /// The text.
         text: String,
     },
-    /// Of [`Request::Copy`](super::Request::Copy).
+    /// Of [`Request::Copy`].
     Copied(Copied),
-    /// Of [`Request::Meet`](super::Request::Meet).
+    /// Of [`Request::Meet`].
     Met(Heard),
 }
 
@@ -203,7 +205,7 @@ pub struct SnapshotMade {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Planned {
-    /// Its identity, to be given to [`Request::Apply`](super::Request::Apply).
+    /// Its identity, to be given to [`Request::Apply`].
     pub plan_id: String,
     /// The release that it leaves.
     pub from: ReleaseId,
