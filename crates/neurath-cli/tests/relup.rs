@@ -42,8 +42,12 @@ impl Project {
 
     /// Runs `neurath relup …`: its exit code, and what it wrote to stdout and stderr.
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        self.command("relup", arguments)
+    }
+
+    fn command(&self, command: &str, arguments: &[&str]) -> (i32, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_neurath"))
-            .arg("relup")
+            .arg(command)
             .args(arguments)
             .current_dir(self.0.path())
             .output()
@@ -118,6 +122,22 @@ fn keeps_its_keys(kind: &str, value: &Value) {
     let depends = |key: &&String| key.contains("/*");
     let lost: Vec<_> = old.difference(&new).filter(|key| !depends(key)).collect();
     assert!(lost.is_empty(), "{kind} lost {lost:?}");
+}
+
+/// Before anything is compiled; and what a configuration says may be a secret.
+#[test]
+fn a_configuration_that_does_not_fit_is_refused_when_the_release_is_built() {
+    let project = Project::new();
+    let address = "listen = \"127.0.0.1:7379\"";
+    project.edit("releases/kv/1.0.0.toml", address, "listen = 73791");
+    let (code, _, said) = project.command("release", &["build", "kv", "1.0.0"]);
+    assert_eq!(code, 20, "{said}");
+    assert!(said.contains("P034") && said.contains("`listen`"), "{said}");
+    assert!(said.contains("releases/kv/1.0.0.toml:6"), "{said}");
+    assert!(
+        !said.contains("73791") && !said.contains("compiling"),
+        "{said}"
+    );
 }
 
 #[test]
