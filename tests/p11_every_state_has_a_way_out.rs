@@ -224,11 +224,19 @@ fn out_of_an_upgrade_that_was_interrupted() {
     drop(node);
     let kept = ask(directory, &["relup", "rollback", "--execute"]);
     assert_eq!(kept.status.code(), Some(50), "{}", stderr(&kept));
+    // A dry run says what would be done, and does not do it.
+    let dry = ask(directory, &["relup", "rollback", "--lose-writes"]);
+    let said = String::from_utf8_lossy(&dry.stdout).into_owned();
+    assert!(dry.status.success(), "{}", stderr(&dry));
+    assert!(said.contains("the writes made since are lost"), "{said}");
+    assert!(catalog(directory).previous.is_some());
     ok(
         directory,
         &["relup", "rollback", "--lose-writes", "--execute"],
     );
     assert!(catalog(directory).previous.is_none());
+    let dry = ask(directory, &["relup", "rollback", "--lose-writes"]);
+    assert_eq!(dry.status.code(), Some(2), "{}", stderr(&dry));
     let node = NodeProcess::start(&command).expect("it comes up");
     assert_serves(&node, "1.0.0", 1);
     assert_in(directory, Phase::Idle);

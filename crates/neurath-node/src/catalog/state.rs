@@ -181,6 +181,16 @@ impl State {
             .find(|region| region.is_of(component, instance))
     }
 
+    /// Whether a state of the release before has been converted in its file, segment by segment.
+    pub fn before_is_converted(&self) -> bool {
+        let before = self.previous.iter().flat_map(|previous| &previous.regions);
+        let mut before = before.map(|entry| (&entry.file, &entry.fingerprint));
+        before.any(|(file, fingerprint)| {
+            let mut now = self.regions.iter();
+            now.any(|entry| entry.file == *file && entry.fingerprint != *fingerprint)
+        })
+    }
+
     /// Whether a region file is named by the current release, by the way back, or as a snapshot; any other file is an
     /// orphan.
     pub fn names_region_file(&self, file: &str) -> bool {

@@ -47,7 +47,7 @@ pub use rehearsal::{
     remove_old_rehearsals,
 };
 pub(crate) use resets::delete as delete_snapshot;
-pub use serve::{offline, set_aside};
+pub use serve::{BEFORE_IS_CONVERTED, offline, set_aside};
 pub(crate) use start::create_region;
 use watch::go_back;
 

@@ -17,6 +17,9 @@ use crate::release_handler::{self, HandlerError, ReleaseHandler, info, which};
 use crate::shard::now_ms;
 use crate::trust::TrustedKeys;
 
+/// Why a node that does not run cannot forget what was written since an upgrade that has converted a state in its file.
+pub const BEFORE_IS_CONVERTED: &str = "the state of the release before is not there any more: it was converted segment \
+    by segment, in its file. Start the node: it goes back by itself, and keeps the writes";
 /// How long a client that gives an upgrade up waits for its end.
 const ABORT: Duration = Duration::from_secs(60);
 
@@ -311,10 +314,8 @@ pub fn offline(
                     planned: None,
                 })
         }
-        Request::Rollback { .. } if is_changed(catalog.state()) => {
-            let text = "the state of the release before is not there any more: it was converted segment by \
-                        segment, in its file. Start the node: it goes back by itself, and keeps the writes";
-            return Ok(Response::failed(code::OPERATOR, text));
+        Request::Rollback { .. } if catalog.state().before_is_converted() => {
+            return Ok(Response::failed(code::OPERATOR, BEFORE_IS_CONVERTED));
         }
         Request::Rollback { .. } => forget(&mut catalog, &mut journal, who),
         request if is_handled => {
@@ -329,16 +330,6 @@ pub fn offline(
     Ok(match done {
         Ok(outcome) => Response::done(outcome),
         Err(error) => Response::failed(error.code(), error.to_string()),
-    })
-}
-
-/// Whether a state of the release before has been converted in its file.
-fn is_changed(state: &crate::catalog::State) -> bool {
-    let before = state.previous.iter().flat_map(|previous| &previous.regions);
-    let mut before = before.map(|entry| (&entry.file, &entry.fingerprint));
-    before.any(|(file, fingerprint)| {
-        let mut now = state.regions.iter();
-        now.any(|entry| entry.file == *file && entry.fingerprint != *fingerprint)
     })
 }
 

@@ -62,8 +62,11 @@ pub(super) fn rollback(
     execute: bool,
     output: &Output,
 ) -> anyhow::Result<()> {
-    if execute && lose_writes && Client::connect(dir).is_err() {
-        return super::in_flight::forget(dir, output);
+    if lose_writes && Client::connect(dir).is_err() {
+        return match execute {
+            true => super::in_flight::forget(dir, output),
+            false => super::in_flight::would_forget(dir, output),
+        };
     }
     if execute {
         let went = match lose_writes {

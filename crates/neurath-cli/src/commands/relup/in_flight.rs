@@ -1,8 +1,11 @@
 //! Going on with, and giving up, what is in flight.
 
 use crate::control;
+use crate::exit::CommandError;
 use crate::output::Output;
-use neurath_node::protocol::{Outcome, Request};
+use neurath_node::catalog::Catalog;
+use neurath_node::node::BEFORE_IS_CONVERTED;
+use neurath_node::protocol::{Failure, Outcome, Request, code};
 use serde_json::json;
 use std::path::Path;
 
@@ -63,6 +66,36 @@ pub fn forget(dir: &Path, output: &Output) -> anyhow::Result<()> {
         }
         other => control::unexpected(&other),
     }
+}
+
+/// Says what [`forget`] would do.
+pub fn would_forget(dir: &Path, output: &Output) -> anyhow::Result<()> {
+    let catalog = Catalog::open(dir)?;
+    let state = catalog.state();
+    let (Some(release), Some(before)) = (&state.current, &state.previous) else {
+        let message = "the node's release is confirmed: there is nothing to go back to";
+        return Err(CommandError::Usage(message.into()).into());
+    };
+    if state.before_is_converted() {
+        return Err(CommandError::Node(Failure {
+            code: code::OPERATOR,
+            message: BEFORE_IS_CONVERTED.into(),
+            step: None,
+        })
+        .into());
+    }
+    output.text(&format!(
+        "the next start would run {}, as it was before {release}: the writes made since are lost; --execute does it",
+        before.release
+    ));
+    output.json(&json!({
+        "kind": "rollback",
+        "release": state.current,
+        "permanent": state.permanent,
+        "unconfirmed": true,
+        "reset": [],
+    }));
+    Ok(())
 }
 
 /// Says what would be done, if there is something.
