@@ -23,7 +23,7 @@ fn whatever_comes_nothing_is_lost() {
     for key in ["operations", "upgrades", "restarts", "kills"] {
         assert!(number(key) > 0, "no {key}: {told}");
     }
-    // What a process holds depends on where it was begun: twice as much is no growth, more would be.
+    // What a process holds depends on what it has gone through: twice as much is no growth, more would be.
     assert!(number("rss_last") < 2 * number("rss_first"), "{told}");
     assert!(number("fds_last") <= number("fds_first") + 4, "{told}");
 }

@@ -40,8 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const KILL_WITHIN: Duration = Duration::from_millis(80);
 /// How long a process that was killed may hold what it had, and a conversion may go on.
 const SETTLED: Duration = Duration::from_secs(60);
-/// The part of the time after which memory and descriptors are looked at for the first time.
-const WARM: u32 = 10;
+/// The part of the time, at the beginning and at the end, in which it is seen what the node takes at most. One look
+/// would say little: an upgraded node has two versions of the code in memory, one that was just started has one.
+const PART: u32 = 4;
 
 pub fn run(args: &Soak, output: &Output) -> anyhow::Result<()> {
     processes::end_all_when_interrupted()?;
@@ -104,7 +105,7 @@ fn course(
     Ok((soak.load.0.finish(), told))
 }
 
-/// What was done, and what the node took at two moments.
+/// What was done, and what the node took at most, at first and at last.
 #[derive(Debug, Default)]
 struct Tally {
     upgrades: u64,
@@ -169,14 +170,15 @@ impl Run<'_> {
         output: &Output,
     ) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let mut warm = false;
         while begun.elapsed() < time {
             self.load.served(&node)?;
-            if !warm && begun.elapsed() >= time / WARM {
-                warm = true;
-                self.look(&node, 0)?;
-            }
             node = self.change(node)?;
+            let elapsed = begun.elapsed();
+            if elapsed < time / PART {
+                self.look(&node, 0)?;
+            } else if elapsed >= time - time / PART {
+                self.look(&node, 1)?;
+            }
             output.progress(&format!(
                 "{} s: {} upgrades, {} ways back, {} restarts, {} kills; {} runs",
                 begun.elapsed().as_secs(),
@@ -189,7 +191,8 @@ impl Run<'_> {
         }
         self.load.served(&node)?;
         self.look(&node, 1)?;
-        if !warm {
+        if self.tally.fds[0] == 0 {
+            // A single change took longer.
             self.tally.rss[0] = self.tally.rss[1];
             self.tally.fds[0] = self.tally.fds[1];
         }
@@ -203,9 +206,10 @@ impl Run<'_> {
     }
 
     fn look(&mut self, node: &NodeProcess, at: usize) -> anyhow::Result<()> {
-        self.tally.rss[at] = node.memory()?;
+        let (rss, fds) = (&mut self.tally.rss[at], &mut self.tally.fds[at]);
+        *rss = node.memory()?.max(*rss);
         let descriptors = std::fs::read_dir(format!("/proc/{}/fd", node.pid()))?;
-        self.tally.fds[at] = descriptors.count() as u64;
+        *fds = (descriptors.count() as u64).max(*fds);
         Ok(())
     }
 
