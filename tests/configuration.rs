@@ -30,37 +30,35 @@ fn release_file(version: &str, address: &str, config: &str) -> String {
     )
 }
 
-/// Releases of one notebook that differ in its configuration only: no limit, one of 2, and one that it refuses.
-fn book() -> Stage {
+/// Releases 1.0.0 to 1.0.2 of one notebook; `edit` is given the project's folder and the address to listen at.
+fn releases(edit: impl FnOnce(&Path, &str)) -> Stage {
     let folder = TemporaryFolder::new().expect("a folder");
     let address = format!("127.0.0.1:{}", free_port().expect("a port"));
     neurath_test_components::project(folder.path(), "notebook_1", "notebook_2", &address)
         .expect("manifests");
-    let path = folder.path().join("manifests/notebook/1.0.0.toml");
-    let text = std::fs::read_to_string(path).expect("the manifest");
-    let schema = "config_schema = { listen = \"string\", limit = { type = \"integer\", optional = true } }\n";
-    let text = text.replacen("instances = 1\n", schema, 1);
-    write(folder.path(), "manifests/notebook/1.0.0.toml", &text);
-    for (version, config) in [("1.0.1", ", limit = 3"), ("1.0.2", ", limit = 13")] {
-        let text = release_file(version, &address, config);
-        write(
-            folder.path(),
-            &format!("releases/book/{version}.toml"),
-            &text,
-        );
-    }
+    edit(folder.path(), &address);
     let folders = Folders {
         manifests: folder.path().join("manifests"),
         releases: folder.path().join("releases"),
     };
-    let stage = Stage::of(
-        folder,
-        &folders,
-        "book",
-        &["1.0.0", "1.0.1", "1.0.2"],
-        &quiet(),
-    );
+    let versions = ["1.0.0", "1.0.1", "1.0.2"];
+    let stage = Stage::of(folder, &folders, "book", &versions, &quiet());
     stage.expect("it is built").run_by(neurath_suite::program())
+}
+
+/// They differ in its configuration only: no limit, one of 3, and one that it refuses.
+fn book() -> Stage {
+    releases(|folder, address| {
+        let path = folder.join("manifests/notebook/1.0.0.toml");
+        let text = std::fs::read_to_string(path).expect("the manifest");
+        let schema = "config_schema = { listen = \"string\", limit = { type = \"integer\", optional = true } }\n";
+        let text = text.replacen("instances = 1\n", schema, 1);
+        write(folder, "manifests/notebook/1.0.0.toml", &text);
+        for (version, config) in [("1.0.1", ", limit = 3"), ("1.0.2", ", limit = 13")] {
+            let text = release_file(version, address, config);
+            write(folder, &format!("releases/book/{version}.toml"), &text);
+        }
+    })
 }
 
 fn release(version: &str) -> ReleaseId {
@@ -124,31 +122,18 @@ fn what_a_component_refuses_is_undone() {
     assert_all_ended(&journal(node.directory()));
 }
 
-/// Releases of one notebook that differ in nothing, and in a setting of their own.
+/// They differ in nothing, and in a setting of their own.
 fn settings() -> Stage {
-    let folder = TemporaryFolder::new().expect("a folder");
-    let address = format!("127.0.0.1:{}", free_port().expect("a port"));
-    neurath_test_components::project(folder.path(), "notebook_1", "notebook_2", &address)
-        .expect("manifests");
-    for (version, more) in [
-        ("1.0.0", ""),
-        ("1.0.1", ""),
-        ("1.0.2", "[supervision]\nintensity = 3\n"),
-    ] {
-        let text = release_file(version, &address, "") + more;
-        write(
-            folder.path(),
-            &format!("releases/book/{version}.toml"),
-            &text,
-        );
-    }
-    let folders = Folders {
-        manifests: folder.path().join("manifests"),
-        releases: folder.path().join("releases"),
-    };
-    let versions = ["1.0.0", "1.0.1", "1.0.2"];
-    let stage = Stage::of(folder, &folders, "book", &versions, &quiet());
-    stage.expect("it is built").run_by(neurath_suite::program())
+    releases(|folder, address| {
+        for (version, more) in [
+            ("1.0.0", ""),
+            ("1.0.1", ""),
+            ("1.0.2", "[supervision]\nintensity = 3\n"),
+        ] {
+            let text = release_file(version, address, "") + more;
+            write(folder, &format!("releases/book/{version}.toml"), &text);
+        }
+    })
 }
 
 /// An upgrade, with the steps that are told of as it goes.

@@ -39,13 +39,15 @@ pub(super) fn thrown_away(steps: &[Step]) -> Vec<String> {
     found
 }
 
+/// The options that name these components.
+fn options(names: &[String]) -> String {
+    let options = names.iter().map(|name| format!("--reset {name}"));
+    options.collect::<Vec<_>>().join(" ")
+}
+
 /// Refuses steps that throw states away which nobody has named, and names of others. `what` is what is asked for.
 pub(super) fn are_named(steps: &[Step], names: &[String], what: &str) -> Result<(), Refusal> {
     let thrown = thrown_away(steps);
-    let options = |names: &[String]| {
-        let options = names.iter().map(|name| format!("--reset {name}"));
-        options.collect::<Vec<_>>().join(" ")
-    };
     let others: Vec<String> = names
         .iter()
         .filter(|name| !thrown.contains(name))
@@ -84,12 +86,11 @@ pub(super) fn throws_nothing_away(steps: &[Step], what: &str) -> Result<(), Refu
     if thrown.is_empty() {
         return Ok(());
     }
-    let options = thrown.iter().map(|name| format!(" --reset {name}"));
     let text = format!(
         "{what} throws away the state of {}, and this command cannot name it; nothing was done: if that is meant, \
-         `neurath relup rollback{}`",
+         `neurath relup rollback {}`",
         thrown.join(", "),
-        options.collect::<String>()
+        options(&thrown)
     );
     Err(Refusal::new(code::USAGE, text))
 }
