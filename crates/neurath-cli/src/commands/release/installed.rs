@@ -6,7 +6,7 @@ use crate::table::Table;
 use anyhow::Context as _;
 use neurath_node::catalog::{Catalog, ReleaseId};
 use neurath_node::directory::TRUSTED_KEYS;
-use neurath_node::package::{self, Seal};
+use neurath_node::package::{self, Seal, Statement};
 use neurath_node::protocol::{Outcome, Request};
 use neurath_node::release::ReleasePackage;
 use neurath_node::release_handler::ReleaseInfo;
@@ -61,7 +61,8 @@ pub fn unpack(
     output: &Output,
 ) -> anyhow::Result<()> {
     if !execute {
-        let release = try_out(dir, file, allow_older)?.id();
+        let catalog = Catalog::open(dir)?;
+        let release = try_out(dir, &catalog, file, |_| allow_older)?.id();
         output.text(&format!("{release} would be unpacked; --execute does it"));
         output.json(&json!({ "kind": "unpack", "release": release, "done": false }));
         return Ok(());
@@ -71,15 +72,21 @@ pub fn unpack(
     Ok(())
 }
 
-/// Checks a package as the node would, without touching the node.
-fn try_out(dir: &Path, file: &Path, allow_older: bool) -> anyhow::Result<ReleasePackage> {
+/// Checks a package as the node would, without touching the node. `takes_older` says whether it may be older than
+/// what was seen.
+fn try_out(
+    dir: &Path,
+    catalog: &Catalog,
+    file: &Path,
+    takes_older: impl Fn(&Statement) -> bool,
+) -> anyhow::Result<ReleasePackage> {
     let keys = TrustedKeys::read(&dir.join(TRUSTED_KEYS))?;
-    let catalog = Catalog::open(dir)?;
     let seen = &catalog.state().seen;
     let admit = |seal: &Seal| {
         let release = seal.statement().release();
         keys.check(&release, Some(seal))?;
-        check_numbers(seal, seen.get(&release.name), allow_older)
+        let seen = seen.get(&release.name);
+        check_numbers(seal, seen, takes_older(seal.statement()))
     };
     let folder = tempfile::tempdir()?;
     Ok(package::unpack_if(file, folder.path(), admit)?.release)
@@ -94,12 +101,17 @@ pub fn unpacked(
     execute: bool,
     output: &Output,
 ) -> anyhow::Result<Option<ReleaseId>> {
-    // One that was unpacked may be older than what was seen since.
-    let package = try_out(dir, file, true)?;
-    let release = package.id();
     let catalog = Catalog::open(dir)?;
-    let known = catalog.state().entry(&release);
-    if known.is_some_and(|known| known.manifest == package.hash().to_hex().as_str()) {
+    let is_there = |release: &ReleaseId, manifest: &str| {
+        let known = catalog.state().entry(release);
+        known.is_some_and(|known| known.manifest == manifest)
+    };
+    // One that was unpacked may be older than what was seen since.
+    let package = try_out(dir, &catalog, file, |statement| {
+        allow_older || is_there(&statement.release(), &statement.manifest)
+    })?;
+    let release = package.id();
+    if is_there(&release, &package.hash().to_hex()) {
         return Ok(Some(release));
     }
     if execute {
@@ -107,7 +119,6 @@ pub fn unpacked(
         output.progress(&format!("{} is unpacked", info.release));
         return Ok(Some(info.release));
     }
-    try_out(dir, file, allow_older)?;
     output.text(&format!(
         "{release} would be unpacked, and then gone to; `neurath release unpack` alone takes it in, \
          and the plan can be seen then"
