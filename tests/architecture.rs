@@ -210,6 +210,16 @@ fn packages_depend_in_one_direction() {
         ] {
             assert!(!found.contains(other), "{name} must not depend on {other}");
         }
+        // A component's crate needs `neurath`, and none of what that stands on.
+        if !name.starts_with("kv-") && name != "neurath-test-components" {
+            continue;
+        }
+        for other in ["neurath-abi", "neurath-pmem", "neurath-macros"] {
+            assert!(
+                !found.contains(other),
+                "{name} must not depend on {other}: what it needs is in `neurath`"
+            );
+        }
     }
 }
 

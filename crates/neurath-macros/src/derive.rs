@@ -15,8 +15,8 @@ use syn::{
     Type, parenthesized,
 };
 
-/// The collections whose entries are converted by their own `code_change`.
-const COLLECTIONS: [&str; 3] = ["Map", "OrderedMap", "Vector"];
+/// The types that lead to objects, which are converted by their own `code_change`.
+const LEADING: [&str; 4] = ["Map", "OrderedMap", "Vector", "P"];
 
 pub(crate) fn expand(input: &DeriveInput) -> Result<Tokens> {
     let Data::Struct(data) = &input.data else {
@@ -204,13 +204,13 @@ impl<'a> Carried<'a> {
         Ok(carried)
     }
 
-    /// Whether its entries are converted by themselves.
-    fn is_collection(&self) -> bool {
+    /// Whether what it leads to is converted by itself.
+    fn leads_on(&self) -> bool {
         let Type::Path(path) = self.ty else {
             return false;
         };
         let last = path.path.segments.last();
-        last.is_some_and(|last| COLLECTIONS.iter().any(|name| last.ident == name))
+        last.is_some_and(|last| LEADING.iter().any(|name| last.ident == name))
     }
 
     /// The newer struct's field.
@@ -227,7 +227,7 @@ impl<'a> Carried<'a> {
             (None, Some(narrow)) => {
                 quote_spanned! { ty.span() => <#ty as ::core::convert::From<#narrow>>::from(#old) }
             }
-            (None, None) if self.is_collection() => quote! { #old.carry_over() },
+            (None, None) if self.leads_on() => quote! { #old.carry_over() },
             (None, None) => quote! { #old },
         };
         quote! { #name: #value }
@@ -250,7 +250,7 @@ impl<'a> Carried<'a> {
                         .map_err(|_| ::neurath::Error::new(::std::format!("{}{}", #text, #name)))?
                 }
             }
-            None if self.is_collection() => quote! { #name.carry_over() },
+            None if self.leads_on() => quote! { #name.carry_over() },
             None => quote! { #name },
         };
         quote! { #old: #value }

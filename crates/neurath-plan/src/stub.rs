@@ -236,6 +236,9 @@ fn carried(old: &[FieldDesc], new: &FieldDesc) -> String {
             {
                 format!("old.{}.carry_over()", new.name)
             }
+            (TypeKind::Reference(a), TypeKind::Reference(b)) if a.name == b.name => {
+                format!("old.{}.carry_over()", new.name)
+            }
             _ => format!("todo!(\"from `old.{}`\")", new.name),
         },
         None => match &new.ty.kind {

@@ -30,12 +30,33 @@ use syn::{Data, DeriveInput, Error, Fields, Meta, Type, parse_macro_input};
 /// ```
 #[proc_macro_derive(Pmem, attributes(pmem))]
 pub fn derive_pmem(input: TokenStream) -> TokenStream {
+    derive(input, quote! { ::neurath_pmem })
+}
+
+/// The same for whoever depends on `neurath`, which gives it the name `Pmem`: a component's crate need
+/// not depend on `neurath-pmem`.
+#[proc_macro_derive(ComponentPmem, attributes(pmem))]
+pub fn derive_component_pmem(input: TokenStream) -> TokenStream {
+    derive(input, quote! { ::neurath::pmem })
+}
+
+/// `home` is where the crate of regions is found.
+fn derive(input: TokenStream, home: Tokens) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    expand(&input)
+    let derived = expand(&input).map(|implementation| {
+        quote! {
+            const _: () = {
+                use #home as __pmem;
+                #implementation
+            };
+        }
+    });
+    derived
         .unwrap_or_else(|error| error.into_compile_error())
         .into()
 }
 
+/// What is derived, for a place that has the crate of regions as `__pmem`.
 fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
     if let Some(parameter) = input.generics.params.first() {
         let message = "a type in a region has a layout of its own: it cannot have parameters";
@@ -101,50 +122,48 @@ fn expand_struct(input: &DeriveInput, fields: &Fields) -> Result<Tokens, Error> 
         quote_spanned! { ty.span() => const _: () = is_pmem::<#ty>(); }
     });
     Ok(quote! {
-        const _: () = {
-            const fn is_pmem<T: ::neurath_pmem::Pmem>() {}
-            #(#asserts)*
-            #no_drop
-            const _: () = assert!(
-                ::core::mem::size_of::<#name>() == 0 #(+ ::core::mem::size_of::<#types>())*,
-                concat!(
-                    "`", #text, "` has padding between or after its fields, which a region cannot \
-                     hold: reorder the fields by size, or fill the gap with a field of zeros",
-                ),
-            );
-            // SAFETY: `repr(C)` or transparent, without padding and without pointers, as every
-            // field is `Pmem`; described field by field.
-            unsafe impl ::neurath_pmem::Pmem for #name {
-                const SCHEMA: &'static ::neurath_pmem::schema::TypeSchema = &::neurath_pmem::schema::TypeSchema {
-                    name: #text,
-                    size: ::core::mem::size_of::<#name>(),
-                    align: ::core::mem::align_of::<#name>(),
-                    kind: ::neurath_pmem::schema::Kind::Struct(&[#(::neurath_pmem::schema::Field {
-                        name: #names,
-                        offset: ::core::mem::offset_of!(#name, #members),
-                        schema: #schemas,
-                    }),*]),
-                };
-                const ANY_BITS: bool = true #(&& <#types as ::neurath_pmem::Pmem>::ANY_BITS)*;
+        const fn is_pmem<T: __pmem::Pmem>() {}
+        #(#asserts)*
+        #no_drop
+        const _: () = assert!(
+            ::core::mem::size_of::<#name>() == 0 #(+ ::core::mem::size_of::<#types>())*,
+            concat!(
+                "`", #text, "` has padding between or after its fields, which a region cannot \
+                 hold: reorder the fields by size, or fill the gap with a field of zeros",
+            ),
+        );
+        // SAFETY: `repr(C)` or transparent, without padding and without pointers, as every
+        // field is `Pmem`; described field by field.
+        unsafe impl __pmem::Pmem for #name {
+            const SCHEMA: &'static __pmem::schema::TypeSchema = &__pmem::schema::TypeSchema {
+                name: #text,
+                size: ::core::mem::size_of::<#name>(),
+                align: ::core::mem::align_of::<#name>(),
+                kind: __pmem::schema::Kind::Struct(&[#(__pmem::schema::Field {
+                    name: #names,
+                    offset: ::core::mem::offset_of!(#name, #members),
+                    schema: #schemas,
+                }),*]),
+            };
+            const ANY_BITS: bool = true #(&& <#types as __pmem::Pmem>::ANY_BITS)*;
 
-                fn valid(bytes: &[u8]) -> bool {
-                    true #(&& {
-                        let at = ::core::mem::offset_of!(#name, #members);
-                        <#types as ::neurath_pmem::Pmem>::valid(
-                            &bytes[at..at + ::core::mem::size_of::<#types>()],
-                        )
-                    })*
-                }
-
-                fn free_owned(
-                    &self,
-                    tx: &mut ::neurath_pmem::Tx<'_>,
-                ) -> ::core::result::Result<(), ::neurath_pmem::TxError> {
-                    #(::neurath_pmem::Pmem::free_owned(&self.#members, tx)?;)*
-                    ::core::result::Result::Ok(())
-                }
+            fn valid(bytes: &[u8]) -> bool {
+                true #(&& {
+                    let at = ::core::mem::offset_of!(#name, #members);
+                    <#types as __pmem::Pmem>::valid(
+                        &bytes[at..at + ::core::mem::size_of::<#types>()],
+                    )
+                })*
             }
-        };
+
+            fn free_owned(
+                &self,
+                tx: &mut __pmem::Tx<'_>,
+            ) -> ::core::result::Result<(), __pmem::TxError> {
+                #(__pmem::Pmem::free_owned(&self.#members, tx)?;)*
+                ::core::result::Result::Ok(())
+            }
+        }
     })
 }
 
@@ -184,50 +203,48 @@ fn expand_enum(input: &DeriveInput, data: &syn::DataEnum) -> Result<Tokens, Erro
     let valid = variants.iter().map(EnumVariant::valid);
     let free = variants.iter().map(|variant| variant.free(name));
     Ok(quote! {
-        const _: () = {
-            const fn is_pmem<T: ::neurath_pmem::Pmem>() {}
-            #(#asserts)*
-            #no_drop
-            // The tags alone.
-            #[allow(dead_code)]
-            #[derive(Clone, Copy)]
-            #[repr(#tag)]
-            enum __Tag { #(#idents #values),* }
-            #(#layouts)*
-            // SAFETY: an enum with a tag of a fixed size is a union of `repr(C)` structs that
-            // begin with the tag (the Reference, "Primitive representation of enums with
-            // fields"), as described here; without padding, whatever the variant, and without
-            // pointers, as every field is `Pmem`; and `valid` takes tags of variants with
-            // values of their fields.
-            unsafe impl ::neurath_pmem::Pmem for #name {
-                const SCHEMA: &'static ::neurath_pmem::schema::TypeSchema = &::neurath_pmem::schema::TypeSchema {
-                    name: #text,
-                    size: ::core::mem::size_of::<#name>(),
-                    align: ::core::mem::align_of::<#name>(),
-                    kind: ::neurath_pmem::schema::Kind::Enum {
-                        tag_size: ::core::mem::size_of::<#tag>(),
-                        variants: &[#(#described),*],
-                    },
-                };
-                const ANY_BITS: bool = false;
+        const fn is_pmem<T: __pmem::Pmem>() {}
+        #(#asserts)*
+        #no_drop
+        // The tags alone.
+        #[allow(dead_code)]
+        #[derive(Clone, Copy)]
+        #[repr(#tag)]
+        enum __Tag { #(#idents #values),* }
+        #(#layouts)*
+        // SAFETY: an enum with a tag of a fixed size is a union of `repr(C)` structs that
+        // begin with the tag (the Reference, "Primitive representation of enums with
+        // fields"), as described here; without padding, whatever the variant, and without
+        // pointers, as every field is `Pmem`; and `valid` takes tags of variants with
+        // values of their fields.
+        unsafe impl __pmem::Pmem for #name {
+            const SCHEMA: &'static __pmem::schema::TypeSchema = &__pmem::schema::TypeSchema {
+                name: #text,
+                size: ::core::mem::size_of::<#name>(),
+                align: ::core::mem::align_of::<#name>(),
+                kind: __pmem::schema::Kind::Enum {
+                    tag_size: ::core::mem::size_of::<#tag>(),
+                    variants: &[#(#described),*],
+                },
+            };
+            const ANY_BITS: bool = false;
 
-                fn valid(bytes: &[u8]) -> bool {
-                    let mut le = [0; ::core::mem::size_of::<#tag>()];
-                    le.copy_from_slice(&bytes[..::core::mem::size_of::<#tag>()]);
-                    let tag = #tag::from_le_bytes(le);
-                    false #(|| #valid)*
-                }
-
-                fn free_owned(
-                    &self,
-                    tx: &mut ::neurath_pmem::Tx<'_>,
-                ) -> ::core::result::Result<(), ::neurath_pmem::TxError> {
-                    let _ = &tx;
-                    match self { #(#free)* }
-                    ::core::result::Result::Ok(())
-                }
+            fn valid(bytes: &[u8]) -> bool {
+                let mut le = [0; ::core::mem::size_of::<#tag>()];
+                le.copy_from_slice(&bytes[..::core::mem::size_of::<#tag>()]);
+                let tag = #tag::from_le_bytes(le);
+                false #(|| #valid)*
             }
-        };
+
+            fn free_owned(
+                &self,
+                tx: &mut __pmem::Tx<'_>,
+            ) -> ::core::result::Result<(), __pmem::TxError> {
+                let _ = &tx;
+                match self { #(#free)* }
+                ::core::result::Result::Ok(())
+            }
+        }
     })
 }
 
@@ -299,10 +316,10 @@ impl<'a> EnumVariant<'a> {
             syn::Member::Unnamed(index) => index.index.to_string(),
         });
         quote! {
-            ::neurath_pmem::schema::Variant {
+            __pmem::schema::Variant {
                 name: #text,
                 discriminant: __Tag::#ident as u64,
-                fields: &[#(::neurath_pmem::schema::Field {
+                fields: &[#(__pmem::schema::Field {
                     name: #names,
                     offset: ::core::mem::offset_of!(#layout, #places),
                     schema: #schemas,
@@ -322,7 +339,7 @@ impl<'a> EnumVariant<'a> {
         quote! {
             (tag as u64 == __Tag::#ident as u64 #(&& {
                 let at = ::core::mem::offset_of!(#layout, #places);
-                <#types as ::neurath_pmem::Pmem>::valid(
+                <#types as __pmem::Pmem>::valid(
                     &bytes[at..at + ::core::mem::size_of::<#types>()],
                 )
             })*)
@@ -338,7 +355,7 @@ impl<'a> EnumVariant<'a> {
         } = self;
         quote! {
             #name::#ident { #(#members: #places),* } => {
-                #(::neurath_pmem::Pmem::free_owned(#places, tx)?;)*
+                #(__pmem::Pmem::free_owned(#places, tx)?;)*
             }
         }
     }
@@ -378,7 +395,7 @@ fn described_fields(fields: &Fields, name: &syn::Ident) -> Result<Vec<DescribedF
             }
             None => {
                 refuse_itself(&ty, name)?;
-                quote! { <#ty as ::neurath_pmem::Pmem>::SCHEMA }
+                quote! { <#ty as __pmem::Pmem>::SCHEMA }
             }
         };
         described.push(DescribedField { ty, schema });
@@ -428,11 +445,11 @@ fn link_schema(ty: &Type, wanted: impl Fn(&syn::Path) -> bool) -> Option<Tokens>
         let element = link_schema(&array.elem, wanted)?;
         let len = &array.len;
         return Some(quote! {
-            &::neurath_pmem::schema::TypeSchema {
+            &__pmem::schema::TypeSchema {
                 name: "array",
                 size: ::core::mem::size_of::<#ty>(),
                 align: ::core::mem::align_of::<#ty>(),
-                kind: ::neurath_pmem::schema::Kind::Array { element: #element, len: #len },
+                kind: __pmem::schema::Kind::Array { element: #element, len: #len },
             }
         });
     }
@@ -448,11 +465,11 @@ fn link_schema(ty: &Type, wanted: impl Fn(&syn::Path) -> bool) -> Option<Tokens>
     let text = target.segments.last()?.ident.to_string();
     wanted(target).then(|| {
         quote! {
-            &::neurath_pmem::schema::TypeSchema {
+            &__pmem::schema::TypeSchema {
                 name: "P",
                 size: 8,
                 align: 8,
-                kind: ::neurath_pmem::schema::Kind::Link(#text),
+                kind: __pmem::schema::Kind::Link(#text),
             }
         }
     })

@@ -31,10 +31,18 @@ mod types;
 pub use collections::{Bytes, Map, OrderedMap, Vector};
 pub use dummy::Handle;
 pub use neurath_abi::Ref;
+#[doc(hidden)]
+pub use neurath_pmem_derive::ComponentPmem;
 pub use neurath_pmem_derive::Pmem;
 pub use parcel::Parcel;
 pub use tx::{Tx, TxError};
 pub use types::{P, Pmem, as_bytes, from_bytes};
+
+/// The trait without the derive of its name, for the SDK, which has another one.
+#[doc(hidden)]
+pub mod traits {
+    pub use crate::types::Pmem;
+}
 
 /// The example of a collection in the documentation compiles.
 #[cfg(doctest)]

@@ -150,6 +150,11 @@ impl<T> P<T> {
         self.object
     }
 
+    /// The same object, of another type: for a conversion, which converts the object by itself.
+    pub const fn carry_over<U>(self) -> P<U> {
+        P::from_ref(self.object)
+    }
+
     /// Whether this refers to nothing.
     pub const fn is_null(self) -> bool {
         self.object.is_null()

@@ -27,4 +27,7 @@ pub use migration::Extra;
 pub use moves::Moving;
 pub use neurath_abi::{InfoKey, LogLevel, Token};
 pub use neurath_macros::{CodeChange, code_change, component, move_in, move_out};
-pub use neurath_pmem::{Bytes, Map, OrderedMap, P, Parcel, Pmem, Tx, TxError, Vector};
+/// `#[derive(Pmem)]`, for a crate that depends on this one.
+pub use neurath_pmem::ComponentPmem as Pmem;
+pub use neurath_pmem::traits::Pmem;
+pub use neurath_pmem::{Bytes, Map, OrderedMap, P, Parcel, Tx, TxError, Vector};

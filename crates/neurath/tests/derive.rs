@@ -1,9 +1,15 @@
 //! `#[derive(CodeChange)]`: what it writes, and what it refuses.
 
-use neurath::{Bytes, CodeChange, Extra, Map, Pmem};
+use neurath::{Bytes, CodeChange, Extra, Map, P, Pmem};
 
 mod v1_0 {
-    use neurath::{Bytes, Map, Pmem};
+    use neurath::{Bytes, Map, P, Pmem};
+
+    #[derive(Clone, Copy, Debug, Pmem)]
+    #[repr(C)]
+    pub struct Owner {
+        pub number: u32,
+    }
 
     #[derive(Clone, Copy, Debug, Pmem)]
     #[repr(C)]
@@ -18,6 +24,7 @@ mod v1_0 {
     #[repr(C)]
     pub struct Store {
         pub entries: Map<u64, Entry>,
+        pub owner: P<Owner>,
         pub commands: u64,
     }
 }
@@ -42,7 +49,16 @@ struct Entry {
 #[repr(C)]
 struct Store {
     commands: u64,
+    owner: P<Owner>,
     entries: Map<u64, Entry>,
+}
+
+#[derive(Clone, Copy, Debug, Pmem, CodeChange)]
+#[change(from = "1.0", old = v1_0::Owner)]
+#[repr(C)]
+struct Owner {
+    #[change(widened = u32)]
+    number: u64,
 }
 
 const EXTRA: Extra<'_> = Extra {
@@ -92,14 +108,17 @@ fn the_conversions_are_exported_for_both_ways() {
         (v1_0::Store::FINGERPRINT, Store::FINGERPRINT)
     );
     assert_eq!((down.from, down.to), (up.to, up.from));
+    let owner = neurath::abi::Ref(7);
     let old = v1_0::Store {
         entries: Map::EMPTY,
+        owner: P::from_ref(owner),
         commands: 9,
     };
     let new = store_from_1_0(old, &EXTRA).expect("the way there");
-    assert_eq!(new.commands, 9);
+    // The object is converted by itself; what refers to it stays.
+    assert_eq!((new.commands, new.owner.to_ref()), (9, owner));
     let back = store_to_1_0(new, &EXTRA).expect("the way back");
-    assert_eq!(back.commands, 9);
+    assert_eq!((back.commands, back.owner.to_ref()), (9, owner));
 }
 
 #[test]
