@@ -242,37 +242,26 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Whether the slices hold `count` values of those sizes, aligned to 8 bytes.
+    /// Whether the slices hold `count` values of those sizes. They may lie at any address: a value can be a
+    /// field, or an element, of four bytes or one.
     pub(super) fn check(&self, from_size: u32, to_size: u32) -> Result<(), CallError> {
         if self.count == 0 {
             return Ok(());
         }
-        let fits = |len: usize, address: usize, stride: usize, size: u32| {
+        let fits = |len: usize, stride: usize, size: u32| {
             stride >= size as usize
-                && stride.is_multiple_of(8)
-                && address.is_multiple_of(8)
                 // Of the last place, only the value itself is there: it may be a field.
                 && (self.count - 1)
                     .checked_mul(stride)
                     .and_then(|bytes| bytes.checked_add(size as usize))
                     .is_some_and(|bytes| bytes <= len)
         };
-        if !fits(
-            self.old.len(),
-            self.old.as_ptr() as usize,
-            self.old_stride,
-            from_size,
-        ) {
+        if !fits(self.old.len(), self.old_stride, from_size) {
             return Err(CallError::refused(
                 "the old values do not fit the conversion",
             ));
         }
-        if !fits(
-            self.new.len(),
-            self.new.as_ptr() as usize,
-            self.new_stride,
-            to_size,
-        ) {
+        if !fits(self.new.len(), self.new_stride, to_size) {
             return Err(CallError::refused(
                 "the new values do not fit the conversion",
             ));
@@ -281,5 +270,30 @@ impl Batch<'_> {
             return Err(CallError::refused("the map of live values is too short"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_four_bytes_may_lie_behind_another() {
+        let (old, mut new) = ([0; 32], [0; 32]);
+        for at in [0, 4, 1] {
+            let batch = Batch {
+                old: &old[at..],
+                old_stride: 8,
+                new: &mut new[at..],
+                new_stride: 8,
+                count: 4,
+                live: &[15],
+                extra: "",
+                now_ms: 0,
+            };
+            assert_eq!(batch.check(4, 4).map_err(|error| error.text), Ok(()));
+            let refused = batch.check(4, 9).map_err(|error| error.text);
+            assert!(refused.is_err_and(|text| text.contains("new values")));
+        }
     }
 }
