@@ -3,15 +3,17 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use neurath_cli::cargo::build_libraries;
 use neurath_cli::stage::{Stage, fill};
-use neurath_cli::testing::NodeProcess;
+use neurath_cli::testing::{NodeCommand, NodeProcess};
 use neurath_verify::{Options, Verifier};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use support::{Lines, book_with_library, catalog, everything, neurath, stderr};
 
@@ -130,8 +132,16 @@ fn it_runs_beside_load_and_beside_upgrades() {
 const BROKEN: [(&str, &[&str], &[&str]); 7] = [
     ("code_change_panics", &[], &["a conversion that panics"]),
     ("code_change_errors", &[], &["a conversion that refuses"]),
-    ("code_change_loops", &["--timeout", "2"], &["--timeout"]),
-    ("code_change_aborts", &[], &["died", "signal: 6"]),
+    (
+        "code_change_loops",
+        &["--timeout", "2"],
+        &["--timeout", "after `point_of_no_return`", "forged"],
+    ),
+    (
+        "code_change_aborts",
+        &[],
+        &["died", "signal: 6", "after `point_of_no_return`"],
+    ),
     ("code_change_eats_memory", &["--memory", "400000000"], &[]),
     ("init_panics", &[], &["an init that panics"]),
     ("check_state_errors", &[], &["a state that makes no sense"]),
@@ -201,4 +211,56 @@ fn a_way_back_that_fails_is_told() {
         missing.contains("a conversion back that refuses"),
         "{missing}"
     );
+}
+
+/// However the command ends, the version that loops ends with it, and nothing stays of the copy.
+#[test]
+fn a_rehearsal_ends_with_its_command() {
+    let stage = support::book_edited("notebook_1", "code_change_loops", |_| ());
+    let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
+    assert_eq!(Lines::open(node.address()).ask("add a note"), "0");
+    let folder = node.directory().join("rehearsals");
+    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+        let mut command = Command::new(neurath_suite::program());
+        command.args(["relup", "rehearse", "book-1.1.0", "--dir"]);
+        command
+            .arg(node.directory())
+            .arg("--from")
+            .arg(stage.built());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut command = command.spawn().expect("a command");
+        let mut told = BufReader::new(command.stderr.take().expect("its progress")).lines();
+        let at_it = told.any(|line| line.is_ok_and(|line| line.contains("point_of_no_return")));
+        assert!(at_it, "it rehearses");
+        let pid = Pid::from_child(&command);
+        let child = children(pid);
+        assert_eq!(child.len(), 1, "it has a process for it");
+        rustix::process::kill_process(pid, signal).expect("sent");
+        let ended = command.wait().expect("it ends");
+        assert_eq!(
+            ended.code(),
+            (signal != Signal::KILL).then_some(130),
+            "{signal:?}"
+        );
+        support::wait_until("the version has ended", || {
+            !Path::new(&format!("/proc/{}", child[0])).exists()
+        });
+        let left = std::fs::read_dir(&folder).map_or(0, Iterator::count);
+        assert_eq!(left, usize::from(signal == Signal::KILL), "{signal:?}");
+    }
+    node.check().expect("the node lives");
+    let directory = node.directory().to_owned();
+    node.stop().expect("stopped");
+    let again = NodeCommand::new(&neurath_suite::program(), &directory, None, stage.built());
+    let node = NodeProcess::start(&again).expect("again");
+    assert!(!folder.exists(), "the copy of the killed command is gone");
+    node.stop().expect("stopped");
+}
+
+/// The processes that another one has started.
+fn children(of: Pid) -> Vec<String> {
+    let of = of.as_raw_nonzero();
+    let path = format!("/proc/{of}/task/{of}/children");
+    let text = std::fs::read_to_string(path).expect("the kernel tells");
+    text.split_whitespace().map(str::to_owned).collect()
 }

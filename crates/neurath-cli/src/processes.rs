@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags};
 use rustix::time::Timespec;
 
 static STARTED: Mutex<Vec<Arc<Mutex<Child>>>> = Mutex::new(Vec::new());
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -59,6 +61,12 @@ impl Process {
     #[must_use]
     pub fn stdout(&self) -> Option<std::process::ChildStdout> {
         locked(&self.child).stdout.take()
+    }
+
+    /// What it writes as errors, if that is piped; once.
+    #[must_use]
+    pub fn stderr(&self) -> Option<std::process::ChildStderr> {
+        locked(&self.child).stderr.take()
     }
 
     /// How it ended, if it did.
@@ -212,6 +220,7 @@ pub fn end_all_when_interrupted() -> io::Result<()> {
             signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map(|mut signals| {
                 std::thread::spawn(move || {
                     if signals.forever().next().is_some() {
+                        INTERRUPTED.store(true, Ordering::SeqCst);
                         end_all();
                         std::process::exit(i32::from(exit::INTERRUPTED));
                     }
@@ -219,6 +228,14 @@ pub fn end_all_when_interrupted() -> io::Result<()> {
             });
     });
     result
+}
+
+/// Comes back only if nobody interrupts this command. Whoever finds a process ended asks it first: it may
+/// have ended for that, and what is left of the work is taken away already.
+pub fn unless_interrupted() {
+    while INTERRUPTED.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::projects::Shape;
 pub struct BenchUpgrade {
     /// The numbers of entries in the state.
     #[arg(long, alias = "keys", value_delimiter = ',', default_values_t = [10_000, 100_000, 1_000_000],
-        value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub entries: Vec<u64>,
     /// How the state is upgraded; each way if it is not given.
     #[arg(long, value_enum, value_name = "S")]

@@ -171,10 +171,10 @@ pub struct RelupRehearse {
     #[arg(long, default_value = BUILT, value_name = "DIR")]
     pub from: PathBuf,
     /// Seconds that all of it may take.
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
-    /// Bytes of memory that it may take; 1 GiB and four times the state if it is not given.
-    #[arg(long, value_name = "BYTES")]
+    /// Bytes of memory that it may take, at least 64 MiB; 1 GiB and four times the state if it is not given.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(64 << 20..))]
     pub memory: Option<u64>,
     /// Where the copy is made, and removed afterwards; in the node's directory if it is not given,
     /// so that it is on the same medium.

@@ -55,6 +55,7 @@ pub(super) fn start(options: &NodeOptions, rehearsal: bool) -> Result<(Core, Str
     let operation = open_journal(&mut journal, to)?;
     let libraries = Libraries::new(directory.libraries()).map_err(UpgradeError::from)?;
     release::remove_parts(&directory.releases()).map_err(UpgradeError::from)?;
+    super::remove_old_rehearsals(&options.directory);
     adopt(&directory, &mut catalog)?;
     let current = match &catalog.state().current {
         // What the options say is for a new node: an installed one has what it was told to have.

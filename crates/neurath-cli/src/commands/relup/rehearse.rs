@@ -1,10 +1,13 @@
 //! Trying an upgrade on a copy of a node's state, in a process of its own that has limits.
 
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -21,7 +24,7 @@ use crate::control;
 use crate::exit::CommandError;
 use crate::numbers;
 use crate::output::Output;
-use crate::processes::{Process, TemporaryFolder};
+use crate::processes::{self, Process, TemporaryFolder};
 use crate::table::Table;
 
 /// How often it is looked at how much memory the process has.
@@ -33,6 +36,8 @@ const BARE: u64 = 1 << 30;
 const TIMES: u64 = 4;
 /// Lines of the process's own log that are shown if it dies.
 const LAST_LINES: usize = 12;
+/// Bytes of such a line that are shown.
+const LONGEST_LINE: usize = 1000;
 
 /// What the process tells.
 #[derive(Serialize, Deserialize)]
@@ -45,6 +50,7 @@ enum Told {
 
 pub(super) fn run(command: &RelupRehearse, output: &Output) -> anyhow::Result<()> {
     let node = std::path::absolute(&command.node.dir)?;
+    processes::end_all_when_interrupted()?;
     let result = rehearsed(command, &node, output);
     remove_old_rehearsals(&node);
     result
@@ -64,7 +70,7 @@ fn rehearsed(command: &RelupRehearse, node: &Path, output: &Output) -> anyhow::R
         memory: command.memory.unwrap_or(BARE + TIMES * copied.bytes),
         time: Duration::from_secs(command.timeout),
     };
-    let rehearsal = in_child(command, &copy, scratch.path(), limits, output)?;
+    let rehearsal = in_child(command, &copy, limits, output)?;
     tell(&rehearsal, &copied, limits, output);
     Ok(())
 }
@@ -97,11 +103,9 @@ fn scratch(node: &Path, wanted: Option<&Path>) -> anyhow::Result<(TemporaryFolde
 fn in_child(
     command: &RelupRehearse,
     copy: &Path,
-    scratch: &Path,
     limits: Limits,
     output: &Output,
 ) -> anyhow::Result<Rehearsal> {
-    let log = scratch.join("log");
     let mut child = Command::new(std::env::current_exe()?);
     child
         .args(["relup", "rehearse-copy"])
@@ -113,16 +117,18 @@ fn in_child(
         .arg(&command.from);
     child.arg("--memory").arg(limits.memory.to_string());
     child.stdin(Stdio::null()).stdout(Stdio::piped());
-    child.stderr(File::create(&log)?);
+    child.stderr(Stdio::piped());
     let process = Process::start("the rehearsal", &mut child)?;
     let lines = lines(&process)?;
+    let log = Log::of(&process)?;
     let until = Instant::now() + limits.time;
-    let failed = |what: String| {
-        let log = std::fs::read_to_string(&log).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
-        let message =
-            format!("the rehearsal {what}; the node was not touched. The last it said:\n{last}");
+    let mut after = "it began".to_owned();
+    let failed = |what: String, after: &str, next: &str| {
+        let last = log.last();
+        let message = format!(
+            "the rehearsal {what} in what follows after {after}; the node was not touched. {next}. \
+             The last it said:\n{last}"
+        );
         let step = None;
         CommandError::Node(Failure {
             code: code::UPGRADE_FAILED,
@@ -135,26 +141,73 @@ fn in_child(
             Ok(Told::Step(step)) => {
                 let time = numbers::micros(step.micros);
                 output.progress(&format!("rehearsed {}: {time}", step.step));
+                after = format!("`{}`", step.step);
             }
             Ok(Told::Done(rehearsal)) => return Ok(*rehearsal),
             Ok(Told::Failed(failure)) => return Err(CommandError::Node(failure).into()),
             Err(RecvTimeoutError::Disconnected) => {
                 let ended = process.wait_for(Duration::from_secs(5))?;
+                processes::unless_interrupted();
                 let how = ended.map_or("no code".into(), |status| status.to_string());
-                return Err(failed(format!("died ({how})")).into());
+                let next = "Mend it before you apply: a node that upgraded would have died";
+                return Err(failed(format!("died ({how})"), &after, next).into());
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
         if Instant::now() >= until {
             process.kill();
             let limit = limits.time;
-            return Err(failed(format!("took longer than {limit:?} (--timeout)")).into());
+            let next = "If it needs more, say so with `--timeout`";
+            return Err(failed(format!("took longer than {limit:?}"), &after, next).into());
         }
         if resident(process.pid()).is_some_and(|bytes| bytes > limits.memory) {
             process.kill();
             let limit = numbers::bytes(limits.memory);
-            return Err(failed(format!("took more than {limit} of memory (--memory)")).into());
+            let next = "If it needs more, say so with `--memory`";
+            return Err(failed(format!("took more than {limit} of memory"), &after, next).into());
         }
+    }
+}
+
+/// The last lines that the process writes beside what it tells: as many as it likes, of which few are kept.
+#[derive(Clone)]
+struct Log(Arc<Mutex<VecDeque<String>>>);
+
+impl Log {
+    fn of(process: &Process) -> anyhow::Result<Log> {
+        let mut stderr = process.stderr().context("the process has no log")?;
+        let log = Log(Arc::default());
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            let (mut buffer, mut line) = (vec![0; 1 << 16], Vec::new());
+            while let Ok(read @ 1..) = stderr.read(&mut buffer) {
+                for byte in &buffer[..read] {
+                    match byte {
+                        b'\n' => kept.add(&std::mem::take(&mut line)),
+                        _ if line.len() < LONGEST_LINE => line.push(*byte),
+                        _ => {}
+                    }
+                }
+            }
+            kept.add(&line);
+        });
+        Ok(log)
+    }
+
+    fn lines(&self) -> MutexGuard<'_, VecDeque<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, line: &[u8]) {
+        let mut lines = self.lines();
+        if lines.len() == LAST_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(String::from_utf8_lossy(line).into_owned());
+    }
+
+    fn last(&self) -> String {
+        Vec::from(self.lines().clone()).join("\n")
     }
 }
 
@@ -164,7 +217,7 @@ fn lines(process: &Process) -> anyhow::Result<Receiver<Told>> {
     let (send, receive) = channel();
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            // What a library writes there is not meant for us.
+            // What is no line of ours is not meant for us.
             if let Ok(told) = serde_json::from_str(&line)
                 && send.send(told).is_err()
             {
@@ -191,9 +244,13 @@ pub(super) fn in_copy(command: &RehearseCopy) -> anyhow::Result<()> {
         };
         rustix::process::setrlimit(resource, limit)
     };
+    // Whatever becomes of the command, a version that loops does not go on without it.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     // What one library does wrong is to hurt nobody: not the memory, not the disk.
     limit(Resource::Data, command.memory)?;
     limit(Resource::Core, 0)?;
+    // What a library prints is not taken for what is told to the parent.
+    let parent = &mut File::from(own_stdout()?);
     let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
@@ -206,24 +263,34 @@ pub(super) fn in_copy(command: &RehearseCopy) -> anyhow::Result<()> {
         Target::Package(package) => Rehearsed::Package(std::path::absolute(package)?),
     };
     let done = rehearse(&command.node.dir, &what, &mut |step| {
-        tell_parent(&Told::Step(step))
+        tell_parent(parent, &Told::Step(step))
     });
-    tell_parent(&match done {
-        Ok(rehearsal) => Told::Done(Box::new(rehearsal)),
-        Err(RehearsalError::Upgrade(failure)) => Told::Failed(failure),
-        Err(error) => Told::Failed(Failure {
-            code: code::UPGRADE_FAILED,
-            message: error.to_string(),
-            step: None,
-        }),
-    });
+    tell_parent(
+        parent,
+        &match done {
+            Ok(rehearsal) => Told::Done(Box::new(rehearsal)),
+            Err(RehearsalError::Upgrade(failure)) => Told::Failed(failure),
+            Err(error) => Told::Failed(Failure {
+                code: code::UPGRADE_FAILED,
+                message: error.to_string(),
+                step: None,
+            }),
+        },
+    );
     Ok(())
 }
 
-fn tell_parent(told: &Told) {
+/// The standard output, which nobody else has from then on: what is printed goes to the log.
+fn own_stdout() -> std::io::Result<OwnedFd> {
+    let own = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3)?;
+    rustix::stdio::dup2_stdout(std::io::stderr())?;
+    Ok(own)
+}
+
+fn tell_parent(parent: &mut File, told: &Told) {
     let line = serde_json::to_string(told).unwrap_or_default();
     // A parent that has gone needs to know nothing.
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = writeln!(parent, "{line}");
 }
 
 fn tell(rehearsal: &Rehearsal, copied: &Copied, limits: Limits, output: &Output) {
