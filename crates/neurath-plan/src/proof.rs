@@ -453,7 +453,11 @@ pub(crate) fn not_covered(
         message.push_str(&format!("; {}: {}", gap.path, gap.difference));
     }
     let code = stub::code_change(change.from, change.to, gaps);
+    let once = match change.from == newer {
+        true => " (the module once, if the way here needs it as well)",
+        false => "",
+    };
     error(codes::NO_MIGRATION, message).help(format!(
-        "paste this into {name} {newer}, complete it, and add the function to `code_change = […]` of its `component!`:\n\n{code}"
+        "paste this into {name} {newer}{once}, complete it, and add the function to `code_change = […]` of its `component!`:\n\n{code}"
     ))
 }

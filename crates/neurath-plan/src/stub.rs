@@ -72,6 +72,8 @@ fn types(
                 for variant in variants {
                     let fields = if variant.fields.is_empty() {
                         String::new()
+                    } else if is_tuple(&variant.fields) {
+                        format!("({})", tuple(&variant.fields, "", newer))
                     } else {
                         let fields: Vec<String> = variant
                             .fields
@@ -83,7 +85,7 @@ fn types(
                     let (name, tag) = (&variant.name, variant.tag);
                     let _ = writeln!(body, "        {name}{fields} = {tag},");
                 }
-                ("enum", body)
+                ("enum", format!(" {{\n{body}    }}"))
             }
             _ => continue,
         };
@@ -93,7 +95,7 @@ fn types(
         };
         let _ = write!(
             out,
-            "\n    #[derive(Clone, Copy, Debug, Pmem)]\n    {representation}\n    pub {keyword} {} {{\n{body}    }}\n",
+            "\n    #[derive(Clone, Copy, Debug, Pmem)]\n    {representation}\n    pub {keyword} {}{body}\n",
             ty.name
         );
     }
@@ -122,10 +124,25 @@ fn uses(text: &str) -> String {
 }
 
 fn struct_body(fields: &[FieldDesc], newer: &HashSet<&str>) -> String {
+    if is_tuple(fields) {
+        return format!("({});", tuple(fields, "pub ", newer));
+    }
     let lines = fields
         .iter()
         .map(|field| format!("        pub {}: {},\n", field.name, rust(&field.ty, newer)));
-    lines.collect()
+    format!(" {{\n{}    }}", lines.collect::<String>())
+}
+
+/// Whether the fields have numbers and no names.
+fn is_tuple(fields: &[FieldDesc]) -> bool {
+    fields.first().is_some_and(|field| field.name == "0")
+}
+
+fn tuple(fields: &[FieldDesc], before: &str, newer: &HashSet<&str>) -> String {
+    let types = fields
+        .iter()
+        .map(|field| format!("{before}{}", rust(&field.ty, newer)));
+    types.collect::<Vec<_>>().join(", ")
 }
 
 /// A type as it is written inside the module of the older ones.
@@ -225,18 +242,19 @@ fn function(
 /// What becomes of a field.
 fn carried(old: &[FieldDesc], new: &FieldDesc) -> String {
     match old.iter().find(|field| field.name == new.name) {
+        // The objects are converted by themselves; what leads to them stays as it is, and names another type.
+        Some(field) if is_reference(&field.ty, &new.ty) => format!("old.{}.carry_over()", new.name),
+        Some(field) if are_references(&field.ty, &new.ty) => {
+            format!("old.{}.map(|one| one.carry_over())", new.name)
+        }
         Some(field) if field.ty.fingerprint == new.ty.fingerprint => format!("old.{}", new.name),
         Some(field) => match (&field.ty.kind, &new.ty.kind) {
             (TypeKind::Primitive, TypeKind::Primitive) if widens(&field.ty.name, &new.ty.name) => {
                 format!("old.{}.into()", new.name)
             }
-            // The objects are converted by themselves; what leads to them stays as it is.
             (TypeKind::Collection { .. }, TypeKind::Collection { .. })
                 if field.ty.name == new.ty.name && field.ty.name != "Bytes" =>
             {
-                format!("old.{}.carry_over()", new.name)
-            }
-            (TypeKind::Reference(a), TypeKind::Reference(b)) if a.name == b.name => {
                 format!("old.{}.carry_over()", new.name)
             }
             _ => format!("todo!(\"from `old.{}`\")", new.name),
@@ -245,6 +263,26 @@ fn carried(old: &[FieldDesc], new: &FieldDesc) -> String {
             TypeKind::Collection { .. } => format!("{}::EMPTY", new.ty.name),
             _ => "todo!(\"there was nothing here\")".to_string(),
         },
+    }
+}
+
+/// Whether both refer to an object of the same name.
+fn is_reference(old: &TypeDesc, new: &TypeDesc) -> bool {
+    let target = |ty: &TypeDesc| match &ty.kind {
+        TypeKind::Reference(object) => Some(object.name.clone()),
+        TypeKind::Link(name) => Some(name.clone()),
+        _ => None,
+    };
+    target(old).is_some_and(|name| target(new) == Some(name))
+}
+
+/// Whether both are arrays of as many such references.
+fn are_references(old: &TypeDesc, new: &TypeDesc) -> bool {
+    match (&old.kind, &new.kind) {
+        (TypeKind::Array { element: a, len: n }, TypeKind::Array { element: b, len: m }) => {
+            n == m && is_reference(a, b)
+        }
+        _ => false,
     }
 }
 
@@ -270,4 +308,76 @@ fn snake(name: &str) -> String {
         out.extend(char.to_lowercase());
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::VariantDesc;
+
+    fn ty(name: &str, fingerprint: &str, kind: TypeKind) -> TypeDesc {
+        TypeDesc {
+            name: name.into(),
+            size: 8,
+            fingerprint: fingerprint.into(),
+            kind,
+        }
+    }
+
+    fn fields(fields: Vec<(&str, TypeDesc)>) -> Vec<FieldDesc> {
+        let field = |(name, ty): (&str, TypeDesc)| FieldDesc {
+            name: name.into(),
+            offset: 0,
+            ty,
+        };
+        fields.into_iter().map(field).collect()
+    }
+
+    /// A tree whose nodes refer to nodes, and whose label is a tuple, with a weight of some type.
+    fn tree(version: &str, weight: &str) -> TypeDesc {
+        let number = |name: &str| ty(name, name, TypeKind::Primitive);
+        let link = || ty("P", "link", TypeKind::Link("Tree".into()));
+        let children = TypeKind::Array {
+            element: link().into(),
+            len: 2,
+        };
+        let label = fields(vec![("0", number("u32")), ("1", number(weight))]);
+        let shape = VariantDesc {
+            name: "Dot".into(),
+            tag: 1,
+            fields: fields(vec![("0", number(weight))]),
+        };
+        let shape = TypeKind::Enum {
+            tag_size: 4,
+            variants: vec![shape],
+        };
+        let of = |name: &str| format!("{name} {version}");
+        let fields = fields(vec![
+            ("parent", link()),
+            ("children", ty("array", "links", children)),
+            ("label", ty("Label", &of("label"), TypeKind::Struct(label))),
+            ("shape", ty("Shape", &of("shape"), shape)),
+        ]);
+        ty("Tree", &of("tree"), TypeKind::Struct(fields))
+    }
+
+    #[test]
+    fn a_stub_compiles_where_types_refer_to_themselves_and_have_numbers_for_names() {
+        let gap = Gap {
+            path: "Tree".into(),
+            difference: String::new(),
+            old: tree("1", "u32"),
+            new: tree("2", "i32"),
+        };
+        let code = code_change(&Version::new(1, 0, 0), &Version::new(1, 1, 0), &[gap]);
+        for line in [
+            "    pub struct Label(pub u32, pub u32);",
+            "        Dot(u32) = 1,",
+            "        parent: old.parent.carry_over(),",
+            "        children: old.children.map(|one| one.carry_over()),",
+            "        pub parent: P<Tree>,",
+        ] {
+            assert!(code.contains(&format!("{line}\n")), "{line} in {code}");
+        }
+    }
 }
