@@ -76,18 +76,18 @@ impl Row {
     }
 }
 
-/// An object for each row and peer.
+/// An object for each row and peer, in whole microseconds and bytes.
 pub(super) fn json(rows: &[Row]) -> Value {
     let one = |(row, peer): (&Row, Option<&Peer>)| {
         json!({
             "entries": row.entries,
             "strategy": row.strategy,
-            "stop_us": row.measured.stop,
-            "worst_request_us": row.measured.worst,
-            "p999_us": row.measured.p999,
-            "peak_bytes": row.measured.peak,
+            "stop_us": row.measured.stop.round() as u64,
+            "worst_request_us": row.measured.worst.round() as u64,
+            "p999_us": row.measured.p999.round() as u64,
+            "peak_bytes": row.measured.peak.round() as u64,
             "peer": peer.map(|peer| peer.name),
-            "peer_stop_us": peer.map(|peer| peer.stop),
+            "peer_stop_us": peer.map(|peer| peer.stop.round() as u64),
         })
     };
     rows.iter().flat_map(Row::pairs).map(one).collect()
@@ -255,7 +255,8 @@ pub(super) mod tests {
         let mut wanted = CSV[..8].to_vec();
         wanted.sort_unstable();
         assert_eq!(keys, wanted);
-        assert_eq!(all[1]["peer_stop_us"], 2e6);
+        assert_eq!(all[1]["peer_stop_us"], 2_000_000);
+        assert!(all[1]["peak_bytes"].is_u64() && all[1]["stop_us"].is_u64());
         let alone = Row {
             peers: Vec::new(),
             ..rows().remove(0)
