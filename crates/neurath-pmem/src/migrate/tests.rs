@@ -173,6 +173,13 @@ fn entries<V: Pmem>(tx: &Tx<'_>, map: &Map<u32, V>) -> BTreeMap<u32, (u64, V)> {
     }
 }
 
+/// What an open region has of its file, which may get longer meanwhile: room for what comes is made ready.
+fn bytes_of(region: &Region, path: &Path) -> Vec<u8> {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes.truncate(region.stats().file_bytes as usize);
+    bytes
+}
+
 fn convert_all(count: u32) {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("1"), dir.path().join("2"));
@@ -182,7 +189,7 @@ fn convert_all(count: u32) {
         Ok::<_, Failure>(entries(tx, &state.items))
     });
     let items = items.unwrap();
-    let bytes = std::fs::read(&from).unwrap();
+    let bytes = bytes_of(&before, &from);
     let source = before.source();
     let plan = plan(&CONVERSIONS).unwrap();
     assert_eq!(plan.fingerprint(), new::State::FINGERPRINT);
@@ -192,11 +199,8 @@ fn convert_all(count: u32) {
     building.fill(&source, "{}", 7, &convert).unwrap();
     let after = building.finish().unwrap();
     assert_eq!(after.root(), before.root());
-    assert_eq!(
-        std::fs::read(&from).unwrap(),
-        bytes,
-        "the old generation is untouched"
-    );
+    let untouched = bytes_of(&before, &from) == bytes;
+    assert!(untouched, "the old generation is untouched");
     let stats = after.stats();
     drop(after);
     let wanted = Some(new::State::FINGERPRINT);
@@ -267,7 +271,7 @@ fn a_failing_conversion_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("1"), dir.path().join("2"));
     let old = filled(&from, 500);
-    let bytes = std::fs::read(&from).unwrap();
+    let bytes = bytes_of(&old, &from);
     let source = old.source();
     let plan = plan(&CONVERSIONS).unwrap();
     let mut building = plan
@@ -311,7 +315,7 @@ fn a_failing_conversion_leaves_no_file() {
         "{tight:?}"
     );
     assert!(!to.exists());
-    assert_eq!(std::fs::read(&from).unwrap(), bytes);
+    assert!(bytes_of(&old, &from) == bytes);
 }
 
 #[test]

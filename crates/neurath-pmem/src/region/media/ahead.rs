@@ -1,7 +1,8 @@
 //! Room that is made ready before it is needed, and given back when it is not, on a thread of its own:
-//! blocks are reserved behind the file's end, which stays where it is; or a hole is made. Both
+//! the file is made longer, with its blocks and its pages in memory; or a hole is made. Both
 //! may wait for the file system's own writes, for milliseconds where something else is being made durable;
-//! whoever serves messages must not.
+//! whoever serves messages must not. Nor may it wait for this thread: while the file's blocks change, it
+//! can neither be made longer nor have a page faulted in, so that what is ready needs neither.
 
 use std::fs::File;
 use std::io;
@@ -11,27 +12,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::FallocateFlags as Flags;
 
+use super::mapping::Mapping;
+
 /// Bytes that are made ready at a time: as long as this takes the file's owner may have to wait when
 /// it closes the file.
 const PIECE: u64 = 256 << 10;
+
+/// Bytes of pages that are faulted in at a time: meanwhile nobody else can change what memory the process has.
+const PAGES: u64 = 64 << 10;
 
 /// One file's room. Dropping it waits for a piece that is being made ready, and gives back what was not
 /// used: the file ends where its owner has left it, and nothing holds it, or its lock, afterwards.
 #[derive(Debug)]
 pub(super) struct Ahead {
     shared: Arc<Shared>,
-    /// The owner's end of the file.
+    /// The owner's end of the file, which may be longer.
     len: u64,
+    /// The file's end at the beginning: only what lies behind it was made ready by the thread.
+    start: u64,
     /// Up to here it was asked for.
     asked: u64,
 }
 
 #[derive(Debug)]
 struct Shared {
-    /// None when the owner has gone.
-    room: Mutex<Option<File>>,
+    /// The file and its memory; none when the owner has gone.
+    room: Mutex<Option<(File, Mapping)>>,
     gone: AtomicBool,
-    /// Up to here the file's blocks are reserved.
+    /// Up to here the file has its blocks, and behind where it ended first also its pages.
     ready: AtomicU64,
     /// Whether that could not be done: there may be no room left.
     failed: AtomicBool,
@@ -101,6 +109,7 @@ fn send(job: Job) -> io::Result<()> {
     std::thread::Builder::new()
         .name("neurath-room".into())
         .spawn(move || {
+            hold_back_signals();
             for job in receive {
                 job.run();
             }
@@ -108,6 +117,17 @@ fn send(job: Job) -> io::Result<()> {
     let sent = jobs.send(job).map_err(|_| io::ErrorKind::BrokenPipe.into());
     *helper = Some(jobs);
     sent
+}
+
+/// The present thread gets none: a process that is allowed no larger files would be ended for room that
+/// it may never need.
+fn hold_back_signals() {
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigfillset` makes the set whole, and the call reads it. It changes this thread's mask alone.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), std::ptr::null_mut());
+    }
 }
 
 impl Job {
@@ -127,13 +147,16 @@ impl Job {
         {
             let end = (from + PIECE).min(to);
             let room = lock(&shared.room);
-            let Some(file) = &*room else {
+            let Some((file, map)) = &*room else {
                 return;
             };
-            let reserved = fallocate(file, Flags::KEEP_SIZE, from, end - from);
+            let reserved = fallocate(file, Flags::empty(), from, end - from);
             if reserved.is_err() {
                 shared.failed.store(true, Ordering::Release);
                 return;
+            }
+            for at in (from..end).step_by(PAGES as usize) {
+                map.populate(at, PAGES.min(end - at));
             }
             shared.ready.store(end, Ordering::Release);
             from = end;
@@ -141,7 +164,7 @@ impl Job {
     }
 
     fn give_back(&self, at: u64, len: u64) {
-        if let Some(file) = &*lock(&self.shared.room) {
+        if let Some((file, _)) = &*lock(&self.shared.room) {
             // A file system that cannot do it keeps the blocks: the place is as free as before.
             let _ = fallocate(file, Flags::PUNCH_HOLE | Flags::KEEP_SIZE, at, len);
             lock(&self.shared.given_back).push((at, len));
@@ -169,17 +192,18 @@ pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
 }
 
 impl Ahead {
-    /// Of a file that is `len` bytes long.
-    pub(super) fn new(file: &File, len: u64) -> io::Result<Ahead> {
+    /// Of a file that is `len` bytes long, mapped at `map`.
+    pub(super) fn new(file: &File, map: &Mapping, len: u64) -> io::Result<Ahead> {
         Ok(Ahead {
             shared: Arc::new(Shared {
-                room: Mutex::new(Some(file.try_clone()?)),
+                room: Mutex::new(Some((file.try_clone()?, map.clone()))),
                 gone: AtomicBool::new(false),
                 ready: AtomicU64::new(len),
                 failed: AtomicBool::new(false),
                 given_back: Mutex::default(),
             }),
             len,
+            start: len,
             asked: len,
         })
     }
@@ -219,9 +243,14 @@ impl Ahead {
         self.asked = self.asked.max(len);
     }
 
-    /// Up to where the file's blocks are reserved.
+    /// Up to where the file has its blocks.
     pub(super) fn ready(&self) -> u64 {
         self.shared.ready.load(Ordering::Acquire)
+    }
+
+    /// Whether all of a range was made ready by the thread, so that its pages are there.
+    pub(super) fn has_pages(&self, offset: u64, len: u64) -> bool {
+        offset >= self.start && offset + len <= self.ready()
     }
 
     /// Whether more is on its way, up to `end`.
@@ -234,21 +263,18 @@ impl Drop for Ahead {
     fn drop(&mut self) {
         self.shared.gone.store(true, Ordering::Relaxed);
         let mut room = lock(&self.shared.room);
-        if let Some(file) = room.take()
+        if let Some((file, _)) = room.take()
             && self.asked > self.len
         {
-            // What stays behind the end does no harm: a crash leaves it as well.
-            // File systems of disks give it back with the first call, those in memory with the second.
+            // What stays behind the owner's end does no harm: a crash leaves it as well.
             let _ = file.set_len(self.len);
-            let unused = self.asked - self.len;
-            let flags = Flags::PUNCH_HOLE | Flags::KEEP_SIZE;
-            let _ = fallocate(&file, flags, self.len, unused);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::mapping::Kind;
     use super::*;
     use std::os::unix::fs::MetadataExt as _;
 
@@ -265,26 +291,45 @@ mod tests {
         file.metadata().unwrap().blocks() * 512
     }
 
+    fn map(file: &File) -> Mapping {
+        Mapping::new(file, 16 << 20, Kind::Shared).unwrap()
+    }
+
+    /// Pages of a range that the process has in its memory.
+    fn pages(map: &Mapping, at: u64, len: u64) -> usize {
+        let mut there = vec![0; (len / 4096) as usize];
+        // SAFETY: whole pages of the mapping, and a byte for each.
+        let done = unsafe {
+            let start = map.as_mut_ptr().add(at as usize);
+            libc::mincore(start.cast(), len as usize, there.as_mut_ptr())
+        };
+        assert_eq!(done, 0);
+        there.iter().filter(|&&page| page & 1 == 1).count()
+    }
+
     #[test]
     fn room_comes_behind_the_end_and_the_owner_did_nothing_for_it() {
         let file = file(1 << 20);
         let before = blocks(&file);
-        let mut ahead = Ahead::new(&file, 1 << 20).unwrap();
+        let map = map(&file);
+        let mut ahead = Ahead::new(&file, &map, 1 << 20).unwrap();
         let work = Asked::done(|| ahead.ask(4 << 20));
         assert_eq!(work.reserved + work.faulted, 0);
         assert!(ahead.will_reach(4 << 20) && !ahead.will_reach((4 << 20) + 1));
         while ahead.ready() < 4 << 20 {
             std::thread::yield_now();
         }
-        // Whoever looks at the file meanwhile sees nothing of it.
-        assert_eq!(file.metadata().unwrap().len(), 1 << 20);
+        assert_eq!(file.metadata().unwrap().len(), 4 << 20);
         assert!(blocks(&file) >= before + (3 << 20));
+        assert_eq!(pages(&map, 1 << 20, 3 << 20), 768);
+        assert!(ahead.has_pages(1 << 20, 3 << 20));
+        assert!(!ahead.has_pages(0, 2 << 20) && !ahead.has_pages(4 << 20, 1));
         // Too little to be worth it.
         ahead.ask((4 << 20) + 4096);
         assert!(!ahead.will_reach((4 << 20) + 4096));
-        file.set_len(2 << 20).unwrap();
         ahead.grown(2 << 20);
         drop(ahead);
+        assert_eq!(file.metadata().unwrap().len(), 2 << 20);
         assert!(blocks(&file) <= before + (1 << 20) + (64 << 10));
     }
 
@@ -293,7 +338,7 @@ mod tests {
         use std::os::unix::fs::FileExt as _;
         let file = file(1 << 20);
         let before = blocks(&file);
-        let ahead = Ahead::new(&file, 1 << 20).unwrap();
+        let ahead = Ahead::new(&file, &map(&file), 1 << 20).unwrap();
         assert!(ahead.give_back(256 << 10, 256 << 10));
         let back = loop {
             match ahead.given_back()[..] {
@@ -329,7 +374,7 @@ mod tests {
             };
             let file = open().unwrap();
             flock(&file, FlockOperation::NonBlockingLockExclusive).unwrap();
-            let mut ahead = Ahead::new(&file, 0).unwrap();
+            let mut ahead = Ahead::new(&file, &map(&file), 0).unwrap();
             ahead.ask(8 << 20);
             drop((ahead, file));
             let again = open().unwrap();
@@ -341,7 +386,7 @@ mod tests {
     #[test]
     fn what_was_asked_for_before_a_failure_is_not_ready_after_it() {
         let file = file(4096);
-        let ahead = Ahead::new(&file, 4096).unwrap();
+        let ahead = Ahead::new(&file, &map(&file), 4096).unwrap();
         ahead.shared.failed.store(true, Ordering::Release);
         let shared = ahead.shared.clone();
         let job = Job {
@@ -352,13 +397,37 @@ mod tests {
         assert_eq!(ahead.ready(), 4096);
     }
 
+    /// The system ends a process that makes a file longer than it may, unless the thread gets no signals.
+    #[test]
+    fn a_limit_on_files_ends_nobody() {
+        const INSIDE: &str = "NEURATH_TEST_LIMITED";
+        if std::env::var_os(INSIDE).is_none() {
+            let limited = "ulimit -f 4096 && exec \"$0\" --exact \"$1\"";
+            let name = "region::media::ahead::tests::a_limit_on_files_ends_nobody";
+            let mut command = std::process::Command::new("bash");
+            command.args(["-c", limited]).env(INSIDE, "1");
+            let me = std::env::current_exe().unwrap();
+            let ended = command.arg(me).arg(name).output().unwrap();
+            assert!(ended.status.success(), "{ended:?}");
+            return;
+        }
+        let file = file(1 << 20);
+        let mut ahead = Ahead::new(&file, &map(&file), 1 << 20).unwrap();
+        ahead.ask(8 << 20);
+        while ahead.will_reach(8 << 20) {
+            std::thread::yield_now();
+        }
+        assert_eq!(ahead.ready(), 4 << 20);
+    }
+
     #[test]
     fn room_that_cannot_be_had_is_not_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, [0; 4096]).unwrap();
+        let map = map(&File::options().read(true).write(true).open(&path).unwrap());
         let file = File::open(&path).unwrap();
-        let mut ahead = Ahead::new(&file, 4096).unwrap();
+        let mut ahead = Ahead::new(&file, &map, 4096).unwrap();
         ahead.ask(8 << 20);
         // It cannot be written to.
         while ahead.will_reach(8 << 20) {

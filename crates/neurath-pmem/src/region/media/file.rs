@@ -96,7 +96,7 @@ impl MappedFile {
         let map = Mapping::new(&file, bytes, kind).map_err(io("map"))?;
         let way = match backend {
             Backend::Process => {
-                let ahead = Ahead::new(&file, len).map_err(io("open again"))?;
+                let ahead = Ahead::new(&file, &map, len).map_err(io("open again"))?;
                 Way::Process(ahead)
             }
             Backend::Byte => Way::Byte,
@@ -304,14 +304,13 @@ impl Media for MappedFile {
 
     fn grow(&mut self, len: u64) -> io::Result<()> {
         assert!(len >= self.len && len <= self.limit, "within the limit");
+        // What was made ready needs no call, which would wait for the thread that makes more of it.
         let there = match &self.way {
             Way::Process(ahead) => ahead.ready().max(self.len),
             _ => self.len,
         };
         if len > there {
             ahead::reserve(&self.file, there, len)?;
-        } else {
-            self.file.set_len(len)?;
         }
         if let Way::Process(ahead) = &mut self.way {
             ahead.grown(len);
@@ -325,10 +324,14 @@ impl Media for MappedFile {
     }
 
     fn populate(&mut self, offset: u64, len: u64) {
-        // What is held back would become a copy, each page of it.
-        if !self.holds_back() {
-            let end = (offset + len).min(self.len);
-            self.map.populate(offset, end.saturating_sub(offset));
+        let len = (offset + len).min(self.len).saturating_sub(offset);
+        let there = match &self.way {
+            Way::Process(ahead) => ahead.has_pages(offset, len),
+            // What is held back would become a copy, each page of it.
+            way => matches!(way, Way::Page(_)),
+        };
+        if !there {
+            self.map.populate(offset, len);
         }
     }
 
