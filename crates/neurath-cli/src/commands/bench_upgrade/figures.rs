@@ -12,8 +12,8 @@ pub(super) struct Measured {
     pub(super) stop: f64,
     /// The longest that a request took around it, in microseconds.
     pub(super) worst: f64,
-    /// The same in the half second before it, in microseconds.
-    pub(super) worst_before: f64,
+    /// The same without an upgrade, before it and for as long after it, in microseconds.
+    pub(super) worst_without: f64,
     /// 999 of 1000 took at most this.
     pub(super) p999: f64,
     /// What the process held at most, in bytes.
@@ -38,7 +38,7 @@ impl Measured {
         Measured {
             stop: of(|one| one.stop),
             worst: of(|one| one.worst),
-            worst_before: of(|one| one.worst_before),
+            worst_without: of(|one| one.worst_without),
             p999: of(|one| one.p999),
             peak: of(|one| one.peak),
             held: of(|one| one.held),
@@ -108,7 +108,7 @@ const CSV: [&str; 14] = [
     "requests_per_s_during",
     "requests_per_s_after",
     "until_converted_us",
-    "worst_before_us",
+    "worst_without_us",
 ];
 
 /// A line for each row and peer.
@@ -132,7 +132,7 @@ pub(super) fn csv(rows: &[Row]) -> String {
             whole(one.during),
             whole(one.after),
             whole(one.took),
-            whole(one.worst_before),
+            whole(one.worst_without),
         ];
         text.push_str(&cells.join(","));
         text.push('\n');
@@ -145,7 +145,7 @@ const COLUMNS: [&str; 12] = [
     "strategy",
     "stop>",
     "worst request>",
-    "before>",
+    "without>",
     "p99.9>",
     "peak>",
     "more than before>",
@@ -167,7 +167,7 @@ fn cells(row: &Row) -> [String; COLUMNS.len()] {
         row.strategy.to_owned(),
         time(one.stop),
         time(one.worst),
-        time(one.worst_before),
+        time(one.worst_without),
         time(one.p999),
         bytes(one.peak.round() as u64),
         format!("{:+.0} %", (one.peak / one.held.max(1.0) - 1.0) * 100.0),
@@ -217,7 +217,7 @@ pub(super) mod tests {
             measured: Measured {
                 stop,
                 worst: stop + 10.0,
-                worst_before: 200.0,
+                worst_without: 200.0,
                 p999: 90.0,
                 peak: 2_100.0,
                 held: 2_000.0,

@@ -178,12 +178,14 @@ fn upgrade(
     let window = load.live().take_window();
     let peak = memory::peak(node.pid())?;
     control::confirm(node.directory(), output)?;
-    std::thread::sleep(AROUND);
+    let _confirmed = load.live().take_window();
+    // For as long, so that what the machine does by itself has the same chance to be seen.
+    std::thread::sleep(window.length);
     let after = load.live().take_window();
     Ok(Measured {
         stop: upgraded.stop_us as f64,
         worst: window.worst.as_secs_f64() * 1e6,
-        worst_before: before.worst.as_secs_f64() * 1e6,
+        worst_without: before.worst.max(after.worst).as_secs_f64() * 1e6,
         p999: window.p999.as_secs_f64() * 1e6,
         peak: peak as f64,
         held: held as f64,
