@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use neurath_abi::{Ref, RegionOps, RegionSlot, SegmentView, Status};
 use neurath_pmem::Handle;
+use neurath_pmem::region::{Mapping, Region};
 
 use crate::loader::RegionSource;
 
@@ -54,7 +55,7 @@ struct Inner {
     /// look at an older one. They lead into a mapping that `keep` keeps.
     views: Mutex<Copies>,
     /// Keeps the region's memory mapped for as long as somebody holds the gate.
-    _keep: Option<neurath_pmem::region::Mapping>,
+    _keep: Option<Mapping>,
 }
 
 /// Copies of segment views, the current one last. Each has room to grow: only one that is full is
@@ -62,12 +63,24 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Copies {
     all: Vec<Vec<SegmentView>>,
+    /// What the region knows the first one by.
+    number: Option<u64>,
     /// Views that were copied so far.
     #[cfg(test)]
     copied: usize,
 }
 
 impl Copies {
+    /// With what a region has lent.
+    fn of(number: u64, views: Vec<SegmentView>) -> Copies {
+        Copies {
+            all: vec![views],
+            number: Some(number),
+            #[cfg(test)]
+            copied: 0,
+        }
+    }
+
     /// Takes over all views.
     fn take_all(&mut self, views: &[SegmentView]) {
         let mut copy = Vec::with_capacity(views.len() + views.len() / 2 + 16);
@@ -128,18 +141,20 @@ unsafe impl Send for Inner {}
 unsafe impl Sync for Inner {}
 
 impl Gate {
-    /// A gate to the region that `handle` is attached to. The region's owner leaves the
+    /// A gate to `region`, which `handle` is attached to. The region's owner leaves the
     /// region alone until it has closed the gate.
-    pub fn open(handle: &Handle, keep: neurath_pmem::region::Mapping) -> Gate {
-        Self::make(Some(handle.clone()), Some(keep))
+    pub fn open(handle: &Handle, region: &mut Region) -> Gate {
+        let (number, views) = region.lend_views();
+        let copies = Copies::of(number, views);
+        Self::make(Some(handle.clone()), Some(region.mapping()), copies)
     }
 
     /// A gate to a dummy.
     pub fn to_dummy() -> Gate {
-        Self::make(None, None)
+        Self::make(None, None, Copies::default())
     }
 
-    fn make(target: Option<Handle>, keep: Option<neurath_pmem::region::Mapping>) -> Gate {
+    fn make(target: Option<Handle>, keep: Option<Mapping>, copies: Copies) -> Gate {
         let gate = Gate(Arc::new(Inner {
             target: Mutex::new(target),
             slot: UnsafeCell::new(RegionSlot {
@@ -150,14 +165,13 @@ impl Gate {
                 dirty: 0,
                 root: Ref::NULL,
             }),
-            views: Mutex::default(),
+            views: Mutex::new(copies),
             _keep: keep,
         }));
         // SAFETY: nobody else has the gate yet.
         unsafe { (*gate.0.slot.get()).owner = Arc::as_ptr(&gate.0).cast_mut().cast() };
         if let Some(handle) = &*gate.0.lock() {
-            gate.0
-                .follow(handle, |copies, views| copies.take_all(views));
+            gate.0.follow(handle, |_, _| {});
         }
         gate
     }
@@ -165,6 +179,19 @@ impl Gate {
     /// Closes the gate, and waits for a function of it that is running.
     pub fn close(&self) {
         *self.0.lock() = None;
+    }
+
+    /// Closes the gate to `region`, and returns what was copied of it, unless a thread was left behind.
+    pub fn end(self, region: &mut Region) {
+        self.close();
+        if let Some(inner) = Arc::into_inner(self.0) {
+            let copies = inner.views.into_inner();
+            let copies = copies.unwrap_or_else(PoisonError::into_inner);
+            if let (Some(number), Some(views)) = (copies.number, copies.all.into_iter().next_back())
+            {
+                region.return_views(number, views);
+            }
+        }
     }
 }
 
@@ -333,7 +360,7 @@ unsafe extern "C" fn fresh(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use neurath_pmem::region::{Durability, Region, RegionOptions};
+    use neurath_pmem::region::{Durability, RegionOptions};
     use neurath_pmem::{Pmem, schema};
 
     #[derive(Clone, Copy, Debug, Pmem)]
@@ -366,7 +393,7 @@ mod tests {
         // Objects in some hundred segments, made through gates.
         let mut objects = Vec::new();
         for _ in 0..10 {
-            let gate = Gate::open(&handle, region.mapping());
+            let gate = Gate::open(&handle, &mut region);
             let opened = copied(&gate);
             for _ in 0..600 {
                 objects.push(gate.0.alloc(type_id, size).expect("there is room"));
@@ -377,13 +404,21 @@ mod tests {
                 "{}",
                 copied(&gate)
             );
-            gate.close();
+            gate.end(&mut region);
             region.commit().unwrap();
         }
         assert!(handle_views(&handle) > 60, "{}", handle_views(&handle));
-        let gate = Gate::open(&handle, region.mapping());
+        // What the last one has given back serves again; what is left behind with somebody does not.
+        let place = |gate: &Gate| gate.0.views.lock().unwrap().current().as_ptr();
+        let gate = Gate::open(&handle, &mut region);
+        let before = place(&gate);
+        gate.end(&mut region);
+        let left_behind = Gate::open(&handle, &mut region);
+        assert_eq!(place(&left_behind), before);
+        left_behind.clone().end(&mut region);
+        let gate = Gate::open(&handle, &mut region);
+        assert_ne!(place(&gate), before);
         let opened = copied(&gate);
-        assert!(opened >= handle_views(&handle));
         let owner = Arc::as_ptr(&gate.0).cast_mut().cast();
         let bytes = [7u8; 8];
         let mut read = [0u8; 8];

@@ -226,9 +226,9 @@ fn call(
 ) -> Result<crate::shard::effects::Effects, String> {
     let outside = Outside::of(shard, at, Listening::Nowhere, FIXED);
     let instance = &mut shard.instances[at];
-    let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+    let gate = Gate::open(instance.attached.handle(), &mut instance.region);
     let called = outside.call(worker, function, &gate, STOP);
-    gate.close();
+    gate.end(&mut instance.region);
     match called {
         Ok((_, effects)) => match instance.region.commit() {
             Ok(_) => Ok(effects),

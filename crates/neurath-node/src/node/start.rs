@@ -344,7 +344,7 @@ pub(crate) fn create_region(
     let mut region = Region::create(&path, &options, &schema)?;
     let handle = Handle::new();
     region.attach(&handle);
-    let gate = Gate::open(&handle, region.mapping());
+    let gate = Gate::open(&handle, &mut region);
     let outside = Outside {
         component: component.to_owned(),
         number,
@@ -359,7 +359,7 @@ pub(crate) fn create_region(
         setting: FIXED,
     };
     let created = outside.call(&mut Worker::default(), Function::Create, &gate, START);
-    gate.close();
+    gate.end(&mut region);
     let (outcome, _) = created?;
     region.set_root(outcome.root);
     // The catalog is about to name it.
@@ -477,9 +477,9 @@ pub(super) fn init_all(core: &mut Core) -> Result<(), StartError> {
         let listening = taken.shard.listening(Some(at));
         let outside = Outside::of(&taken.shard, at, listening, FIXED);
         let instance = &mut taken.shard.instances[at];
-        let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+        let gate = Gate::open(instance.attached.handle(), &mut instance.region);
         let called = outside.call(&mut worker, Function::Init, &gate, START);
-        gate.close();
+        gate.end(&mut instance.region);
         let mut effects = match called {
             Ok((_, effects)) => effects,
             // The node runs without it as well.

@@ -137,9 +137,9 @@ pub(super) fn end_all(taken: &mut Taken) -> Vec<String> {
     for at in 0..taken.shard.instances.len() {
         let outside = Outside::of(&taken.shard, at, Listening::Nowhere, FIXED);
         let instance = &mut taken.shard.instances[at];
-        let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+        let gate = Gate::open(instance.attached.handle(), &mut instance.region);
         let called = outside.call(&mut worker, Function::Terminate, &gate, STOP);
-        gate.close();
+        gate.end(&mut instance.region);
         if let Err(error) = called {
             trouble.push(error.to_string());
             instance.region.abort();

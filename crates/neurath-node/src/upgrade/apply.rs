@@ -261,12 +261,12 @@ fn call_one(
     deadline: Duration,
 ) -> Result<Effects, UpgradeError> {
     let outside = outside(shard, at);
-    let instance = &shard.instances[at];
+    let instance = &mut shard.instances[at];
     let function = hook_of(&instance.library, hook)?;
     let message = Some((MessageKind::HOOK, arguments));
-    let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+    let gate = Gate::open(instance.attached.handle(), &mut instance.region);
     let called = outside.call_with(worker, function, message, &gate, deadline);
-    gate.close();
+    gate.end(&mut instance.region);
     Ok(called?.1)
 }
 

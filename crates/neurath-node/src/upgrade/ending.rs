@@ -183,9 +183,9 @@ impl Upgrade<'_> {
             let instance = &mut shard.instances[place];
             instance.region.abort();
             instance.region.attach(instance.attached.handle());
-            let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+            let gate = Gate::open(instance.attached.handle(), &mut instance.region);
             let called = outside.call(&mut self.worker, Function::Init, &gate, PAUSE);
-            gate.close();
+            gate.end(&mut instance.region);
             match called {
                 Ok((_, mut effects)) => {
                     instance.ended = None;

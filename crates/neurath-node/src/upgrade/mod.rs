@@ -66,6 +66,8 @@ pub(crate) struct Upgrade<'a> {
     core: &'a mut Core,
     goal: &'a Goal,
     progress: &'a mut dyn FnMut(Progress),
+    /// The package of the goal, to be the node's; after the flip the one before.
+    package: Arc<ReleasePackage>,
     parts: Vec<Part>,
     /// Components that run on with another configuration.
     reconfigured: Vec<Reconfigured>,
@@ -112,6 +114,7 @@ impl<'a> Upgrade<'a> {
             core,
             goal,
             progress,
+            package: goal.package.clone(),
             parts: Vec::new(),
             reconfigured: Vec::new(),
             tells: false,

@@ -406,7 +406,7 @@ impl Upgrade<'_> {
             let what = format!("move_state {}: `{}` has no state", one.name, at.component);
             return Err(UpgradeError::Script(what));
         };
-        let gate = Gate::open(&handle, region.mapping());
+        let gate = Gate::open(&handle, region);
         let (library, number, inside) = (at.library.clone(), at.number, gate.clone());
         let (peer, extra) = (end.peer.to_owned(), end.extra.to_owned());
         let (peer_instance, now_ms, cursor) = (end.peer_instance, end.now_ms, end.cursor);
@@ -422,7 +422,7 @@ impl Upgrade<'_> {
             };
             work(&library, number, &inside, end)
         });
-        gate.close();
+        gate.end(region);
         let done = match worked {
             Ok(Ok(done)) => done,
             Ok(Err(error)) => {

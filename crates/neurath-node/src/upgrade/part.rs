@@ -14,7 +14,6 @@ use super::reset::Renewed;
 use super::stepwise::{Prepared, convert_row};
 use crate::catalog::{RegionEntry, SweepEntry};
 use crate::loader::{Function, Library};
-use crate::mapping::Gate;
 use crate::shard::effects::Effects;
 use crate::shard::now_ms;
 use crate::worker::{Begun, WorkError, Worker};
@@ -61,8 +60,8 @@ pub(super) struct Part {
     pub(super) terminated: bool,
     /// The hooks of the new version that the script calls before the switch, with their arguments.
     pub(super) hooks: Vec<(Function, String)>,
-    /// What the new version's `init` and its hooks have asked for, and the gate they used.
-    pub(super) started: Option<(Vec<Effects>, Gate)>,
+    /// What the new version's `init` and its hooks have asked for.
+    pub(super) started: Option<Vec<Effects>>,
 }
 
 /// What the script has made of an instance so far. It is done at the switch, all at once.

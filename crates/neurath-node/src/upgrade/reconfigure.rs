@@ -105,7 +105,7 @@ impl Upgrade<'_> {
                 change(&instance.config, &one.config)?,
             ));
             called.config.clone_from(&one.config);
-            let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+            let gate = Gate::open(instance.attached.handle(), &mut instance.region);
             let done = called.call_with(
                 &mut self.worker,
                 Function::ConfigChange,
@@ -113,7 +113,7 @@ impl Upgrade<'_> {
                 &gate,
                 deadline,
             );
-            gate.close();
+            gate.end(&mut instance.region);
             one.effects = Some(done?.1);
         }
         fault::point("upgrade.config-changed");
@@ -167,13 +167,13 @@ impl Upgrade<'_> {
             if !instance.library.has_config_change() {
                 continue;
             }
-            let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+            let gate = Gate::open(instance.attached.handle(), &mut instance.region);
             let back = change(&one.config, &instance.config).and_then(|json| {
                 let message = Some((MessageKind::CONFIG_CHANGE, json));
                 let back = Function::ConfigChange;
                 Ok(called.call_with(&mut self.worker, back, message, &gate, PAUSE)?)
             });
-            gate.close();
+            gate.end(&mut instance.region);
             match back {
                 Ok((_, mut effects)) => {
                     if let Err(error) = instance.region.commit() {

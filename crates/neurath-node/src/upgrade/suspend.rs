@@ -8,9 +8,12 @@ use crate::fault;
 use crate::loader::Function;
 use crate::mapping::Gate;
 use crate::node::instances_of;
-use crate::shard::Seat;
+use crate::shard::{Instance, Seat, Shard, ShardThread};
 use crate::worker::Worker;
 use neurath_manifest::Step;
+
+/// Views of a region that are copied between two messages, at most: some microseconds.
+const VIEWS: usize = 2048;
 
 /// Instances that are told to stop their work at the same time, or are converted so, at most.
 pub(super) const AT_ONCE: usize = 16;
@@ -54,6 +57,7 @@ impl Upgrade<'_> {
         if self.taken.is_none() {
             let running = self.core.running.take();
             let running = running.ok_or_else(|| UpgradeError::Suspend("nothing runs".into()))?;
+            prepare_views(&running);
             // Whoever is asked in the pause is awake by then; messages are served until it begins.
             running.keep_awake();
             for worker in std::iter::once(&self.worker).chain(&self.crew) {
@@ -85,7 +89,7 @@ impl Upgrade<'_> {
         if self.core.untrusted {
             return Ok(());
         }
-        let packages = [self.core.package.clone(), self.goal.package.clone()];
+        let packages = [&self.core.package, &self.goal.package];
         let needs = |name: &str| {
             let manifests = packages
                 .iter()
@@ -93,7 +97,8 @@ impl Upgrade<'_> {
             let all = manifests.flat_map(|manifest| &manifest.depends_on);
             all.map(|one| one.component.clone()).collect()
         };
-        for round in rounds(components, &needs) {
+        let rounds = rounds(components, &needs);
+        for round in rounds {
             let shard = self.taken.as_ref().map(|taken| &taken.shard);
             let of = |component: &&str| shard.map_or_else(Vec::new, |one| one.places_of(component));
             let places: Vec<usize> = round.iter().flat_map(of).collect();
@@ -119,8 +124,8 @@ impl Upgrade<'_> {
         let mut result = Ok(());
         for (&at, worker) in places.iter().zip(workers) {
             let called = outside(shard, at);
-            let instance = &shard.instances[at];
-            let gate = Gate::open(instance.attached.handle(), instance.region.mapping());
+            let instance = &mut shard.instances[at];
+            let gate = Gate::open(instance.attached.handle(), &mut instance.region);
             match called.begin(worker, Function::Quiesce, None, &gate) {
                 Ok(call) => begun.push((at, gate, worker, call)),
                 Err(error) => {
@@ -131,8 +136,8 @@ impl Upgrade<'_> {
         }
         for (at, gate, worker, call) in begun {
             let called = call.end(worker, until.saturating_duration_since(Instant::now()));
-            gate.close();
             let instance = &mut shard.instances[at];
+            gate.end(&mut instance.region);
             let done = match called {
                 Ok((_, mut effects)) => match instance.region.commit() {
                     Ok(_) => {
@@ -154,6 +159,17 @@ impl Upgrade<'_> {
         }
         result
     }
+}
+
+/// Lets all regions copy the views that the calls in the pause will need, between messages and a few at a time, so
+/// that none is copied then.
+fn prepare_views(running: &ShardThread) {
+    let prepare = |shard: &mut Shard| {
+        let prepared = |one: &mut Instance| one.region.prepare_views(VIEWS);
+        shard.instances.iter_mut().all(prepared)
+    };
+    // If the loop does not answer, the pause will say so.
+    while running.look(SUSPEND, prepare) == Some(false) {}
 }
 
 /// Groups components so that those of one round have nothing to do with each other, and of two that depend on

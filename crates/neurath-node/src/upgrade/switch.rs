@@ -137,7 +137,7 @@ impl Upgrade<'_> {
         let worker = &mut self.worker;
         let handle = Handle::new();
         region.attach(&handle);
-        let gate = Gate::open(&handle, region.mapping());
+        let gate = Gate::open(&handle, region);
         let checked = new
             .clone()
             .call(worker, Function::CheckState, &gate, deadline);
@@ -156,9 +156,9 @@ impl Upgrade<'_> {
             }
             Ok(effects)
         });
-        gate.close();
+        gate.end(region);
         // What `init` and the hooks wrote stays in its open transaction until the flip.
-        part.started = Some((started?, gate));
+        part.started = Some(started?);
         Ok(())
     }
 
@@ -251,7 +251,8 @@ impl Upgrade<'_> {
         // flip; where all are so, the medium is waited for when messages are served again.
         self.core.catalog.flip(state)?;
         self.thrown_away = thrown.told;
-        self.core.package = package.clone();
+        // The one before goes when nobody waits: it is a thousand small pieces of memory.
+        std::mem::swap(&mut self.core.package, &mut self.package);
         Ok(())
     }
 
@@ -263,10 +264,9 @@ impl Upgrade<'_> {
         };
         let shard = &mut taken.shard;
         for part in &mut self.parts {
-            let Some((mut effects, gate)) = part.started.take() else {
+            let Some(mut effects) = part.started.take() else {
                 continue;
             };
-            drop(gate);
             let state = std::mem::replace(&mut part.state, NewState::Kept);
             let place = match (part.at, state) {
                 (Some(place), state) => {

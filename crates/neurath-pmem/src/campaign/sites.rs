@@ -48,6 +48,7 @@ sources!(
     "ring.rs",
     "snapshot.rs",
     "space.rs",
+    "space/lent.rs",
     "space/load.rs",
     "space/segments.rs",
     "space/sums.rs",

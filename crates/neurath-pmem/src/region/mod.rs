@@ -49,7 +49,7 @@ mod tests;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
-use neurath_abi::Ref;
+use neurath_abi::{Ref, SegmentView};
 
 pub use error::{FormatError, OpenError, RegionError};
 pub use look::look_at;
@@ -168,6 +168,23 @@ impl Region<MappedFile> {
     /// Keeps the region's memory mapped for as long as the result lives.
     pub fn mapping(&self) -> Mapping {
         self.inner().media.mapping()
+    }
+
+    /// Copies so many views of segments at most for the next [`Region::lend_views`], if
+    /// there is none of them yet; whether all are copied. It is kept, at a view for each segment.
+    pub fn prepare_views(&mut self, most: usize) -> bool {
+        self.inner().space.prepare_views(most)
+    }
+
+    /// The views of all segments as they are now, for another thread, and the number of this copy. If the one
+    /// before was returned, only what has changed since was copied.
+    pub fn lend_views(&mut self) -> (u64, Vec<SegmentView>) {
+        self.inner().space.lend_views()
+    }
+
+    /// Returns a copy that nobody looks at any more, with the changes that the handle has shown since.
+    pub fn return_views(&mut self, number: u64, views: Vec<SegmentView>) {
+        self.inner().space.return_views(number, views);
     }
 
     /// How it was decided what a fence waits for, and what was decided.

@@ -2,6 +2,7 @@
 //! anew at each open; what lasts are the segment table and the bitmaps, whose words
 //! change with the transaction that allocates or frees.
 
+mod lent;
 mod load;
 mod segments;
 mod sums;
@@ -94,6 +95,8 @@ impl Hasher for ClassHasher {
 pub(super) struct Space {
     segments: Vec<Option<Segment>>,
     views: Vec<SegmentView>,
+    /// A copy of them for other threads.
+    lent: lent::Lent,
     /// Segments that may have free places, by type and size. Checked when used.
     partial: HashMap<(u64, u32), Vec<u32>, BuildHasherDefault<ClassHasher>>,
     /// The bitmaps of the segments from this one on have been read.
@@ -147,6 +150,26 @@ pub fn object_size(type_id: u64, size: u64) -> u64 {
 impl Space {
     pub(super) fn views(&self) -> &[SegmentView] {
         &self.views
+    }
+
+    fn set_view(&mut self, number: u32, view: SegmentView) {
+        self.views[number as usize] = view;
+        self.lent.note(number, self.views.len());
+    }
+
+    /// See [`super::Region::prepare_views`].
+    pub(super) fn prepare_views(&mut self, most: usize) -> bool {
+        self.lent.prepare(&self.views, most)
+    }
+
+    /// See [`super::Region::lend_views`].
+    pub(super) fn lend_views(&mut self) -> (u64, Vec<SegmentView>) {
+        self.lent.lend(&self.views)
+    }
+
+    /// See [`super::Region::return_views`].
+    pub(super) fn return_views(&mut self, number: u64, views: Vec<SegmentView>) {
+        self.lent.give_back(number, views);
     }
 
     pub(super) fn live_bytes(&self) -> u64 {
@@ -381,7 +404,7 @@ impl Space {
                         sum,
                         ..new_segment(before)
                     });
-                    self.views[number as usize] = view(media, &before);
+                    self.set_view(number, view(media, &before));
                     let class = (before.type_id, before.object_size);
                     self.partial.entry(class).or_default().push(number);
                 }

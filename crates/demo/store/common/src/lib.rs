@@ -33,7 +33,7 @@ const CALM: Duration = Duration::from_millis(100);
 /// How soon again when there is more to do than one transaction holds.
 const BUSY: Duration = Duration::from_millis(1);
 /// Entries that `check_state` looks at. Messages wait meanwhile: each is a few misses of the cache.
-const CHECKED: u64 = 64;
+const CHECKED: u64 = 16;
 
 /// A key's value, and what a version keeps with it.
 pub trait Entry: Pmem {

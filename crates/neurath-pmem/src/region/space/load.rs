@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 
+use super::lent::Lent;
 use super::{KNOWN_AT_ONCE, NO_VIEW, Segment, Space, Sum, valid_bits, view};
 use crate::region::error::FormatError;
 use crate::region::format::{
@@ -23,6 +24,7 @@ impl Space {
         let mut space = Space {
             segments: vec![None],
             views: vec![NO_VIEW],
+            lent: Lent::default(),
             partial: HashMap::default(),
             known_from: 1,
             empty: BTreeSet::new(),

@@ -223,7 +223,7 @@ impl Space {
         if segment.free == segment.entry.capacity {
             self.empty.insert((entry.length, number));
         }
-        self.views[number as usize] = view(media, &entry);
+        self.set_view(number, view(media, &entry));
     }
 
     /// The place of a segment's objects before is free, by the commit `sequence`.
@@ -248,7 +248,7 @@ impl Space {
         {
             set.set_word(at + i as u64 * 8, word);
         }
-        self.views[number as usize] = view(media, &entry);
+        self.set_view(number, view(media, &entry));
         self.partial
             .entry((entry.type_id, entry.object_size))
             .or_default()
