@@ -1,6 +1,7 @@
 //! A built release on disk: a folder whose every byte is accounted for. `docs/package-format.md`
 //! describes it.
 
+mod bytes;
 mod disk;
 
 use std::{
@@ -16,6 +17,7 @@ use thiserror::Error;
 use crate::catalog::{ReleaseId, have_room};
 use crate::handover::NodeDescription;
 use crate::package::Seal;
+pub use bytes::FileBytes;
 use disk::{
     Body, PROGRAM, PROGRAM_DESCRIPTION, RELEASE, RELUP, SEAL, damaged, entries, fill, io_error,
     is_code, parse_manifest, read_manifest, read_seal, read_verified, refuse_unknown, sync,
@@ -419,7 +421,7 @@ impl ReleasePackage {
     /// # Errors
     ///
     /// No such component, or the file was changed since the release was opened.
-    pub fn library_bytes(&self, component: &str) -> Result<Vec<u8>, ReleaseError> {
+    pub fn library_bytes(&self, component: &str) -> Result<FileBytes, ReleaseError> {
         let entry = self
             .library_entry(component)
             .ok_or_else(|| ReleaseError::Unfit {
@@ -439,7 +441,7 @@ impl ReleasePackage {
     /// # Errors
     ///
     /// The file was changed since the release was opened.
-    pub fn program_bytes(&self) -> Result<Option<(Vec<u8>, blake3::Hash)>, ReleaseError> {
+    pub fn program_bytes(&self) -> Result<Option<(FileBytes, blake3::Hash)>, ReleaseError> {
         let Some(entry) = self.files.get(PROGRAM).filter(|_| self.node.is_some()) else {
             return Ok(None);
         };
@@ -449,14 +451,15 @@ impl ReleasePackage {
     }
 
     /// A file of the release by its path, verified again.
-    pub(crate) fn file_bytes(&self, path: &str) -> Result<Vec<u8>, ReleaseError> {
+    pub(crate) fn file_bytes(&self, path: &str) -> Result<FileBytes, ReleaseError> {
         let missing = || damaged(&self.dir.join(path), "it is missing");
         self.entry_bytes(self.files.get(path).ok_or_else(missing)?)
     }
 
-    fn entry_bytes(&self, entry: &FileEntry) -> Result<Vec<u8>, ReleaseError> {
-        let mut bytes = Vec::with_capacity(usize::try_from(entry.size).unwrap_or(0));
-        read_verified(&self.dir.join(&entry.path), entry, &mut bytes)?;
+    fn entry_bytes(&self, entry: &FileEntry) -> Result<FileBytes, ReleaseError> {
+        let path = self.dir.join(&entry.path);
+        let mut bytes = FileBytes::room(entry.size).map_err(io_error(&path))?;
+        read_verified(&path, entry, &mut bytes)?;
         Ok(bytes)
     }
 

@@ -178,10 +178,15 @@ pub fn retained() -> Vec<PathBuf> {
 ///
 /// As for [`Library::open`], as far as the file alone shows it.
 pub fn inspect(path: &Path) -> Result<ElfFacts, LoadError> {
-    let bytes = fs::read(path).map_err(|source| LoadError::Read {
+    let read = |source| LoadError::Read {
         path: path.to_owned(),
         source,
-    })?;
+    };
+    let file = fs::File::open(path).map_err(read)?;
+    // Not into memory as a whole: the most of a library may be what only debuggers read.
+    // SAFETY: the bytes are only read. Who cuts the file meanwhile ends the process, as at any time later, when
+    // the library runs: nobody but the node writes to a release's folder.
+    let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(read)?;
     let symbol = DESCRIPTOR_SYMBOL
         .strip_suffix(b"\0")
         .unwrap_or(DESCRIPTOR_SYMBOL);

@@ -159,6 +159,7 @@ impl Core {
             return Ok(library.clone());
         }
         let path = self.libraries.place(component, &bytes, &hash)?;
+        drop(bytes);
         let library = Library::open(&path).map_err(|source| {
             self.remove_library(&path);
             UpgradeError::Load {

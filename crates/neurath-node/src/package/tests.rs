@@ -176,8 +176,8 @@ fn what_was_packed_comes_out() {
         let unpacked = unpack(&place.file(), &place.to()).unwrap();
         assert_eq!(unpacked.release.hash(), built.hash());
         assert_eq!(
-            unpacked.release.library_bytes("store").unwrap(),
-            b"the code"
+            *unpacked.release.library_bytes("store").unwrap(),
+            *b"the code"
         );
         assert_eq!(unpacked.seal.statement(), &statement);
         let opened = ReleasePackage::open(&place.to().join("kv-1.1.0")).unwrap();
@@ -260,7 +260,7 @@ fn the_fixture_of_format_1_is_read() {
     assert_eq!(unpacked.seal.statement().sequence, 7);
     assert_eq!(unpacked.seal.statement().epoch, 2);
     assert_eq!(
-        unpacked.release.library_bytes("store").unwrap(),
-        b"the code"
+        *unpacked.release.library_bytes("store").unwrap(),
+        *b"the code"
     );
 }

@@ -70,7 +70,7 @@ fn what_was_assembled_opens() {
         ("kv", "1.1.0")
     );
     assert_eq!(package.component("store").unwrap().library, "kv-store");
-    assert_eq!(package.library_bytes("store").unwrap(), b"the code");
+    assert_eq!(*package.library_bytes("store").unwrap(), *b"the code");
     assert_eq!(
         package.library_hash("store"),
         Some(blake3::hash(b"the code"))
@@ -100,7 +100,7 @@ fn a_release_never_changes() {
     fs::write(&other.components[0].library, b"other code").unwrap();
     let error = ReleasePackage::assemble(&dest, &other).unwrap_err();
     assert!(matches!(error, ReleaseError::Exists(_)), "{error}");
-    assert_eq!(package.library_bytes("store").unwrap(), b"the code");
+    assert_eq!(*package.library_bytes("store").unwrap(), *b"the code");
     other.components.clear();
     let error = ReleasePackage::assemble(&dest, &other).unwrap_err();
     assert!(

@@ -55,7 +55,7 @@ fn every_flipped_byte_is_refused_or_changes_nothing() {
             // compressions.
             assert!(inflated(&bytes) == good, "byte {at}");
             let code = unpacked.release.library_bytes("store").unwrap();
-            assert_eq!(code, b"the code");
+            assert_eq!(*code, *b"the code");
             fs::remove_dir_all(place.to()).unwrap();
         } else {
             let left = fs::read_dir(place.to()).map(|entries| entries.count());

@@ -1,0 +1,43 @@
+//! The bytes of a file in memory that goes back to the system as soon as they are not needed: a library may be
+//! many megabytes, and what an allocator has had once it keeps for the next one.
+
+use std::io;
+use std::ops::Deref;
+
+use memmap2::MmapMut;
+
+/// See the module.
+#[derive(Debug)]
+pub struct FileBytes {
+    memory: MmapMut,
+    len: usize,
+}
+
+impl FileBytes {
+    /// Room for `len` bytes and one more, so that it is seen if there are too many.
+    pub(super) fn room(len: u64) -> io::Result<FileBytes> {
+        let room = usize::try_from(len.saturating_add(1)).unwrap_or(usize::MAX);
+        let memory = MmapMut::map_anon(room)?;
+        Ok(FileBytes { memory, len: 0 })
+    }
+}
+
+impl io::Write for FileBytes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = (&mut self.memory[self.len..]).write(bytes)?;
+        self.len += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Deref for FileBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.memory[..self.len]
+    }
+}
