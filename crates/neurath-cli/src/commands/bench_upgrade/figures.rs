@@ -12,7 +12,7 @@ pub(super) struct Measured {
     pub(super) stop: f64,
     /// The longest that a request took around it, in microseconds.
     pub(super) worst: f64,
-    /// The same without an upgrade, before it and for as long after it, in microseconds.
+    /// The same without an upgrade, for as long after it, in microseconds.
     pub(super) worst_without: f64,
     /// 999 of 1000 took at most this.
     pub(super) p999: f64,
