@@ -129,7 +129,7 @@ impl Upgrade<'_> {
             match called.begin(worker, Function::Quiesce, None, &gate) {
                 Ok(call) => begun.push((at, gate, worker, call)),
                 Err(error) => {
-                    gate.close();
+                    gate.end(&mut shard.instances[at].region);
                     result = result.and(Err(error.into()));
                 }
             }

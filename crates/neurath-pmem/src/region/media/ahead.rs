@@ -28,7 +28,7 @@ pub(super) struct Ahead {
     shared: Arc<Shared>,
     /// The owner's end of the file, which may be longer.
     len: u64,
-    /// The file's end at the beginning: only what lies behind it was made ready by the thread.
+    /// Only what lies behind this was made ready by the thread.
     start: u64,
     /// Up to here it was asked for.
     asked: u64,
@@ -239,6 +239,10 @@ impl Ahead {
 
     /// The file is as long as this now, by its owner's doing.
     pub(super) fn grown(&mut self, len: u64) {
+        if len > self.ready() {
+            // The owner has reserved what was missing, and its pages may not be there.
+            self.start = self.start.max(len);
+        }
         self.len = len;
         self.asked = self.asked.max(len);
     }
@@ -331,6 +335,20 @@ mod tests {
         drop(ahead);
         assert_eq!(file.metadata().unwrap().len(), 2 << 20);
         assert!(blocks(&file) <= before + (1 << 20) + (64 << 10));
+    }
+
+    #[test]
+    fn what_the_owner_has_reserved_has_no_pages_by_the_thread() {
+        let file = file(4096);
+        let mut ahead = Ahead::new(&file, &map(&file), 4096).unwrap();
+        reserve(&file, 4096, 1 << 20).unwrap();
+        ahead.grown(1 << 20);
+        ahead.ask(2 << 20);
+        while ahead.ready() < 2 << 20 {
+            std::thread::yield_now();
+        }
+        assert!(ahead.has_pages(1 << 20, 1 << 20));
+        assert!(!ahead.has_pages(4096, 1 << 20));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! The copy is made once, piece by piece if there is time, and comes back; afterwards only what has changed is
 //! copied. So that to lend it takes no longer in a larger region.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use neurath_abi::SegmentView;
 
 /// So many changes are noted, and one for each [`Lent::PER_CHANGE`] views: beyond, to copy all is as good.
@@ -21,30 +23,35 @@ pub(super) struct Lent {
     last: u64,
     /// The views that have changed since.
     changed: Vec<u32>,
+    /// Whether more have changed than are noted: nothing of the copy is of use but its room.
+    stale: bool,
 }
+
+/// The number of the next copy, of whatever region: so that none is taken for another's.
+static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl Lent {
     const PER_CHANGE: usize = 16;
 
     /// Notes that a view is another one now, of so many.
     pub(super) fn note(&mut self, number: u32, views: usize) {
-        if self.copy.is_none() && !self.lent {
+        if self.stale || (self.copy.is_none() && !self.lent) {
             return;
         }
         if self.changed.len() >= CHANGES + views / Self::PER_CHANGE {
-            *self = Lent {
-                last: self.last,
-                ..Lent::default()
-            };
+            self.stale = true;
             return;
         }
         self.changed.push(number);
     }
 
-    /// Copies so many views at most that are not copied yet; whether all are.
+    /// Copies so many views at most that are not copied yet; whether all are. One that is still lent does not come
+    /// back: somebody was left behind with it.
     pub(super) fn prepare(&mut self, views: &[SegmentView], most: usize) -> bool {
-        if self.lent {
-            return true;
+        let lost = std::mem::take(&mut self.lent);
+        if std::mem::take(&mut self.stale) || lost {
+            self.changed.clear();
+            self.copy.iter_mut().for_each(Vec::clear);
         }
         let copy = self
             .copy
@@ -56,8 +63,6 @@ impl Lent {
 
     /// A copy of the views as they are now, and its number.
     pub(super) fn lend(&mut self, views: &[SegmentView]) -> (u64, Vec<SegmentView>) {
-        // Who has not given the last one back may have been left behind with it.
-        self.lent = false;
         self.prepare(views, usize::MAX);
         let mut copy = self.copy.take().unwrap_or_default();
         copy.truncate(views.len());
@@ -67,7 +72,7 @@ impl Lent {
             }
         }
         self.lent = true;
-        self.last += 1;
+        self.last = NEXT.fetch_add(1, Ordering::Relaxed);
         (self.last, copy)
     }
 
