@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::campaign::sim::{Random, mix};
+use crate::failure::Failure;
 use crate::inspect::{self, CheckOptions, DataLimits};
 use crate::migrate::MigrationPlan;
 use crate::region::format::{
     self, DIRECTORY_AT, HEADER_AT, HEADER_COPY_AT, LOG_AT, LOG_LEN, PAGE, RECORD_ALIGN,
     RECORD_HEADER_LEN, ROOT_AT, RecordHeader, SCHEMA_AT, SUPERBLOCK_AT,
 };
-use crate::region::{RAW, Region, RegionError, RegionOptions};
+use crate::region::{RAW, Region, RegionOptions};
 use crate::schema::{SchemaDesc, encode, encoded_len};
 use crate::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
 
@@ -58,14 +59,6 @@ pub struct Corpus {
     schemas: Vec<Vec<u8>>,
     /// Where a damaged region is opened.
     path: PathBuf,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Tx(#[from] TxError),
-    #[error(transparent)]
-    Region(#[from] RegionError),
 }
 
 impl Corpus {

@@ -18,6 +18,8 @@ pub mod campaign;
 pub mod collections;
 mod dummy;
 #[cfg(any(test, feature = "campaign"))]
+mod failure;
+#[cfg(any(test, feature = "campaign"))]
 pub mod fuzz;
 pub mod history;
 pub mod inspect;

@@ -9,19 +9,12 @@ use super::{
     checked, contents, data,
 };
 use crate::campaign::sim::Random;
+use crate::failure::Failure;
 use crate::inspect::known::{Known, known, place};
 use crate::region::format::ROOT_AT;
-use crate::region::{Media, Region, RegionError, RegionOptions};
+use crate::region::{Media, Region, RegionOptions};
 use crate::schema::{KindDesc, encode, encoded_len};
 use crate::{Bytes, Handle, OrderedMap, Pmem, Tx, TxError, Vector};
-
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Tx(#[from] TxError),
-    #[error(transparent)]
-    Region(#[from] RegionError),
-}
 
 #[derive(Clone, Copy, Debug, Pmem)]
 #[repr(C)]

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::collections::Direction;
-use crate::region::{FormatError, RegionError};
+use crate::failure::Failure;
+use crate::region::FormatError;
 use crate::schema::{encode, encoded_len};
 use crate::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
 
@@ -50,14 +51,6 @@ mod new {
         pub(super) blobs: Map<Bytes, Bytes>,
     }
     pub(super) const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Tx(#[from] TxError),
-    #[error(transparent)]
-    Region(#[from] RegionError),
 }
 
 const LIMIT: u64 = 256 << 20;

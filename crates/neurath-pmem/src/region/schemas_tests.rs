@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Durability, Region, RegionError, RegionOptions, Swept};
+use super::{Durability, Region, RegionOptions, Swept};
+use crate::failure::Failure;
 use crate::migrate::{Conversion, MigrationPlan, Row, Stepwise, StepwiseLink};
 use crate::schema::{Field, Kind, SchemaDesc, TypeSchema, encoded};
 use crate::{Ref, Tx, TxError};
@@ -314,14 +315,6 @@ impl Way {
         let (old, new) = (self.from.types(), self.to.types());
         Stepwise::new(&old.encoded, &new.encoded, vec![link], NOW, convert).unwrap()
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Tx(#[from] TxError),
-    #[error(transparent)]
-    Region(#[from] RegionError),
 }
 
 /// Writes whole words: what follows a value in its last word is zero.

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Region, RegionError, RegionOptions, SnapshotError, Swept};
+use super::{Region, RegionOptions, SnapshotError, Swept};
+use crate::failure::Failure;
 use crate::inspect::{self, CheckOptions, Done, InspectError, Level};
 use crate::schema::{encode, encoded_len};
-use crate::{Bytes, Map, Pmem, Tx, TxError};
+use crate::{Bytes, Map, Pmem, Tx};
 
 #[derive(Clone, Copy, Debug, Pmem)]
 #[repr(C)]
@@ -19,14 +20,6 @@ struct State {
 
 const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
 const LIMIT: u64 = 256 << 20;
-
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Tx(#[from] TxError),
-    #[error(transparent)]
-    Region(#[from] RegionError),
-}
 
 fn new(path: &Path) -> Region {
     let options = RegionOptions::new("test", 2, LIMIT);
