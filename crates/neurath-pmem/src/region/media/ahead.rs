@@ -32,6 +32,8 @@ pub(super) struct Ahead {
     start: u64,
     /// Up to here it was asked for.
     asked: u64,
+    /// Whether the file may be longer than `len` by the thread's doing.
+    longer: bool,
 }
 
 #[derive(Debug)]
@@ -39,9 +41,9 @@ struct Shared {
     /// The file and its memory; none when the owner has gone.
     room: Mutex<Option<(File, Mapping)>>,
     gone: AtomicBool,
-    /// Up to here the file has its blocks, and behind where it ended first also its pages.
+    /// Up to here the file has its blocks, by the thread's doing or its owner's. It only grows.
     ready: AtomicU64,
-    /// Whether that could not be done: there may be no room left.
+    /// Whether the thread could not make more: there may be no room left. Until its owner could.
     failed: AtomicBool,
     /// Places that have been given back, or could not be.
     given_back: Mutex<Vec<(u64, u64)>>,
@@ -55,8 +57,8 @@ struct Job {
 /// What is done to a file.
 #[derive(Clone, Copy, Debug)]
 enum Work {
-    /// Room from here to there.
-    Room(u64, u64),
+    /// Room from where it ends up to there.
+    Room(u64),
     /// Blocks and pages of a place are given back: where it is, and how long.
     GiveBack(u64, u64),
 }
@@ -133,33 +135,33 @@ fn hold_back_signals() {
 impl Job {
     fn run(&self) {
         match self.work {
-            Work::Room(from, to) => self.make_room(from, to),
+            Work::Room(to) => self.make_room(to),
             Work::GiveBack(at, len) => self.give_back(at, len),
         }
     }
 
-    fn make_room(&self, mut from: u64, to: u64) {
+    fn make_room(&self, to: u64) {
         let shared = &self.shared;
-        // After a failure none of the later ones counts: what is ready has no gaps.
-        while from < to
-            && !shared.gone.load(Ordering::Relaxed)
-            && !shared.failed.load(Ordering::Acquire)
-        {
-            let end = (from + PIECE).min(to);
+        while !shared.gone.load(Ordering::Relaxed) && !shared.failed.load(Ordering::Acquire) {
             let room = lock(&shared.room);
             let Some((file, map)) = &*room else {
                 return;
             };
-            let reserved = fallocate(file, Flags::empty(), from, end - from);
-            if reserved.is_err() {
+            // Each piece begins where what is ready ends, whoever has made that: so it has no gaps, also
+            // after a failure.
+            let from = shared.ready.load(Ordering::Acquire);
+            if from >= to {
+                return;
+            }
+            let end = (from + PIECE).min(to);
+            if fallocate(file, Flags::empty(), from, end - from).is_err() {
                 shared.failed.store(true, Ordering::Release);
                 return;
             }
             for at in (from..end).step_by(PAGES as usize) {
                 map.populate(at, PAGES.min(end - at));
             }
-            shared.ready.store(end, Ordering::Release);
-            from = end;
+            shared.ready.fetch_max(end, Ordering::AcqRel);
         }
     }
 
@@ -205,6 +207,7 @@ impl Ahead {
             len,
             start: len,
             asked: len,
+            longer: false,
         })
     }
 
@@ -215,7 +218,8 @@ impl Ahead {
             return;
         }
         self.asked = end;
-        if self.send(Work::Room(from, end)).is_err() {
+        self.longer = true;
+        if self.send(Work::Room(end)).is_err() {
             self.shared.failed.store(true, Ordering::Release);
         }
     }
@@ -239,9 +243,13 @@ impl Ahead {
 
     /// The file is as long as this now, by its owner's doing.
     pub(super) fn grown(&mut self, len: u64) {
-        if len > self.ready() {
+        if len > self.shared.ready.fetch_max(len, Ordering::AcqRel) {
             // The owner has reserved what was missing, and its pages may not be there.
             self.start = self.start.max(len);
+            // So there is room, even if the thread has met a full disk: it can be asked again.
+            if self.shared.failed.swap(false, Ordering::AcqRel) {
+                self.asked = len;
+            }
         }
         self.len = len;
         self.asked = self.asked.max(len);
@@ -268,7 +276,7 @@ impl Drop for Ahead {
         self.shared.gone.store(true, Ordering::Relaxed);
         let mut room = lock(&self.shared.room);
         if let Some((file, _)) = room.take()
-            && self.asked > self.len
+            && self.longer
         {
             // What stays behind the owner's end does no harm: a crash leaves it as well.
             let _ = file.set_len(self.len);
@@ -400,7 +408,7 @@ mod tests {
         }
     }
 
-    /// There may be room again by then: but before it there is a gap.
+    /// There may be room again by then; but nobody has seen it.
     #[test]
     fn what_was_asked_for_before_a_failure_is_not_ready_after_it() {
         let file = file(4096);
@@ -409,7 +417,7 @@ mod tests {
         let shared = ahead.shared.clone();
         let job = Job {
             shared,
-            work: Work::Room(8192, 1 << 20),
+            work: Work::Room(1 << 20),
         };
         job.run();
         assert_eq!(ahead.ready(), 4096);
@@ -420,7 +428,7 @@ mod tests {
     fn a_limit_on_files_ends_nobody() {
         const INSIDE: &str = "NEURATH_TEST_LIMITED";
         if std::env::var_os(INSIDE).is_none() {
-            let limited = "ulimit -f 4096 && exec \"$0\" --exact \"$1\"";
+            let limited = "ulimit -S -f 4096 && ulimit -H -f 16384 && exec \"$0\" --exact \"$1\"";
             let name = "region::media::ahead::tests::a_limit_on_files_ends_nobody";
             let mut command = std::process::Command::new("bash");
             command.args(["-c", limited]).env(INSIDE, "1");
@@ -436,6 +444,24 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(ahead.ready(), 4 << 20);
+
+        // Nor for good: as soon as the owner gets room itself, more is made ready for it.
+        ahead.ask(9 << 20);
+        assert!(!ahead.will_reach(9 << 20));
+        let limit = rustix::process::Rlimit {
+            current: Some(16 << 20),
+            maximum: Some(16 << 20),
+        };
+        rustix::process::setrlimit(rustix::process::Resource::Fsize, limit).unwrap();
+        reserve(&file, 4 << 20, 5 << 20).unwrap();
+        ahead.grown(5 << 20);
+        ahead.ask(9 << 20);
+        assert!(ahead.will_reach(9 << 20));
+        while ahead.ready() < 9 << 20 {
+            std::thread::yield_now();
+        }
+        assert!(blocks(&file) >= 9 << 20);
+        assert!(ahead.has_pages(5 << 20, 4 << 20) && !ahead.has_pages(4 << 20, 1 << 20));
     }
 
     #[test]
