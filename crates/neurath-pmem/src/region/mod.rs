@@ -38,6 +38,8 @@ mod history_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod room_tests;
+#[cfg(test)]
 mod schemas_tests;
 #[cfg(test)]
 mod snapshot_tests;

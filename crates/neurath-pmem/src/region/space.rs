@@ -239,6 +239,7 @@ impl Space {
     ) -> Result<Ref, RegionError> {
         if self.steps.is_empty() {
             self.heap_end_before = self.heap_end;
+            self.look_ahead(media);
         }
         let size = object_size(type_id, size) as u32;
         let number = match self.with_room(type_id, size) {

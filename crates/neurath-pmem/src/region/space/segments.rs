@@ -22,6 +22,10 @@ const SMALL_GROWTH: u64 = 128 << 10;
 /// So much is asked for beyond what the file has been grown to.
 const AHEAD: u64 = 1 << 20;
 
+/// And it is asked for when no more than this is left within the file: some segments' room, so that it is
+/// there before they are full.
+const LEFT: u64 = 256 << 10;
+
 /// Pages that are faulted in at a time, in bytes.
 pub(in crate::region) const FAULTED: u64 = 128 << 10;
 
@@ -312,6 +316,14 @@ impl Space {
             self.faulted = until;
         }
         Ok(())
+    }
+
+    /// Asks for room if there is little left. To be called when objects are added: what is opened and only
+    /// read, or changed where it is, needs none, and its file stays as it is.
+    pub(super) fn look_ahead(&self, media: &mut impl Media) {
+        if self.heap_end + LEFT > self.length {
+            media.make_ready(self.length + AHEAD);
+        }
     }
 
     /// Whether a place for a segment can be had without waiting for the file system; asks for it if
