@@ -232,6 +232,11 @@ impl RegionError {
                 path,
                 source,
             },
+            RegionError::Grow { source, .. } => OpenError::Io {
+                action: "reserve room for",
+                path,
+                source,
+            },
             other => OpenError::Io {
                 action: "use",
                 path,

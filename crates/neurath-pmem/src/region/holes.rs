@@ -46,6 +46,13 @@ impl Holes {
         Some(offset)
     }
 
+    /// All of them, in order: offsets and lengths.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.by_offset
+            .iter()
+            .map(|(&offset, &length)| (offset, length))
+    }
+
     /// Whether there is a place of this length.
     pub(super) fn has(&self, length: u64) -> bool {
         self.by_length.range((length, 0)..).next().is_some()

@@ -144,7 +144,19 @@ pub trait Media: Send {
     fn given_back(&mut self) -> Vec<(u64, u64)> {
         Vec::new()
     }
-    /// Makes sure that a place that was free has its blocks.
+    /// Bytes of it that had no blocks when it was opened, at least: what was given back, or left out by a copy of
+    /// the file.
+    #[inline(always)]
+    fn missing(&self) -> u64 {
+        0
+    }
+    /// Only so many bytes of an opened file count. There may be more, which a process that died has left, with blocks
+    /// or without: [`Media::grow`] sees to them.
+    #[inline(always)]
+    fn ends_at(&mut self, len: u64) {
+        let _ = len;
+    }
+    /// Makes sure that a place has its blocks.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ use super::journal;
 use super::media::{Backend, Media};
 use super::open::Found;
 use super::ring;
-use super::space::Space;
+use super::space::{self, Space};
 use super::sweep::Sweep;
 use super::{Inner, Region};
 
@@ -31,11 +31,17 @@ impl<M: Media> Region<M> {
                 media.flush(at, HEADER_LEN);
             }
         }
+        // What lies behind is not the region's, and grown into as if it were not there.
+        media.ends_at(superblock.length);
+        if media.missing() > 0 {
+            space::take_back(&mut media, 0, header.heap_at())?;
+        }
         let replayed = replay(&mut media, &header, &superblock, &mut |at, len| {
             stored.push((at, len));
         })?;
         let (length, closed) = (superblock.length, superblock.state == RegionState::Clean);
-        let space = Space::load(&media, &header, length)?;
+        let mut space = Space::load(&media, &header, length)?;
+        space.take_blocks(&mut media)?;
         let sequence = replayed.sequence;
         let sweep = Sweep::found(&media, &header)?;
         let mut inner = Inner::new(media, header, superblock, slot, space, sequence);

@@ -1,13 +1,16 @@
 //! The log as a ring: what of it is replayed after a crash.
 
+use std::collections::BTreeSet;
+
 use xxhash_rust::xxh3::Xxh3;
 
 use super::ablation::{Without, without};
 use super::applied::{self, APPLIED_AT};
 use super::error::{FormatError, RegionError};
-use super::format::{self, FoundRecord, Header, LOG_AT, LOG_LEN, RegionState, Superblock};
+use super::format::{self, FoundRecord, Header, LOG_AT, LOG_LEN, PAGE, RegionState, Superblock};
 use super::media::Media;
 use super::recovery::{Replayed, check_heap_range, check_word};
+use super::space::take_back;
 
 /// Replays the last two records beyond the checkpoint.
 pub(super) fn replay(
@@ -39,6 +42,12 @@ pub(super) fn replay(
         check_word(offset, header, superblock)?;
     }
     let ranges = relied_on(log, &records);
+    if media.missing() > 0 {
+        let pages: BTreeSet<u64> = stores.iter().map(|(at, _)| at & !(PAGE - 1)).collect();
+        for page in pages {
+            take_back(media, page, page + PAGE)?;
+        }
+    }
     for (offset, len) in ranges {
         media.flush(offset, len);
     }

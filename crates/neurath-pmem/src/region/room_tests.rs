@@ -1,11 +1,12 @@
 //! The room that a region has in its file.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::Region;
 use super::media::{Asked, Media as _};
-use super::tests::{contents, create, open};
-use crate::campaign::state::{remove, set, with};
+use super::tests::{contents, create, open, options};
+use super::{Durability, Region, RegionOptions};
+use crate::campaign::state::{SCHEMA, init, remove, set, with};
 
 fn file_len(path: &Path) -> u64 {
     std::fs::metadata(path).unwrap().len()
@@ -89,4 +90,65 @@ fn an_opened_region_grows_ahead_once_objects_are_added() {
         lengths[0] > closed && lengths.iter().all(|&len| len == lengths[0]),
         "{lengths:?}"
     );
+}
+
+/// Copies a region's file without what is zero in it.
+fn copy_sparsely(from: &Path, to: &Path) {
+    let mut command = std::process::Command::new("cp");
+    command.arg("--sparse=always").arg(from).arg(to);
+    assert!(command.status().unwrap().success());
+}
+
+fn blocks(path: &Path) -> u64 {
+    std::fs::metadata(path).unwrap().blocks() * 512
+}
+
+/// Else a store could end the process, where the file system has no room for a page that is not there yet.
+#[test]
+fn a_file_without_some_of_its_blocks_has_those_in_use_when_it_is_opened() {
+    for durability in [Durability::Process, Durability::Power] {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let (path, copy) = (dir.path().join("region"), dir.path().join("copy"));
+        let options = RegionOptions {
+            durability,
+            initial: 8 << 20,
+            ..options()
+        };
+        let mut region = Region::create(&path, &options, &SCHEMA).unwrap();
+        init(&mut region);
+        (0..20).for_each(|number| put(&mut region, number));
+        let claimed = region.stats().file_bytes;
+        region.make_durable().unwrap();
+        // As a process that died leaves it, and with a longer file than it claims.
+        copy_sparsely(&path, &copy);
+        let file = std::fs::File::options().write(true).open(&copy).unwrap();
+        file.set_len(claimed + (1 << 20)).unwrap();
+        let before = blocks(&copy);
+
+        let mut region = Region::open(&copy, &options, None).unwrap();
+        let used = |region: &Region| region.inner().space.heap_end();
+        assert!(
+            before < used(&region),
+            "{before} bytes have blocks, nothing is missing"
+        );
+        // What is not in use stays without for now.
+        let there = blocks(&copy);
+        assert!(
+            there <= used(&region) + (1 << 20),
+            "{there} bytes, {durability:?}"
+        );
+        let mut number = 20;
+        while region.stats().file_bytes == claimed {
+            let (there, used) = (blocks(&copy), used(&region));
+            assert!(there >= used, "{there} of {used} bytes, {durability:?}");
+            put(&mut region, number);
+            number += 1;
+        }
+        let (there, claimed) = (blocks(&copy), region.stats().file_bytes);
+        assert!(
+            there >= claimed,
+            "{there} of {claimed} bytes, {durability:?}"
+        );
+        assert_eq!(contents(&mut region).len() as u32, number);
+    }
 }

@@ -113,6 +113,8 @@ pub(super) struct Space {
     /// Bytes that the region may use. The file may be longer: it grows before the
     /// superblock says so.
     length: u64,
+    /// What lies before this has its blocks, but for holes.
+    reserved: u64,
     /// Pages before this one are not asked for any more.
     faulted: u64,
     quarantine: VecDeque<(u64, Ref)>,
@@ -457,6 +459,16 @@ impl Space {
             self.empty.insert((segment.entry.length, number));
         }
     }
+}
+
+/// Makes sure that a range has its blocks.
+pub(super) fn take_back(media: &mut impl Media, from: u64, to: u64) -> Result<(), RegionError> {
+    let bytes = to - from;
+    if bytes == 0 {
+        return Ok(());
+    }
+    let taken = media.take_back(from, bytes);
+    taken.map_err(|source| RegionError::Grow { bytes, source })
 }
 
 const NO_VIEW: SegmentView = SegmentView {

@@ -211,6 +211,14 @@ impl Ahead {
         })
     }
 
+    /// Nothing behind `len` counts as ready, or as the owner's: it is given back when the file is closed. To be called
+    /// before the thread is asked for anything.
+    pub(super) fn ends_at(&mut self, len: u64) {
+        self.longer |= self.len > len;
+        (self.len, self.start, self.asked) = (len, len, len);
+        self.shared.ready.store(len, Ordering::Release);
+    }
+
     /// Asks for room up to `end`; does not wait for it.
     pub(super) fn ask(&mut self, end: u64) {
         let from = self.asked;

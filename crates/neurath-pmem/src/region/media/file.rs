@@ -24,9 +24,8 @@ pub struct MappedFile {
     len: u64,
     limit: u64,
     file: File,
-    /// Whether blocks may be missing between others: a region that was of `process` gave some back, or a
-    /// copy of the file left out what was zero.
-    sparse: bool,
+    /// See [`Media::missing`].
+    missing: u64,
     detection: Detection,
 }
 
@@ -65,7 +64,7 @@ impl MappedFile {
         }
         let metadata = file.metadata().map_err(io("look at"))?;
         let len = metadata.len();
-        let sparse = metadata.blocks() * 512 < len;
+        let missing = len.saturating_sub(metadata.blocks() * 512);
         // A region is made of whole pages.
         let limit = (limit & !(PAGE - 1)).max(len);
         let mut detection = detect(&file, durability);
@@ -119,7 +118,7 @@ impl MappedFile {
             len,
             limit,
             file,
-            sparse,
+            missing,
             detection,
         })
     }
@@ -363,10 +362,22 @@ impl Media for MappedFile {
         }
     }
 
+    fn missing(&self) -> u64 {
+        self.missing
+    }
+
+    fn ends_at(&mut self, len: u64) {
+        assert!(len <= self.len, "within the file");
+        if let Way::Process(ahead) = &mut self.way {
+            ahead.ends_at(len);
+        }
+        self.len = len;
+    }
+
     fn take_back(&mut self, offset: u64, len: u64) -> io::Result<()> {
         match &self.way {
             Way::Process(_) => ahead::reserve(&self.file, offset, offset + len),
-            _ if self.sparse => ahead::reserve(&self.file, offset, offset + len),
+            _ if self.missing > 0 => ahead::reserve(&self.file, offset, offset + len),
             _ => Ok(()),
         }
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 
 use super::lent::Lent;
-use super::{KNOWN_AT_ONCE, NO_VIEW, Segment, Space, Sum, valid_bits, view};
-use crate::region::error::FormatError;
+use super::{KNOWN_AT_ONCE, NO_VIEW, Segment, Space, Sum, take_back, valid_bits, view};
+use crate::region::error::{FormatError, RegionError};
 use crate::region::format::{
     self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, ENTRY_LEN, ENTRY_WORDS, Header, PAGE,
     SEGMENTS_PER_CHUNK, SegmentEntry,
@@ -34,6 +34,7 @@ impl Space {
             holes: Holes::default(),
             given_back: 0,
             length,
+            reserved: length,
             faulted: heap.start,
             quarantine: VecDeque::new(),
             steps: Vec::new(),
@@ -89,6 +90,25 @@ impl Space {
         space.known_from = space.segments.len();
         space.know_more(media, KNOWN_AT_ONCE)?;
         Ok(space)
+    }
+
+    /// Makes sure that everything in use has its blocks, in a file that may lack some: a store to a page without them
+    /// would end the process if the file system had no room. What lies behind the heap is seen to when it is used.
+    pub(in crate::region) fn take_blocks(
+        &mut self,
+        media: &mut impl Media,
+    ) -> Result<(), RegionError> {
+        let free: u64 = self.holes.iter().map(|(_, length)| length).sum();
+        if media.missing() <= free {
+            return Ok(());
+        }
+        let mut at = 0;
+        for (hole, length) in self.holes.iter().chain([(self.heap_end, 0)]) {
+            take_back(media, at, hole)?;
+            at = hole + length;
+        }
+        self.reserved = self.heap_end;
+        Ok(())
     }
 
     /// Beyond the last segment its chunk is zero: a bit there would be an object of a

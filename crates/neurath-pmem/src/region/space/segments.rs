@@ -1,6 +1,6 @@
 //! Segments and chunks: how there come to be more, and what becomes of one that is replaced.
 
-use super::{KNOWN_AT_ONCE, NO_VIEW, Space, Step, new_segment, view};
+use super::{KNOWN_AT_ONCE, NO_VIEW, Space, Step, new_segment, take_back, view};
 use crate::region::error::RegionError;
 use crate::region::format::{
     self, CHUNK_LEN, CHUNKS, DIRECTORY_AT, OBJECTS_MAX, PAGE, SEGMENT_LEN, SEGMENTS_PER_CHUNK,
@@ -127,15 +127,11 @@ impl Space {
         grow: &mut dyn FnMut(&mut M, u64) -> Result<(), RegionError>,
     ) -> Result<u64, RegionError> {
         if let Some(offset) = self.holes.take(length) {
-            let taken = media.take_back(offset, length);
-            return match taken {
-                Ok(()) => Ok(offset),
-                Err(source) => {
-                    self.holes.add(offset, length);
-                    let bytes = length;
-                    Err(RegionError::Grow { bytes, source })
-                }
-            };
+            let taken = take_back(media, offset, offset + length);
+            if taken.is_err() {
+                self.holes.add(offset, length);
+            }
+            return taken.map(|()| offset);
         }
         let offset = self.heap_end;
         self.reserve(offset + length, media, grow)?;
@@ -290,6 +286,7 @@ impl Space {
         media: &mut M,
         grow: &mut dyn FnMut(&mut M, u64) -> Result<(), RegionError>,
     ) -> Result<(), RegionError> {
+        self.reserve_rest(end, media)?;
         if end > self.length {
             let limit = media.limit();
             if end > limit {
@@ -307,6 +304,7 @@ impl Space {
                     length
                 }
             };
+            self.reserved = self.length;
             media.make_ready(self.length + AHEAD);
         }
         self.heap_end = end;
@@ -315,6 +313,27 @@ impl Space {
             media.populate(self.faulted, until - self.faulted);
             self.faulted = until;
         }
+        Ok(())
+    }
+
+    /// Makes sure of the blocks up to `end` that the region has claimed, where an opening has found some missing.
+    fn reserve_rest(&mut self, end: u64, media: &mut impl Media) -> Result<(), RegionError> {
+        if end.min(self.length) <= self.reserved {
+            return Ok(());
+        }
+        let needed = end.min(self.length);
+        let until = needed.max(self.reserved + growth(media)).min(self.length);
+        let taken = take_back(media, self.reserved, until);
+        self.reserved = match taken {
+            Err(_) if needed < until => {
+                take_back(media, self.reserved, needed)?;
+                needed
+            }
+            taken => {
+                taken?;
+                until
+            }
+        };
         Ok(())
     }
 
