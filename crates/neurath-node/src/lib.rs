@@ -8,6 +8,7 @@ pub mod descriptors;
 pub mod directory;
 pub mod facts;
 pub mod fault;
+mod file_bytes;
 pub mod handover;
 mod health;
 pub mod journal;

@@ -1,7 +1,6 @@
 //! A built release on disk: a folder whose every byte is accounted for. `docs/package-format.md`
 //! describes it.
 
-mod bytes;
 mod disk;
 
 use std::{
@@ -15,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::catalog::{ReleaseId, have_room};
+pub use crate::file_bytes::FileBytes;
 use crate::handover::NodeDescription;
 use crate::package::Seal;
-pub use bytes::FileBytes;
 use disk::{
     Body, PROGRAM, PROGRAM_DESCRIPTION, RELEASE, RELUP, SEAL, damaged, entries, fill, io_error,
     is_code, parse_manifest, read_manifest, read_seal, read_verified, refuse_unknown, sync,

@@ -34,6 +34,7 @@ pub use file::describe;
 pub use moves::{Given, MoveEnd};
 pub use services::{Host, Services};
 
+use crate::file_bytes::FileBytes;
 use elf::ElfFacts;
 use image::Image;
 use thread_keys::Slot;
@@ -183,10 +184,7 @@ pub fn inspect(path: &Path) -> Result<ElfFacts, LoadError> {
         source,
     };
     let file = fs::File::open(path).map_err(read)?;
-    // Not into memory as a whole: the most of a library may be what only debuggers read.
-    // SAFETY: the bytes are only read. Who cuts the file meanwhile ends the process, as at any time later, when
-    // the library runs: nobody but the node writes to a release's folder.
-    let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(read)?;
+    let bytes = FileBytes::read(&file).map_err(read)?;
     let symbol = DESCRIPTOR_SYMBOL
         .strip_suffix(b"\0")
         .unwrap_or(DESCRIPTOR_SYMBOL);
@@ -491,3 +489,39 @@ const _: () = {
     const fn shared<T: Send + Sync>() {}
     shared::<Library>();
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mapping of it would end the process.
+    #[test]
+    fn a_library_that_is_cut_off_meanwhile_is_refused() {
+        let maps = fs::read_to_string("/proc/self/maps").expect("mappings");
+        let words = maps.split_ascii_whitespace();
+        let libc = words.into_iter().find(|word| word.contains("libc.so"));
+        let bytes = fs::read(libc.expect("the test runs on glibc")).expect("read");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("library.so");
+        fs::write(&path, &bytes).expect("written");
+        std::thread::scope(|scope| {
+            let cut = scope.spawn(|| {
+                for _ in 0..50 {
+                    let file = fs::File::options().write(true).open(&path);
+                    file.and_then(|file| file.set_len(4096)).expect("cut off");
+                    fs::write(&path, &bytes).expect("written");
+                }
+            });
+            while !cut.is_finished() {
+                assert!(matches!(
+                    inspect(&path),
+                    Err(LoadError::Elf { .. } | LoadError::MissingSymbol(_))
+                ));
+            }
+        });
+        // Nor is it whole by chance of where it ends.
+        let file = fs::File::options().write(true).open(&path);
+        file.and_then(|file| file.set_len(4096)).expect("cut off");
+        assert!(matches!(inspect(&path), Err(LoadError::Elf { .. })));
+    }
+}

@@ -1,7 +1,9 @@
 //! The bytes of a file in memory that goes back to the system as soon as they are not needed: a library may be
-//! many megabytes, and what an allocator has had once it keeps for the next one.
+//! many megabytes, and what an allocator has had once it keeps for the next one. Nor is the file mapped: what cannot
+//! be read, or is cut off meanwhile, is an error then, and no signal that ends the process.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::ops::Deref;
 
 use memmap2::MmapMut;
@@ -15,10 +17,25 @@ pub struct FileBytes {
 
 impl FileBytes {
     /// Room for `len` bytes and one more, so that it is seen if there are too many.
-    pub(super) fn room(len: u64) -> io::Result<FileBytes> {
+    pub(crate) fn room(len: u64) -> io::Result<FileBytes> {
         let room = usize::try_from(len.saturating_add(1)).unwrap_or(usize::MAX);
         let memory = MmapMut::map_anon(room)?;
         Ok(FileBytes { memory, len: 0 })
+    }
+
+    /// All of a file, as long as it is now.
+    pub(crate) fn read(file: &File) -> io::Result<FileBytes> {
+        let len = file.metadata()?.len();
+        let mut bytes = FileBytes::room(len)?;
+        let mut file = file.take(len);
+        loop {
+            match file.read(&mut bytes.memory[bytes.len..]) {
+                Ok(0) => return Ok(bytes),
+                Ok(read) => bytes.len += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
