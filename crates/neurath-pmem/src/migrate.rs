@@ -806,8 +806,10 @@ impl TypePlan {
     }
 }
 
+mod lost;
 mod stepwise;
 
+pub(crate) use lost::lost_types;
 pub use stepwise::{ConvertLink, Stepwise, StepwiseError, StepwiseLink};
 pub(crate) use stepwise::{Way, converted_length};
 

@@ -54,7 +54,9 @@ sources!(
     "space/sums.rs",
     "superblock.rs",
     "sweep.rs",
+    "sweep/collect.rs",
     "sweep/convert.rs",
+    "sweep/reach.rs",
     "sweep/record.rs",
     "tee.rs",
     "write_set.rs"

@@ -14,6 +14,7 @@ use super::sim::{Random, Sim, mix};
 use super::trace::{Event, Trace};
 use super::two_versions::{Model, Op, down, empty_state, look, new, old, transact, up};
 use crate::history::nth;
+use crate::inspect::{CheckOptions, Level, check};
 use crate::region::format::{
     CHUNK_LEN, HEADER_AT, HEADER_COPY_AT, HEADER_LEN, JOURNAL_LENS, LOG_AT, Log, SCHEMA_AT,
 };
@@ -367,6 +368,14 @@ fn use_and_close(recovered: Recovered, mark: usize) -> Result<Sim, String> {
     media.lose_memory(mark);
     if !is_tidy(&media)? {
         return Err("swept and closed, something is left of the conversion".into());
+    }
+    let bytes = media.bytes(0, media.len()).to_vec();
+    let options = CheckOptions {
+        level: Level::L2,
+        ..CheckOptions::default()
+    };
+    if let Some(leak) = check(bytes, options).leaks.first() {
+        return Err(format!("swept and closed, nothing refers to {leak:?}"));
     }
     let again = Region::recover_media(media);
     let mut region = again.map_err(|error| format!("no second recovery: {error}"))?;

@@ -8,14 +8,14 @@ use crate::region::RAW;
 use crate::schema::{KindDesc, SchemaDesc};
 
 /// What `collections/map.rs` calls so.
-pub(super) const FAN: u64 = 512;
+pub(crate) const FAN: u64 = 512;
 pub(super) const MAX_DEPTH: u64 = 3;
 /// The longest bytes without a block.
-pub(super) const INLINE: u64 = 20;
+pub(crate) const INLINE: u64 = 20;
 
 /// A collection that this program can follow.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Known<'a> {
+pub(crate) enum Known<'a> {
     Bytes,
     Map(MapTypes<'a>),
     Ordered(OrderedTypes<'a>),
@@ -24,7 +24,7 @@ pub(super) enum Known<'a> {
 
 /// The types of a map's objects, and where a node has its parts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MapTypes<'a> {
+pub(crate) struct MapTypes<'a> {
     pub node: &'a SchemaDesc,
     pub page: &'a SchemaDesc,
     pub key: (&'a SchemaDesc, u64),
@@ -87,7 +87,7 @@ pub(super) fn known(schema: &SchemaDesc) -> Option<Known<'_>> {
 
 /// The numbers in a map's header.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct MapHeader {
+pub(crate) struct MapHeader {
     pub len: u64,
     pub buckets: u64,
     pub top: Ref,
@@ -96,7 +96,7 @@ pub(super) struct MapHeader {
 }
 
 impl MapHeader {
-    pub fn read(bytes: &Bytes, at: u64) -> MapHeader {
+    pub(super) fn read(bytes: &Bytes, at: u64) -> MapHeader {
         let word = |i: u64| bytes.peek(at + i * 8);
         MapHeader {
             len: word(0),

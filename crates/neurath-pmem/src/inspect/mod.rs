@@ -9,14 +9,14 @@ mod contents;
 mod data;
 mod files;
 mod image;
-mod known;
+pub(crate) mod known;
 mod levels;
 mod power_loss;
-mod program;
+pub(crate) mod program;
 mod report;
 mod sums;
 mod trace;
-mod trees;
+pub(crate) mod trees;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use crate::schema::{FieldDesc, KindDesc, SchemaDesc};
 
 /// What has to be looked at in a value.
 #[derive(Debug, Default)]
-pub(super) struct Program<'a> {
+pub(crate) struct Program<'a> {
     pub ops: Vec<Op<'a>>,
     /// How many values it stands for; those in an enum or an array have programs of their own.
     pub values: u64,
@@ -17,7 +17,7 @@ pub(super) struct Program<'a> {
 
 /// One thing to look at. Places count from the begin of the program's value.
 #[derive(Debug)]
-pub(super) enum Op<'a> {
+pub(crate) enum Op<'a> {
     Bool {
         at: u64,
     },
@@ -62,14 +62,14 @@ pub(super) enum Op<'a> {
 
 /// A type that a reference may lead to, and the program for its objects.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target {
+pub(crate) struct Target {
     pub type_id: u64,
     pub program: usize,
 }
 
 /// What has to be known of a map to look into it.
 #[derive(Debug)]
-pub(super) struct MapProgram<'a> {
+pub(crate) struct MapProgram<'a> {
     pub types: MapTypes<'a>,
     pub node: u64,
     pub page: u64,
@@ -80,7 +80,7 @@ pub(super) struct MapProgram<'a> {
 
 /// What has to be known of an ordered map to look into it.
 #[derive(Debug)]
-pub(super) struct OrderedProgram<'a> {
+pub(crate) struct OrderedProgram<'a> {
     pub types: OrderedTypes<'a>,
     pub leaf: u64,
     pub inner: u64,
@@ -91,7 +91,7 @@ pub(super) struct OrderedProgram<'a> {
 
 /// What has to be known of a vector to look into it.
 #[derive(Debug)]
-pub(super) struct VectorProgram<'a> {
+pub(crate) struct VectorProgram<'a> {
     pub types: VectorTypes<'a>,
     pub page: u64,
     pub index: u64,
@@ -100,7 +100,7 @@ pub(super) struct VectorProgram<'a> {
 
 /// How a map's key is hashed.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Key {
+pub(crate) enum Key {
     /// Its bytes, so many.
     Plain(u64),
     /// What its bytes hold.
@@ -111,7 +111,7 @@ pub(super) enum Key {
 
 /// The programs of all types of a schema.
 #[derive(Debug)]
-pub(super) struct Programs<'a> {
+pub(crate) struct Programs<'a> {
     pub objects: Vec<Program<'a>>,
     pub maps: Vec<MapProgram<'a>>,
     pub ordered: Vec<OrderedProgram<'a>>,

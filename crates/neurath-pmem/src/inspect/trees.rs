@@ -15,13 +15,13 @@ pub(super) const HALF: usize = SLOTS / 2;
 /// How many levels of inner nodes there may be.
 const ORDERED_DEPTH: u64 = 16;
 /// Elements of a vector's page, or references.
-pub(super) const VECTOR_FAN: u64 = 64;
+pub(crate) const VECTOR_FAN: u64 = 64;
 /// How many levels of references a vector may have.
 const VECTOR_DEPTH: u64 = 7;
 
 /// Values of one type in a row, in an object.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row<'a> {
+pub(crate) struct Row<'a> {
     pub schema: &'a SchemaDesc,
     at: u64,
 }
@@ -46,7 +46,7 @@ impl<'a> Row<'a> {
 
 /// The types of an ordered map's nodes, and where these have their parts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct OrderedTypes<'a> {
+pub(crate) struct OrderedTypes<'a> {
     pub leaf: &'a SchemaDesc,
     pub inner: &'a SchemaDesc,
     pub keys: Row<'a>,
@@ -86,6 +86,11 @@ impl<'a> OrderedTypes<'a> {
         if level == 0 { self.leaf } else { self.inner }
     }
 
+    /// Where the row of an inner node's references to its children begins.
+    pub fn children_at(&self) -> u64 {
+        self.children.at
+    }
+
     /// Where the reference to an inner node's child stands: there is one before each separator,
     /// and one behind the last.
     pub(super) fn child_at(&self, node: u64, order: Order, at: usize) -> u64 {
@@ -96,7 +101,7 @@ impl<'a> OrderedTypes<'a> {
 
 /// The types of a vector's pages, and its elements.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct VectorTypes<'a> {
+pub(crate) struct VectorTypes<'a> {
     pub page: &'a SchemaDesc,
     pub index: &'a SchemaDesc,
     pub elements: Row<'a>,
@@ -131,14 +136,14 @@ impl<'a> VectorTypes<'a> {
 
 /// The numbers in the header of either.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TreeHeader {
+pub(crate) struct TreeHeader {
     pub len: u64,
     pub top: Ref,
     pub depth: u64,
 }
 
 impl TreeHeader {
-    pub fn read(bytes: &Bytes, at: u64) -> TreeHeader {
+    pub(super) fn read(bytes: &Bytes, at: u64) -> TreeHeader {
         let word = |i: u64| bytes.peek(at + i * 8);
         TreeHeader {
             len: word(0),
@@ -169,7 +174,7 @@ impl TreeHeader {
 
 /// How the keys of an ordered map are compared.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Comparison {
+pub(crate) enum Comparison {
     /// As numbers without a sign, of so many bytes.
     Unsigned(u64),
     /// As numbers with one.
@@ -200,7 +205,13 @@ impl Comparison {
     }
 
     /// How two keys stand to each other; `None` if that is not known, or one is damaged.
-    pub fn compare(self, image: &Image, tables: &Tables, a: u64, b: u64) -> Option<Ordering> {
+    pub(super) fn compare(
+        self,
+        image: &Image,
+        tables: &Tables,
+        a: u64,
+        b: u64,
+    ) -> Option<Ordering> {
         let wide = |at, size| {
             let mut le = [0; 16];
             let bytes = image.bytes.get(at, size)?;

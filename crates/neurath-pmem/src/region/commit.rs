@@ -64,6 +64,7 @@ impl<M: Media> Inner<M> {
         if needed > limit {
             return Err(RegionError::TooLarge { needed, limit });
         }
+        self.keep_for_collection(words as usize);
         if let Some(tee) = &self.tee {
             tee.begin();
         }

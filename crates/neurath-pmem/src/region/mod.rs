@@ -34,6 +34,8 @@ mod write_set;
 #[cfg(test)]
 mod changes_tests;
 #[cfg(test)]
+mod dropped_tests;
+#[cfg(test)]
 mod history_tests;
 #[cfg(test)]
 mod hostile_tests;

@@ -69,7 +69,7 @@ enum Step {
 
 /// Hashes a type's id and a size: asked for with each new object. Ids are hashes already.
 #[derive(Default)]
-struct ClassHasher(u64);
+pub(super) struct ClassHasher(u64);
 
 impl Hasher for ClassHasher {
     fn write(&mut self, bytes: &[u8]) {
@@ -317,6 +317,37 @@ impl Space {
             return self.release(object);
         }
         self.freed.push(object);
+    }
+
+    /// What the open transaction has made.
+    pub(super) fn reserved(&self) -> impl Iterator<Item = Ref> + '_ {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Reserved(object) => Some(*object),
+            _ => None,
+        })
+    }
+
+    /// The segments that are of another kind by the open transaction, and what they were before.
+    pub(super) fn retyped(&self) -> impl Iterator<Item = (u32, SegmentEntry)> + '_ {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Retyped(number, before) => Some((*number, *before)),
+            _ => None,
+        })
+    }
+
+    /// Objects of segment `number`, whose bitmap is known, were freed by the commit `sequence`
+    /// outside of the open transaction: words of the bitmap, and the bits that went.
+    pub(super) fn left(&mut self, sequence: u64, number: u32, words: &[(usize, u64)]) {
+        for &(at, mut bits) in words {
+            while bits != 0 {
+                let index = (at * 64) as u16 + bits.trailing_zeros() as u16;
+                bits &= bits - 1;
+                let object = Ref::new(number, index);
+                self.live_objects -= 1;
+                self.live_bytes -= self.size_of(object);
+                self.quarantine.push_back((sequence, object));
+            }
+        }
     }
 
     /// The transaction is committed as `sequence`.

@@ -10,7 +10,9 @@
 //! becomes of each type. Until it says so, nothing that was converted can be found in the file,
 //! and all can be forgotten.
 
+mod collect;
 mod convert;
+mod reach;
 mod record;
 
 use std::time::{Duration, Instant};
@@ -26,6 +28,7 @@ use super::media::Media;
 use super::write_set::WriteSet;
 use super::{Inner, Region};
 use crate::migrate::{Stepwise, StepwiseError, Way, converted_length};
+use collect::Collection;
 pub(crate) use record::Record;
 
 /// Segments that are looked at before the clock is.
@@ -72,6 +75,10 @@ pub(super) struct Sweep {
     /// may still need them.
     dropping: bool,
     to_drop: bool,
+    /// Whether another sweep may have been turned round by this one.
+    turned: bool,
+    /// The search for what was left behind.
+    collection: Option<Box<Collection>>,
     failures: u64,
     converted: u64,
     failure: Option<(u64, String)>,
@@ -96,6 +103,8 @@ impl Sweep {
             next: 1,
             dropping: false,
             to_drop: false,
+            turned: false,
+            collection: None,
             failures: 0,
             converted: 0,
             failure: None,
@@ -116,6 +125,8 @@ impl Sweep {
         Ok(found.map(|(record, place)| {
             let mut sweep = Sweep::new(None, record, place);
             sweep.published = true;
+            // The file does not tell.
+            sweep.turned = true;
             Box::new(sweep)
         }))
     }
@@ -162,6 +173,11 @@ impl<M: Media> Region<M> {
         let place = inner.put_record(&record)?;
         let mut sweep = Box::new(Sweep::new(Some(way), record, place));
         sweep.before = inner.sweep.take();
+        if let Some(before) = &mut sweep.before {
+            // Taken back, it looks again: what changes from now on is not kept for it.
+            before.collection = None;
+            sweep.turned = true;
+        }
         inner.sweep = Some(sweep);
         Ok(())
     }
@@ -232,7 +248,7 @@ impl<M: Media> Region<M> {
         let inner = self.inner();
         let sweep = inner.sweep.as_ref()?;
         let segments = inner.space.segment_count() - 1;
-        let passed = if sweep.dropping {
+        let passed = if sweep.dropping || sweep.collection.is_some() {
             segments
         } else {
             sweep.next - 1
@@ -255,6 +271,13 @@ impl<M: Media> Region<M> {
     /// Whether there is a sweep, entered or not.
     pub fn is_swept(&self) -> bool {
         self.inner().sweep.is_some()
+    }
+
+    /// Whether what a sweep has left behind is being looked for.
+    #[cfg(test)]
+    pub(crate) fn is_collecting(&self) -> bool {
+        let sweep = self.inner().sweep.as_ref();
+        sweep.is_some_and(|sweep| sweep.collection.is_some())
     }
 
     /// The encoded schema before, while there is a sweep.
@@ -438,6 +461,9 @@ impl<M: Media> Inner<M> {
             if !sweep.published || sweep.way.is_none() {
                 return Ok(Swept::Stuck);
             }
+            if sweep.collection.is_some() {
+                return self.finish_sweep(began, budget);
+            }
             let number = sweep.next;
             if number >= self.space.segment_count() {
                 sweep.next = 1;
@@ -449,8 +475,7 @@ impl<M: Media> Inner<M> {
                     sweep.dropping = true;
                     continue;
                 }
-                self.leave_sweep()?;
-                return Ok(Swept::Done);
+                return self.finish_sweep(began, budget);
             }
             let entry = self.space.entry(number).copied();
             let way = entry.and_then(|entry| sweep.way.as_ref()?.way(entry.type_id));
@@ -481,6 +506,15 @@ impl<M: Media> Inner<M> {
                 return Ok(Swept::More);
             }
         }
+    }
+
+    /// All is converted: frees what was left behind, and ends the sweep.
+    fn finish_sweep(&mut self, began: Instant, budget: Duration) -> Result<Swept, RegionError> {
+        let swept = self.collect(began, budget)?;
+        if swept == Swept::Done {
+            self.leave_sweep()?;
+        }
+        Ok(swept)
     }
 
     /// A segment that stays as it is for now.
