@@ -42,8 +42,6 @@ mod hostile_tests;
 #[cfg(test)]
 mod room_tests;
 #[cfg(test)]
-mod schemas_tests;
-#[cfg(test)]
 mod snapshot_tests;
 #[cfg(test)]
 mod sweep_tests;

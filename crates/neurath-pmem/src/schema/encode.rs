@@ -187,11 +187,3 @@ const fn write_number(out: &mut [u8; SCRATCH], at: usize, value: u64, bytes: usi
     }
     at + bytes
 }
-
-/// The schema as bytes, at run time: for schemas that are made up.
-#[cfg(test)]
-pub(crate) fn encoded(schema: &TypeSchema) -> Vec<u8> {
-    let mut scratch = [0; SCRATCH];
-    let len = write(&mut scratch, schema);
-    scratch[..len].to_vec()
-}

@@ -11,8 +11,6 @@ mod decode;
 mod encode;
 
 pub use decode::{FieldDesc, KindDesc, MAX_SCHEMA_DEPTH, SchemaDesc, SchemaError, VariantDesc};
-#[cfg(test)]
-pub(crate) use encode::encoded;
 pub use encode::{combined, encode, encoded_len, fingerprint, is_plain};
 
 /// The 128-bit hash of a type's encoded schema.
