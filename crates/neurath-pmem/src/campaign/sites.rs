@@ -56,6 +56,7 @@ sources!(
     "sweep.rs",
     "sweep/collect.rs",
     "sweep/convert.rs",
+    "sweep/plan.rs",
     "sweep/reach.rs",
     "sweep/record.rs",
     "tee.rs",

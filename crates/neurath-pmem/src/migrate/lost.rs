@@ -124,3 +124,81 @@ fn target<'a>(root: &'a SchemaDesc, reference: &'a SchemaDesc) -> Option<&'a Sch
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{encode, encoded_len};
+    use crate::{Bytes, Map, OrderedMap, P, Pmem, Vector};
+
+    #[derive(Clone, Copy, Pmem)]
+    #[repr(C)]
+    struct Held {
+        list: Vector<u32>,
+        text: Bytes,
+        next: P<u32>,
+    }
+
+    #[derive(Clone, Copy, Pmem)]
+    #[repr(C)]
+    struct Old {
+        kept: Map<u32, u32>,
+        changed: Map<u32, Held>,
+        renamed: OrderedMap<u32, u32>,
+        kind: Vector<u64>,
+        row: [P<u64>; 3],
+        count: u64,
+    }
+
+    mod new {
+        use super::*;
+
+        #[derive(Clone, Copy, Pmem)]
+        #[repr(C)]
+        pub(super) struct Held {
+            more: u64,
+            next: P<u32>,
+        }
+
+        #[derive(Clone, Copy, Pmem)]
+        #[repr(C)]
+        pub(super) struct Old {
+            kept: Map<u32, u32>,
+            changed: Map<u32, Held>,
+            named: OrderedMap<u32, u32>,
+            kind: OrderedMap<u64, u64>,
+            row: [P<u64>; 2],
+        }
+        pub(super) const SCHEMA: [u8; encoded_len(Old::SCHEMA)] = encode(Old::SCHEMA);
+    }
+    const SCHEMA: [u8; encoded_len(Old::SCHEMA)] = encode(Old::SCHEMA);
+
+    fn described(encoded: &[u8]) -> SchemaDesc {
+        SchemaDesc::decode(encoded).expect("a schema")
+    }
+
+    /// The types of a collection's objects.
+    fn parts(encoded: &[u8]) -> Vec<u64> {
+        let schema = described(encoded);
+        let types = schema.object_types().into_iter().skip(1);
+        types.map(SchemaDesc::type_id).collect()
+    }
+
+    #[test]
+    fn what_no_field_of_the_same_name_and_kind_takes_over_may_be_lost() {
+        const LIST: [u8; encoded_len(<Vector<u32>>::SCHEMA)] = encode(<Vector<u32>>::SCHEMA);
+        const SORTED: [u8; encoded_len(<OrderedMap<u32, u32>>::SCHEMA)] =
+            encode(<OrderedMap<u32, u32>>::SCHEMA);
+        const KIND: [u8; encoded_len(<Vector<u64>>::SCHEMA)] = encode(<Vector<u64>>::SCHEMA);
+        const NEW_KIND: [u8; encoded_len(<OrderedMap<u64, u64>>::SCHEMA)] =
+            encode(<OrderedMap<u64, u64>>::SCHEMA);
+        let (old, new) = (described(&SCHEMA), described(&new::SCHEMA));
+        let lost = [parts(&LIST), parts(&SORTED), parts(&KIND)].concat();
+        let lost: HashSet<u64> = lost.into_iter().chain([u64::TYPE_ID, RAW]).collect();
+        assert_eq!(lost_types(&old, &new), lost);
+        // What is new is what the way back loses.
+        let back = [parts(&SORTED), parts(&NEW_KIND)].concat();
+        assert_eq!(lost_types(&new, &old), back.into_iter().collect());
+        assert!(lost_types(&old, &old).is_empty());
+    }
+}

@@ -12,6 +12,7 @@
 
 mod collect;
 mod convert;
+mod plan;
 mod reach;
 mod record;
 

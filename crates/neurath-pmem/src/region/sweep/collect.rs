@@ -24,7 +24,8 @@ use super::super::format::{self, ROOT_AT, SegmentEntry};
 use super::super::media::Media;
 use super::super::space::{ClassHasher, RAW, Space};
 use super::super::write_set::WriteSet;
-use super::reach::{Plan, Still, Walk};
+use super::plan::Plan;
+use super::reach::{Still, Walk};
 use super::{Sweep, Swept};
 use crate::migrate::{Way, lost_types};
 use crate::schema::SchemaDesc;
@@ -32,8 +33,9 @@ use crate::schema::SchemaDesc;
 /// Objects that are looked into before the clock is.
 const GLANCE: u32 = 16;
 
-/// Words that are kept at most; if more change while it is searched, what was left behind stays.
-const KEPT_MAX: usize = 4 << 20;
+/// Words that are kept at most; if more change while it is searched, what was left behind stays. Few in
+/// tests, so that it happens.
+const KEPT_MAX: usize = if cfg!(test) { 1 << 16 } else { 4 << 20 };
 
 /// Tables that they are kept in.
 const WORD_TABLES: usize = 256;
