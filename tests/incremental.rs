@@ -17,7 +17,8 @@ use neurath_node::protocol::Sweep;
 use neurath_pmem::inspect::{Level, check_file};
 use neurath_verify::{Options, Verifier};
 use support::{
-    Lines, assert_all_ended, assert_no_orphans, book_edited, catalog, journal, quiet, wait_until,
+    Lines, assert_all_ended, assert_no_orphans, book_edited, catalog, journal, neurath, quiet,
+    stderr, wait_until,
 };
 
 fn book(version: &str) -> ReleaseId {
@@ -83,6 +84,34 @@ fn wait_for_the_end(directory: &Path) {
     wait_until("the conversion has ended", || {
         sweep(directory).is_none() && catalog(directory).sweeps.is_empty()
     });
+}
+
+/// Which step it was at, and whose state, before its deadline and at it.
+#[test]
+fn a_rehearsal_names_the_conversion_that_does_not_come_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let hold = folder.path().join("hold");
+    std::fs::write(&hold, "hang").expect("written");
+    let (stage, node, mut client) = written(&hold);
+    let directory = node.directory().display().to_string();
+    let built = stage.built().display().to_string();
+    let arguments = [
+        "relup",
+        "rehearse",
+        "book-1.1.0",
+        "--dir",
+        &directory,
+        "--from",
+        &built,
+    ];
+    let step = "code_change notebook.0, segment by segment";
+    for (timeout, how) in [("2", "took longer than 2s at"), ("60", "the event loop")] {
+        let failed = neurath(&[&arguments[..], &["--timeout", timeout]].concat());
+        let said = stderr(&failed);
+        assert_eq!(failed.status.code(), Some(40), "{said}");
+        assert!(said.contains(step) && said.contains(how), "{said}");
+    }
+    assert_eq!(client.ask("count"), NOTES.to_string());
 }
 
 #[test]

@@ -43,8 +43,8 @@ use board::status;
 pub(crate) use core::{Core, config_json, distinct, instances_of, mailbox_of};
 pub use error::{CallError, Crashes, NodeError, StartError};
 pub use rehearsal::{
-    Memory, REHEARSALS, Rehearsal, RehearsalError, Rehearsed, RehearsedState, WayBack, rehearse,
-    remove_old_rehearsals,
+    Memory, REHEARSALS, Rehearsal, RehearsalError, Rehearsed, RehearsedState, Rehearsing, WayBack,
+    rehearse, remove_old_rehearsals,
 };
 pub(crate) use resets::delete as delete_snapshot;
 pub use serve::{BEFORE_IS_CONVERTED, offline, set_aside};

@@ -5,6 +5,9 @@
 //! limits, and takes away the copy afterwards.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use neurath_manifest::{ApplyTarget, Probe, Step};
 use neurath_plan::Lints;
@@ -16,8 +19,11 @@ use super::{Node, NodeError, NodeHandle, NodeOptions, StartError, lock, planning
 use crate::catalog::ReleaseId;
 use crate::memory;
 use crate::protocol::{
-    ComponentStatus, Failure, Outcome, Progress, Request, Response, StepTime, Upgraded,
+    ComponentStatus, Failure, InFlight, Outcome, Progress, Request, Response, StepTime, Upgraded,
 };
+
+/// How often it is looked which step is carried out.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What a rehearsal has shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,7 +167,16 @@ pub enum Rehearsed {
     Package(PathBuf),
 }
 
-/// Rehearses an upgrade in `directory`, the copy of a node's.
+/// What a rehearsal tells while it goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rehearsing {
+    /// A step has ended.
+    Step(Progress),
+    /// The step that is carried out from now on; none between them. It may never end.
+    At(Option<String>),
+}
+
+/// Rehearses an upgrade in `directory`, the copy of a node's. `tell` is called on more than one thread.
 ///
 /// # Errors
 ///
@@ -169,12 +184,45 @@ pub enum Rehearsed {
 pub fn rehearse(
     directory: &Path,
     what: &Rehearsed,
-    progress: &mut dyn FnMut(Progress),
+    tell: &(dyn Fn(Rehearsing) + Sync),
 ) -> Result<Rehearsal, RehearsalError> {
     let node = Node::start_rehearsal(NodeOptions {
         directory: directory.to_owned(),
         ..NodeOptions::default()
     })?;
+    let flight = node.shared.flight.clone();
+    std::thread::scope(|scope| {
+        // It ends with what it waits for, also if that panics.
+        let (_end, over) = channel();
+        scope.spawn(move || tell_step(&flight, &over, tell));
+        let progress = &mut |step| tell(Rehearsing::Step(step));
+        carry_out(node, directory, what, progress)
+    })
+}
+
+/// Tells which step is carried out whenever that is another one, until it is over.
+fn tell_step(
+    flight: &Mutex<Option<InFlight>>,
+    over: &Receiver<()>,
+    tell: &(dyn Fn(Rehearsing) + Sync),
+) {
+    let mut told = None;
+    while over.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+        let now = lock(flight).as_ref().and_then(|flight| flight.now.clone());
+        let step = now.map(|now| now.step);
+        if step != told {
+            tell(Rehearsing::At(step.clone()));
+            told = step;
+        }
+    }
+}
+
+fn carry_out(
+    node: Node,
+    directory: &Path,
+    what: &Rehearsed,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Rehearsal, RehearsalError> {
     let mut copy = Copy {
         handle: node.handle(),
         looks: directory.join("looked-at"),

@@ -220,7 +220,7 @@ pub(super) fn apply(
     };
     if core.rehearsal {
         let upgraded = Upgrade::new(core, &goal, progress).run()?;
-        stepwise::sweep_at_once(core)?;
+        sweep_at_once(core)?;
         return Ok(upgraded);
     }
     restarts::check_opens(core, &goal)?;
@@ -234,6 +234,25 @@ pub(super) fn apply(
         return Err(restarts::restart_new_node(core, &goal, before));
     }
     carry_out(core, &goal, before, progress)
+}
+
+/// Converts, in a rehearsal, all that is left of the states that are converted while they are served. Says beforehand
+/// whose they are: a conversion that never comes back is known by that.
+fn sweep_at_once(core: &mut Core) -> Result<(), Refusal> {
+    let sweeps = core.catalog.state().sweeps.iter();
+    let whose: Vec<_> = sweeps
+        .map(|one| format!("{}.{}", one.component, one.instance))
+        .collect();
+    if whose.is_empty() {
+        return Ok(());
+    }
+    let step = format!("code_change {}, segment by segment", whose.join(", "));
+    core.is_at(&step, 0, 1);
+    stepwise::sweep_at_once(core).map_err(|error| match error {
+        // Nobody would have been served meanwhile.
+        UpgradeError::Suspend(why) => Refusal::new(code::UPGRADE_FAILED, format!("{step}: {why}")),
+        other => other.into(),
+    })
 }
 
 /// What the checks of the next release say of the one that runs. Whoever gives the upgrade up, or stops the node, does
@@ -432,7 +451,7 @@ fn rollback_answered(
     let went = went?;
     count_stop(core, &went);
     if core.rehearsal {
-        stepwise::sweep_at_once(core)?;
+        sweep_at_once(core)?;
     }
     match restarts::restart_node(core, &goal.steps, is_there, answer(went.clone()), None) {
         None => Ok(went),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use neurath_node::node::{
-    Rehearsal, RehearsalError, Rehearsed, WayBack, rehearse, remove_old_rehearsals,
+    Rehearsal, RehearsalError, Rehearsed, Rehearsing, WayBack, rehearse, remove_old_rehearsals,
 };
 use neurath_node::protocol::{Copied, Failure, Progress, code};
 use rustix::process::{Resource, Rlimit};
@@ -44,6 +44,7 @@ const LONGEST_LINE: usize = 1000;
 #[serde(rename_all = "snake_case")]
 enum Told {
     Step(Progress),
+    At(Option<String>),
     Done(Box<Rehearsal>),
     Failed(Failure),
 }
@@ -122,12 +123,11 @@ fn in_child(
     let lines = lines(&process)?;
     let log = Log::of(&process)?;
     let until = Instant::now() + limits.time;
-    let mut after = "it began".to_owned();
-    let failed = |what: String, after: &str, next: &str| {
+    let mut place = Place::default();
+    let failed = |what: String, place: &Place, next: &str| {
         let last = log.last();
         let message = format!(
-            "the rehearsal {what} in what follows after {after}; the node was not touched. {next}. \
-             The last it said:\n{last}"
+            "the rehearsal {what} {place}; the node was not touched. {next}. The last it said:\n{last}"
         );
         let step = None;
         CommandError::Node(Failure {
@@ -141,8 +141,9 @@ fn in_child(
             Ok(Told::Step(step)) => {
                 let time = numbers::micros(step.micros);
                 output.progress(&format!("rehearsed {}: {time}", step.step));
-                after = format!("`{}`", step.step);
+                place.ended(step.step);
             }
+            Ok(Told::At(step)) => place.at = step,
             Ok(Told::Done(rehearsal)) => return Ok(*rehearsal),
             Ok(Told::Failed(failure)) => return Err(CommandError::Node(failure).into()),
             Err(RecvTimeoutError::Disconnected) => {
@@ -150,7 +151,7 @@ fn in_child(
                 processes::unless_interrupted();
                 let how = ended.map_or("no code".into(), |status| status.to_string());
                 let next = "Mend it before you apply: a node that upgraded would have died";
-                return Err(failed(format!("died ({how})"), &after, next).into());
+                return Err(failed(format!("died ({how})"), &place, next).into());
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -158,13 +159,47 @@ fn in_child(
             process.kill();
             let limit = limits.time;
             let next = "If it needs more, say so with `--timeout`";
-            return Err(failed(format!("took longer than {limit:?}"), &after, next).into());
+            return Err(failed(format!("took longer than {limit:?}"), &place, next).into());
         }
         if resident(process.pid()).is_some_and(|bytes| bytes > limits.memory) {
             process.kill();
             let limit = numbers::bytes(limits.memory);
             let next = "If it needs more, say so with `--memory`";
-            return Err(failed(format!("took more than {limit} of memory"), &after, next).into());
+            return Err(failed(format!("took more than {limit} of memory"), &place, next).into());
+        }
+    }
+}
+
+/// Where a rehearsal is.
+#[derive(Default)]
+struct Place {
+    /// The step that has ended last.
+    after: Option<String>,
+    /// The one that is carried out, as far as that is known.
+    at: Option<String>,
+}
+
+impl Place {
+    fn ended(&mut self, step: String) {
+        self.at = None;
+        self.after = Some(step);
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // It was looked at before the step had ended, and told afterwards.
+        match self
+            .at
+            .as_ref()
+            .filter(|at| self.after.as_ref() != Some(at))
+        {
+            Some(at) => write!(f, "at `{at}`, after ")?,
+            None => write!(f, "in what follows after ")?,
+        }
+        match &self.after {
+            Some(step) => write!(f, "`{step}`"),
+            None => write!(f, "it began"),
         }
     }
 }
@@ -250,7 +285,7 @@ pub(super) fn in_copy(command: &RehearseCopy) -> anyhow::Result<()> {
     limit(Resource::Data, command.memory)?;
     limit(Resource::Core, 0)?;
     // What a library prints is not taken for what is told to the parent.
-    let parent = &mut File::from(own_stdout()?);
+    let parent = &Mutex::new(File::from(own_stdout()?));
     let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(false)
@@ -262,8 +297,12 @@ pub(super) fn in_copy(command: &RehearseCopy) -> anyhow::Result<()> {
         },
         Target::Package(package) => Rehearsed::Package(std::path::absolute(package)?),
     };
-    let done = rehearse(&command.node.dir, &what, &mut |step| {
-        tell_parent(parent, &Told::Step(step))
+    let done = rehearse(&command.node.dir, &what, &|told| {
+        let told = match told {
+            Rehearsing::Step(step) => Told::Step(step),
+            Rehearsing::At(step) => Told::At(step),
+        };
+        tell_parent(parent, &told);
     });
     tell_parent(
         parent,
@@ -287,8 +326,9 @@ fn own_stdout() -> std::io::Result<OwnedFd> {
     Ok(own)
 }
 
-fn tell_parent(parent: &mut File, told: &Told) {
+fn tell_parent(parent: &Mutex<File>, told: &Told) {
     let line = serde_json::to_string(told).unwrap_or_default();
+    let mut parent = parent.lock().unwrap_or_else(PoisonError::into_inner);
     // A parent that has gone needs to know nothing.
     let _ = writeln!(parent, "{line}");
 }
@@ -386,5 +426,21 @@ impl RelupRehearse {
             Target::Release(release) => release.to_string().into(),
             Target::Package(package) => package.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_the_step_that_is_carried_out() {
+        let mut place = Place::default();
+        assert_eq!(place.to_string(), "in what follows after it began");
+        place.at = Some("load".into());
+        assert_eq!(place.to_string(), "at `load`, after it began");
+        place.ended("load".into());
+        place.at = Some("load".into());
+        assert_eq!(place.to_string(), "in what follows after `load`");
     }
 }
