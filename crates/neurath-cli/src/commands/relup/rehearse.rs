@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -210,23 +210,26 @@ struct Log(Arc<Mutex<VecDeque<String>>>);
 
 impl Log {
     fn of(process: &Process) -> anyhow::Result<Log> {
-        let mut stderr = process.stderr().context("the process has no log")?;
+        let stderr = process.stderr().context("the process has no log")?;
         let log = Log(Arc::default());
         let kept = log.clone();
-        std::thread::spawn(move || {
-            let (mut buffer, mut line) = (vec![0; 1 << 16], Vec::new());
-            while let Ok(read @ 1..) = stderr.read(&mut buffer) {
-                for byte in &buffer[..read] {
-                    match byte {
-                        b'\n' => kept.add(&std::mem::take(&mut line)),
-                        _ if line.len() < LONGEST_LINE => line.push(*byte),
-                        _ => {}
-                    }
+        std::thread::spawn(move || kept.keep(stderr));
+        Ok(log)
+    }
+
+    /// Reads to the end, which may never come, and keeps the last lines.
+    fn keep(&self, mut written: impl Read) {
+        let (mut buffer, mut line) = (vec![0; 1 << 16], Vec::new());
+        while let Ok(read @ 1..) = written.read(&mut buffer) {
+            for byte in &buffer[..read] {
+                match byte {
+                    b'\n' => self.add(&std::mem::take(&mut line)),
+                    _ if line.len() < LONGEST_LINE => line.push(*byte),
+                    _ => {}
                 }
             }
-            kept.add(&line);
-        });
-        Ok(log)
+        }
+        self.add(&line);
     }
 
     fn lines(&self) -> MutexGuard<'_, VecDeque<String>> {
@@ -432,6 +435,27 @@ impl RelupRehearse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A library may write without end: lines, and one that does not end.
+    #[test]
+    fn of_a_log_without_end_the_last_lines_are_kept_and_their_beginnings() {
+        let lines = "again and again\n".repeat(100_000) + "the last\n";
+        let endless = std::io::repeat(b'x').take(64 << 20);
+        let log = Log(Arc::default());
+        log.keep(lines.as_bytes().chain(endless));
+        let kept = log.lines();
+        assert_eq!(kept.len(), LAST_LINES);
+        assert_eq!(kept[LAST_LINES - 1], "x".repeat(LONGEST_LINE));
+        assert_eq!(kept[LAST_LINES - 2], "the last");
+        assert!(
+            kept.iter()
+                .rev()
+                .skip(2)
+                .all(|line| line == "again and again")
+        );
+        // Nor is more of it held than what is shown.
+        assert!(kept.iter().all(|line| line.capacity() <= 2 * LONGEST_LINE));
+    }
 
     #[test]
     fn a_place_is_the_step_that_is_carried_out() {
