@@ -20,6 +20,9 @@ pub enum WorkError {
     NoThread(String),
 }
 
+/// So long it is waited for that a thread wakes up, at most; it has nothing else to do.
+const WAKE: Duration = Duration::from_millis(10);
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A throwaway thread, which does one piece of work after the other.
@@ -50,11 +53,18 @@ impl Worker {
         self.running().map(drop)
     }
 
-    /// Lets the thread wake up, if there is one: there will be work for it in a moment.
+    /// Lets the thread wake up, if there is one, and comes back when it is awake: there will be work for it in a
+    /// moment.
     pub(crate) fn wake(&self) {
         if let Some(running) = &self.0 {
+            let (send, awake) = mpsc::sync_channel(1);
+            let job = Box::new(move || {
+                let _ = send.send(());
+            });
             // If it has ended, whoever comes with work is told.
-            let _ = running.jobs.send(Box::new(|| ()));
+            if running.jobs.send(job).is_ok() {
+                let _ = waiting::receive_within(&awake, WAKE);
+            }
         }
     }
 

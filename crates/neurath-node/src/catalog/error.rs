@@ -77,6 +77,14 @@ pub enum CatalogError {
         /// Bytes of the payload.
         bytes: usize,
     },
+    /// Something was committed since the draft of a state was made. Nothing was written.
+    #[error("{}: a draft of generation {generation} was overtaken by another commit; nothing was changed: ask again", path.display())]
+    Overtaken {
+        /// The file.
+        path: PathBuf,
+        /// The number that the draft would have had.
+        generation: u64,
+    },
     /// The new state could not be made JSON. Nothing was written.
     #[error("{}: the state cannot be written as JSON: {source}; nothing was changed", path.display())]
     Encode {

@@ -258,6 +258,35 @@ fn every_truncation_gives_a_committed_state_or_an_error() {
 }
 
 #[test]
+fn a_draft_is_flipped_as_it_was_made_and_never_over_a_later_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut catalog = Catalog::create(dir.path()).unwrap();
+    catalog.commit(full(1)).unwrap();
+    let before = std::fs::read(catalog.path()).unwrap();
+    let draft = catalog.draft(full(2)).unwrap();
+    catalog.touch(&draft);
+    assert_eq!(std::fs::read(catalog.path()).unwrap(), before);
+    assert!(catalog.precedes(&draft));
+    let made = draft.state().clone();
+    assert_eq!(catalog.flip(draft).unwrap().sequence, 1);
+    assert_eq!(catalog.state(), &made);
+    catalog.settle().unwrap();
+    let found = Catalog::open(dir.path()).unwrap();
+    assert_eq!((found.state(), found.generation()), (&made, 4));
+
+    let draft = catalog.draft(full(3)).unwrap();
+    catalog.commit(full(4)).unwrap();
+    assert!(!catalog.precedes(&draft));
+    let before = std::fs::read(catalog.path()).unwrap();
+    assert!(matches!(
+        catalog.flip(draft),
+        Err(CatalogError::Overtaken { generation: 5, .. })
+    ));
+    assert_eq!(std::fs::read(catalog.path()).unwrap(), before);
+    assert_eq!(catalog.state().sequence, 4);
+}
+
+#[test]
 fn a_torn_commit_falls_back_and_the_next_one_heals() {
     let (bytes, newest, used) = two_commits();
     let folder = tempfile::tempdir().unwrap();

@@ -350,7 +350,7 @@ pub(crate) fn create_region(
         number,
         library,
         config,
-        peers: Peers::of_release(package),
+        peers: Arc::new(Peers::of_release(package)),
         // What `create` asks for is dropped.
         listening: Listening::Nowhere,
         inherited: Inherited::default(),

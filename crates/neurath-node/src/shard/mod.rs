@@ -147,7 +147,7 @@ pub(crate) struct Shard {
     /// What the instances are called, by place.
     names: Vec<String>,
     /// Who can be sent to.
-    peers: Peers,
+    peers: Arc<Peers>,
     mailbox: VecDeque<Envelope>,
     pool: Vec<Vec<u8>>,
     timers: Timers,
@@ -204,7 +204,7 @@ impl Shard {
             room: Room::beside(instances.len()),
             instances,
             names: Vec::new(),
-            peers: Peers::default(),
+            peers: Arc::default(),
             mailbox: VecDeque::new(),
             pool: Vec::new(),
             timers: Timers::default(),
@@ -235,7 +235,7 @@ impl Shard {
     }
 
     /// Who can be sent to.
-    pub(crate) fn peers(&self) -> &Peers {
+    pub(crate) fn peers(&self) -> &Arc<Peers> {
         &self.peers
     }
 

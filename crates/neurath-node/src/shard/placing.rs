@@ -1,5 +1,6 @@
 //! Instances that come to a shard and leave it, while it stands still.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::peers::Peers;
@@ -8,7 +9,7 @@ use super::{CALLER, Instance, Listener, Shard};
 impl Shard {
     /// Learns who is there.
     pub(super) fn name_instances(&mut self) {
-        self.peers = Peers::of(&self.instances);
+        self.peers = Arc::new(Peers::of(&self.instances));
         let names = self.instances.iter().map(|one| self.peers.name(one));
         self.names = names.collect();
     }

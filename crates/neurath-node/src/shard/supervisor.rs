@@ -91,9 +91,10 @@ impl Supervisor {
         }
     }
 
-    /// Another release runs: what is counted for the limits begins anew, what was counted for people stays.
-    pub(crate) fn succeed(&mut self, package: &ReleasePackage) {
-        let before = std::mem::replace(self, Supervisor::of_release(package));
+    /// Another release runs, whose supervisor `next` is: what is counted for the limits begins anew, what was counted
+    /// for people stays.
+    pub(crate) fn succeed(&mut self, next: Supervisor) {
+        let before = std::mem::replace(self, next);
         self.escalations = before.escalations;
         self.news = before.news;
         self.histories = before.histories;

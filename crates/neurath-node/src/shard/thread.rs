@@ -129,7 +129,24 @@ pub(crate) struct Seat {
     /// None only wakes the thread.
     shard: Sender<Option<Box<Shard>>>,
     ended: Receiver<Box<Shard>>,
-    thread: JoinHandle<()>,
+    thread: Thread,
+}
+
+/// A thread that a shard runs on. When it has given the shard away it sleeps until this is joined: its end takes a
+/// processor for some tens of microseconds, and clients would wait for that.
+#[derive(Debug)]
+struct Thread {
+    handle: JoinHandle<()>,
+    /// Nothing is sent. The thread ends when this is dropped.
+    stay: Sender<()>,
+}
+
+impl Thread {
+    /// Waits for its end.
+    fn join(self) -> std::thread::Result<()> {
+        drop(self.stay);
+        self.handle.join()
+    }
 }
 
 impl Seat {
@@ -147,33 +164,37 @@ impl Seat {
     pub(crate) fn new() -> io::Result<Seat> {
         let (shard, receive) = mpsc::channel();
         let (end, ended) = mpsc::channel();
-        let thread = std::thread::Builder::new()
+        let (stay, leave) = mpsc::channel();
+        let handle = std::thread::Builder::new()
             .name("neurath-shard".into())
             .spawn(move || {
                 waiting::settle_in();
                 let events = Events::with_capacity(EVENTS);
                 while let Ok(shard) = waiting::receive(&receive) {
                     if let Some(shard) = shard {
-                        return serve(shard, events, &end);
+                        if serve(shard, events, &end) == Outcome::HandedOver {
+                            let _: Result<(), _> = leave.recv();
+                        }
+                        return;
                     }
                 }
             })?;
         Ok(Seat {
             shard,
             ended,
-            thread,
+            thread: Thread { handle, stay },
         })
     }
 }
 
-/// The thread that a shard was taken from, on its way out. While it lives, it may hold
+/// The thread that a shard was taken from. While it lives, it may hold
 /// thread-local values of the libraries that it has run: it is joined before one of them is
 /// closed, and when this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Leaving(Option<JoinHandle<()>>);
+pub(crate) struct Leaving(Option<Thread>);
 
 impl Leaving {
-    /// Waits for the thread's end, which is near: it has given the shard away.
+    /// Lets the thread end, and waits for that; it has given the shard away.
     pub(crate) fn join(&mut self) {
         if let Some(thread) = self.0.take()
             && thread.join().is_err()
@@ -195,7 +216,7 @@ pub(crate) struct ShardThread {
     mailbox: Mailbox,
     activity: Arc<Activity>,
     names: Vec<String>,
-    thread: JoinHandle<()>,
+    thread: Thread,
     ended: Receiver<Box<Shard>>,
     /// The thread it ran on before.
     pub(crate) before: Leaving,
@@ -325,7 +346,7 @@ impl Mailbox {
 }
 
 impl ShardThread {
-    /// Takes the shard at the next message boundary. Its thread is on its way out: what it
+    /// Takes the shard at the next message boundary. Its thread runs nothing any more: what it
     /// holds of the libraries is gone when [`Taken::before`] has been joined.
     ///
     /// # Errors
@@ -405,12 +426,19 @@ impl ShardThread {
 
     /// Whether the thread has ended by itself.
     pub(crate) fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+        self.thread.handle.is_finished()
     }
 }
 
+/// What became of the shard that a thread ran.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    HandedOver,
+    GaveUp,
+}
+
 /// The thread's work: the loop, until the shard is handed over or gives up.
-fn serve(mut shard: Box<Shard>, mut events: Events, end: &Sender<Box<Shard>>) {
+fn serve(mut shard: Box<Shard>, mut events: Events, end: &Sender<Box<Shard>>) -> Outcome {
     loop {
         loop {
             match shard.commands.try_recv() {
@@ -418,7 +446,7 @@ fn serve(mut shard: Box<Shard>, mut events: Events, end: &Sender<Box<Shard>>) {
                     // What components have sent each other is served by those it was sent to.
                     shard.serve_mailbox();
                     match to.give(shard) {
-                        None => return,
+                        None => return Outcome::HandedOver,
                         // Whoever asked did not wait: go on.
                         Some(unwanted) => shard = unwanted,
                     }
@@ -442,7 +470,7 @@ fn serve(mut shard: Box<Shard>, mut events: Events, end: &Sender<Box<Shard>>) {
             tracing::error!(reason, "the event loop gives up");
             // The node looks whether the thread has ended.
             let _ = end.send(shard);
-            return;
+            return Outcome::GaveUp;
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Components that come, stop, start again and go.
 
+use neurath_manifest::Step;
+
+use super::history::Stage;
 use super::part::{Course, NewState, Part};
 use super::{Upgrade, UpgradeError, Way};
 use crate::catalog::RegionEntry;
@@ -7,6 +10,18 @@ use crate::fault;
 use crate::loader::Library;
 use crate::node::{config_json, create_region};
 use std::sync::Arc;
+
+/// What a step of a script makes of the instances of a component; none if it leaves them as they are.
+pub(super) fn course_of(step: &Step, component: &str) -> Option<Course> {
+    let is_in = |names: &[String]| names.iter().any(|name| name == component);
+    match step {
+        Step::Load { component: one, .. } if one == component => Some(Course::Switched),
+        Step::Stop { components } if is_in(components) => Some(Course::Stopped),
+        Step::Start { components } if is_in(components) => Some(Course::Started),
+        Step::Remove { component: one, .. } if one == component => Some(Course::Removed),
+        _ => None,
+    }
+}
 
 impl Upgrade<'_> {
     /// Takes note of an instance of a component that does not run yet. If the script starts it, its region is
@@ -18,12 +33,7 @@ impl Upgrade<'_> {
     ) -> Result<Part, UpgradeError> {
         let config = config_json(&self.goal.package, component)?;
         let mut part = Part::new((component, number), None, library, config);
-        let starts = |step: &neurath_manifest::Step| match step {
-            neurath_manifest::Step::Start { components } => {
-                components.iter().any(|name| name == component)
-            }
-            _ => false,
-        };
+        let starts = |step: &Step| course_of(step, component) == Some(Course::Started);
         if self.goal.steps.iter().any(starts) {
             let entry = match self.left_behind(component, number) {
                 Some(entry) if self.takes(component) => return self.take_over(part, &entry),
@@ -101,8 +111,10 @@ impl Upgrade<'_> {
         let seen = self.look(move |instances| {
             let mine = instances.iter().enumerate();
             let mine = mine.filter(|(_, one)| one.component == name);
-            let seen =
-                mine.map(|(at, one)| (at, one.number, one.library.clone(), one.config.clone()));
+            let seen = mine.map(|(at, one)| {
+                let code = (one.library.clone(), one.generation);
+                (at, one.number, code, one.config.clone())
+            });
             seen.collect::<Vec<_>>()
         })?;
         if seen.is_empty() {
@@ -110,11 +122,13 @@ impl Upgrade<'_> {
             return Err(UpgradeError::Script(what));
         }
         let stays = self.goal.package.component(component).is_some();
-        for (at, number, library, mut config) in seen {
+        for (at, number, (library, generation), mut config) in seen {
             if stays {
                 config = config_json(&self.goal.package, component)?;
             }
-            let part = Part::new((component, number), Some(at), library, config);
+            let before = Some((Stage::of(&library), generation));
+            let mut part = Part::new((component, number), Some(at), library, config);
+            part.before = before;
             self.parts.push(part);
         }
         Ok(())

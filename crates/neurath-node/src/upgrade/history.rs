@@ -9,9 +9,11 @@ use neurath_pmem::region::Region;
 use neurath_pmem::schema::Fingerprint;
 use semver::Version;
 
-use super::part::{Course, NewState, Part};
+use super::flip::{Fate, StateFate};
+use super::part::{Course, Part};
 use super::{SUSPEND, Upgrade, Way, chain, via};
 use crate::catalog::{Migrated, RegionEntry};
+use crate::loader::Library;
 use crate::node::Core;
 use crate::shard::{Instance, now_ms};
 
@@ -20,6 +22,17 @@ use crate::shard::{Instance, now_ms};
 pub(super) struct Stage {
     pub(super) version: String,
     pub(super) schema: Fingerprint,
+}
+
+impl Stage {
+    /// That of the code of a library.
+    pub(super) fn of(library: &Library) -> Stage {
+        let about = library.description();
+        Stage {
+            version: about.version.clone(),
+            schema: about.fingerprint,
+        }
+    }
 }
 
 impl Upgrade<'_> {
@@ -59,29 +72,19 @@ impl Upgrade<'_> {
     }
 
     /// What the flip commits for states that stay in their files.
-    pub(super) fn migrated(&self) -> Vec<Migrated> {
-        let now = now_ms();
+    pub(super) fn migrated(&self, fates: &[Fate], now: u64) -> Vec<Migrated> {
         let mut all = Vec::new();
-        for part in &self.parts {
-            let strategy = match (&part.state, part.course) {
+        for (part, fate) in self.parts.iter().zip(fates) {
+            let strategy = match (fate.state, fate.course) {
                 (_, Course::Removed) => continue,
-                (NewState::Kept, _) => Strategy::Keep,
-                (NewState::Begun(..), _) => Strategy::Incremental,
-                _ => continue,
+                (StateFate::Kept, _) => Strategy::Keep,
+                (StateFate::Swept, _) => Strategy::Incremental,
+                (StateFate::Made, _) => continue,
             };
-            let instances = self.taken.iter().flat_map(|taken| &taken.shard.instances);
-            let mine =
-                |one: &&Instance| one.component == part.component && one.number == part.number;
-            let Some(instance) = instances.filter(|_| part.at.is_some()).find(mine) else {
+            let Some((before, generation)) = &part.before else {
                 continue;
             };
-            let about = instance.library.description();
-            let before = Stage {
-                version: about.version.clone(),
-                schema: about.fingerprint,
-            };
-            let how = (strategy, instance.generation);
-            for one in self.migrations(part, &before, how, now) {
+            for one in self.migrations(part, before, (strategy, *generation), now) {
                 Migrated::new(&part.component, part.number, &one).add_to(&mut all);
             }
         }
@@ -160,10 +163,7 @@ impl Upgrade<'_> {
     }
 
     fn last_stage(&self, part: &Part) -> Stage {
-        Stage {
-            version: part.version.clone(),
-            schema: part.library.description().fingerprint,
-        }
+        Stage::of(&part.library)
     }
 
     /// The state of a version between; where its library was not needed, that of the version `before` it.

@@ -8,6 +8,7 @@ use neurath_pmem::region::{Durability, RegionOptions};
 use neurath_pmem::schema::hex;
 
 use super::chain::{self, Ends, Later, Link};
+use super::history::Stage;
 use super::part::{NewState, Part};
 use super::{Upgrade, UpgradeError, Way, stepwise, via};
 use crate::catalog::RegionEntry;
@@ -24,6 +25,8 @@ struct Seen {
     at: usize,
     number: u32,
     library: Arc<Library>,
+    /// The generation of its region.
+    generation: u64,
     /// The encoded schema of its region.
     schema: Vec<u8>,
     /// None if it is converted segment by segment, or to be.
@@ -43,6 +46,7 @@ impl Seen {
             at,
             number: instance.number,
             library: instance.library.clone(),
+            generation: instance.generation,
             schema: region.schema(),
             source,
             durability: region.durability(),
@@ -114,6 +118,7 @@ impl Upgrade<'_> {
         let number = seen.number;
         let config = config_json(&goal.package, component)?;
         let mut part = Part::new((component, number), Some(seen.at), library.clone(), config);
+        part.before = Some((Stage::of(&seen.library), seen.generation));
         if self.renew(&mut part)? {
             return Ok(part);
         }

@@ -11,6 +11,7 @@ mod convert;
 mod course;
 mod ending;
 mod error;
+mod flip;
 mod goal;
 pub(crate) mod history;
 mod load;
@@ -25,6 +26,7 @@ mod suspend;
 mod switch;
 mod via;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -39,15 +41,18 @@ pub(crate) use load::region_options;
 use outside::RAISE_TIMEOUT;
 pub(crate) use outside::{FIXED, Outside};
 
-use crate::catalog::ReleaseId;
+use crate::catalog::{ReleaseId, State};
 use crate::fault;
 use crate::journal::{JournalError, Kind, Verdict};
 use crate::loader::Library;
 use crate::node::Core;
 use crate::protocol::{Progress, StepTime, ThrownAway, Upgraded};
 use crate::release::ReleasePackage;
+use crate::shard::peers::Peers;
+use crate::shard::supervisor::Supervisor;
 use crate::shard::{Instance, Seat, Taken};
 use crate::worker::Worker;
+use flip::Foreseen;
 use part::{Course, Part};
 use reconfigure::Reconfigured;
 
@@ -71,6 +76,8 @@ pub(crate) struct Upgrade<'a> {
     parts: Vec<Part>,
     /// Components that run on with another configuration.
     reconfigured: Vec<Reconfigured>,
+    /// The configuration of each component of the goal, JSON, once somebody has asked.
+    configs: Option<Arc<BTreeMap<String, String>>>,
     /// Whether there are some: telling them is a step beside those of the script.
     tells: bool,
     /// Libraries of versions between, which only convert.
@@ -96,6 +103,14 @@ pub(crate) struct Upgrade<'a> {
     crew: Vec<Worker>,
     /// The thread that the shard will run on.
     seat: Option<Seat>,
+    /// Who can be sent to in the goal.
+    peers: Arc<Peers>,
+    /// Who supervises its components; made before the pause.
+    supervisor: Option<Supervisor>,
+    /// The flip, made ready before the pause.
+    foreseen: Option<Foreseen>,
+    /// What the catalog said before the flip.
+    before: Option<State>,
     /// The old versions' libraries and regions, after the flip.
     replaced: Vec<(Arc<Library>, Option<Region>)>,
     /// The states that the flip has thrown away.
@@ -117,6 +132,7 @@ impl<'a> Upgrade<'a> {
             package: goal.package.clone(),
             parts: Vec::new(),
             reconfigured: Vec::new(),
+            configs: None,
             tells: false,
             between: Vec::new(),
             moves: moves::Waiting::new(),
@@ -130,6 +146,10 @@ impl<'a> Upgrade<'a> {
             worker: Worker::default(),
             crew: Vec::new(),
             seat: None,
+            peers: Arc::new(Peers::of_release(&goal.package)),
+            supervisor: None,
+            foreseen: None,
+            before: None,
             replaced: Vec::new(),
             thrown_away: Vec::new(),
             flipped: false,

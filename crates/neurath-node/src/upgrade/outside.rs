@@ -30,7 +30,7 @@ pub(crate) struct Outside {
     pub(crate) library: Arc<Library>,
     pub(crate) config: String,
     /// The components of its release.
-    pub(crate) peers: Peers,
+    pub(crate) peers: Arc<Peers>,
     /// Where it listens already.
     pub(crate) listening: Listening,
     /// What it listens with where a socket is there.

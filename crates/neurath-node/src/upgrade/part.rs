@@ -10,6 +10,7 @@ use neurath_pmem::region::{Region, RegionOptions};
 
 use super::chain::{Later, Link};
 use super::error::UpgradeError;
+use super::history::Stage;
 use super::reset::Renewed;
 use super::stepwise::{Prepared, convert_row};
 use crate::catalog::{RegionEntry, SweepEntry};
@@ -34,6 +35,8 @@ pub(super) struct Part {
     pub(super) version: String,
     /// The place on the shard of the instance that runs; none if it is to come.
     pub(super) at: Option<usize>,
+    /// What that one is of, and the generation of its region.
+    pub(super) before: Option<(Stage, u64)>,
     pub(super) library: Arc<Library>,
     /// The instance's configuration in the new release, JSON.
     pub(super) config: String,
@@ -109,6 +112,7 @@ impl Part {
             number,
             version: library.description().version.clone(),
             at,
+            before: None,
             library,
             config,
             entry: None,

@@ -3,6 +3,9 @@
 //! They are told at the switch, on their own state, in a transaction that stays open until the flip. If the
 //! upgrade is undone, it is dropped, and they are told the other way round.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use neurath_abi::MessageKind;
 use neurath_plan::runs_on;
 use serde_json::{Map, Value, json};
@@ -30,21 +33,19 @@ pub(super) struct Reconfigured {
 impl Upgrade<'_> {
     /// Finds the components that run on with another configuration.
     pub(super) fn find_reconfigured(&mut self) -> Result<(), UpgradeError> {
-        let seen = self.look(|instances| {
-            let known = instances
-                .iter()
-                .map(|one| (one.component.clone(), one.config.clone()));
-            known.collect::<Vec<_>>()
+        let configs = self.configs()?;
+        let others = self.look(move |instances| {
+            let others = instances.iter().enumerate().filter_map(|(at, one)| {
+                let config = configs.get(&one.component)?;
+                let other = *config != one.config;
+                other.then(|| (at, one.component.clone(), config.clone()))
+            });
+            others.collect::<Vec<_>>()
         })?;
         let mut found = Vec::new();
-        for (at, (component, before)) in seen.into_iter().enumerate() {
+        for (at, component, config) in others {
             let part = self.parts.iter().find(|part| part.component == component);
-            let runs_on = part.is_none_or(|part| part.course == Course::Ready);
-            if !runs_on || self.goal.package.component(&component).is_none() {
-                continue;
-            }
-            let config = config_json(&self.goal.package, &component)?;
-            if config != before {
+            if part.is_none_or(|part| part.course == Course::Ready) {
                 found.push(Reconfigured {
                     at,
                     component,
@@ -55,6 +56,20 @@ impl Upgrade<'_> {
         }
         self.reconfigured = found;
         Ok(())
+    }
+
+    /// The configurations in the release that is led to.
+    fn configs(&mut self) -> Result<Arc<BTreeMap<String, String>>, UpgradeError> {
+        if let Some(known) = &self.configs {
+            return Ok(known.clone());
+        }
+        let package = &self.goal.package;
+        let names = package.components().keys();
+        let made = names.map(|name| Ok((name.clone(), config_json(package, name)?)));
+        let made: Result<BTreeMap<_, _>, UpgradeError> = made.collect();
+        let made = Arc::new(made?);
+        self.configs = Some(made.clone());
+        Ok(made)
     }
 
     /// Looks beforehand whether there will be some; what cannot be seen now is seen at the switch.

@@ -8,7 +8,9 @@ use crate::fault;
 use crate::loader::Function;
 use crate::mapping::Gate;
 use crate::node::instances_of;
+use crate::shard::supervisor::Supervisor;
 use crate::shard::{Instance, Seat, Shard, ShardThread};
+use crate::waiting::AWAKE;
 use crate::worker::Worker;
 use neurath_manifest::Step;
 
@@ -57,12 +59,7 @@ impl Upgrade<'_> {
         if self.taken.is_none() {
             let running = self.core.running.take();
             let running = running.ok_or_else(|| UpgradeError::Suspend("nothing runs".into()))?;
-            prepare_views(&running);
-            // Whoever is asked in the pause is awake by then; messages are served until it begins.
-            running.keep_awake();
-            for worker in std::iter::once(&self.worker).chain(&self.crew) {
-                worker.wake();
-            }
+            self.anticipate(&running);
             let asked = Instant::now();
             match running.take(timeout.unwrap_or(SUSPEND)) {
                 Ok(taken) => self.taken = Some(taken),
@@ -78,6 +75,29 @@ impl Upgrade<'_> {
         Ok(())
     }
 
+    /// Does all of the pause's work that can be done while messages are served, and wakes those who have a part in it.
+    fn anticipate(&mut self, running: &ShardThread) {
+        prepare_views(running);
+        if !self.flipped {
+            self.supervisor = Some(Supervisor::of_release(&self.goal.package));
+            self.foresee();
+        }
+        // They stay awake for a moment only: once more if one of them took its time.
+        for _ in 0..3 {
+            let began = Instant::now();
+            if let Some(seat) = &self.seat {
+                seat.wake();
+            }
+            running.keep_awake();
+            for worker in std::iter::once(&self.worker).chain(&self.crew) {
+                worker.wake();
+            }
+            if began.elapsed() < AWAKE / 4 {
+                break;
+            }
+        }
+    }
+
     /// Step 2: no message from here on; the old versions stop their work. Those that do not depend on each
     /// other do so at the same time.
     pub(super) fn suspend(
@@ -85,10 +105,6 @@ impl Upgrade<'_> {
         components: &[String],
         timeout: Option<Duration>,
     ) -> Result<(), UpgradeError> {
-        self.stand_still(timeout)?;
-        if self.core.untrusted {
-            return Ok(());
-        }
         let packages = [&self.core.package, &self.goal.package];
         let needs = |name: &str| {
             let manifests = packages
@@ -98,6 +114,10 @@ impl Upgrade<'_> {
             all.map(|one| one.component.clone()).collect()
         };
         let rounds = rounds(components, &needs);
+        self.stand_still(timeout)?;
+        if self.core.untrusted {
+            return Ok(());
+        }
         for round in rounds {
             let shard = self.taken.as_ref().map(|taken| &taken.shard);
             let of = |component: &&str| shard.map_or_else(Vec::new, |one| one.places_of(component));

@@ -7,15 +7,15 @@ use neurath_pmem::Handle;
 use neurath_pmem::region::Durability;
 
 use super::part::{Course, NewState, Part};
-use super::{Outside, RAISE_TIMEOUT, TERMINATE, Upgrade, UpgradeError, Way, outside};
-use crate::catalog::{Previous, RegionEntry, State};
+use super::{Outside, RAISE_TIMEOUT, TERMINATE, Upgrade, UpgradeError, outside};
 use crate::fault;
 use crate::loader::Function;
 use crate::mapping::{Attached, Gate};
 use crate::node::mailbox_of;
 use crate::shard::effects::Effects;
-use crate::shard::peers::Peers;
-use crate::shard::{Instance, Seat, now_ms};
+use crate::shard::supervisor::Supervisor;
+use crate::shard::{Instance, Seat};
+use crate::waiting::AWAKE;
 
 impl Upgrade<'_> {
     /// Steps 4 to 6 of every instance, the flip, and the first message to the new code.
@@ -62,7 +62,10 @@ impl Upgrade<'_> {
         fault::point("upgrade.initialised");
         budget?;
         let durable = self.make_durable()?;
-        if let Some(seat) = &self.seat {
+        if let Some(seat) = &self.seat
+            && self.stopped.is_none_or(|since| since.elapsed() > AWAKE / 2)
+        {
+            // It may have gone to sleep again.
             seat.wake();
         }
         self.flip()?;
@@ -127,7 +130,7 @@ impl Upgrade<'_> {
             number: part.number,
             library: part.library.clone(),
             config: part.config.clone(),
-            peers: Peers::of_release(&self.goal.package),
+            peers: self.peers.clone(),
             listening,
             inherited: shard.inherited.clone(),
             figures: self.core.figures.clone(),
@@ -185,75 +188,6 @@ impl Upgrade<'_> {
             durable |= region.durability() == Durability::Power;
         }
         Ok(durable)
-    }
-
-    /// THE commit.
-    fn flip(&mut self) -> Result<(), UpgradeError> {
-        let now = self.core.catalog.state().clone();
-        let package = &self.goal.package;
-        let mut regions = now.regions.clone();
-        for part in &self.parts {
-            let mine = |entry: &RegionEntry| entry.is_of(&part.component, part.number);
-            if part.course == Course::Removed {
-                regions.retain(|entry| !mine(entry));
-            } else if part.at.is_none() {
-                regions.extend(part.entry.clone());
-            }
-            for entry in regions.iter_mut().filter(|entry| mine(entry)) {
-                match &part.entry {
-                    Some(new) => *entry = new.clone(),
-                    None => entry.version.clone_from(&part.version),
-                }
-            }
-        }
-        let to = self.core.id_of(package);
-        let mut sweeps = now.sweeps.clone();
-        for part in &self.parts {
-            let stays = matches!(part.state, NewState::Kept) && part.course != Course::Removed;
-            if !stays {
-                sweeps.retain(|sweep| {
-                    sweep.component != part.component || sweep.instance != part.number
-                });
-            }
-            if let NewState::Begun(sweep, _) = &part.state {
-                sweeps.push(sweep.clone());
-            }
-        }
-        let forward = self.goal.way == Way::Forward;
-        let thrown = self.thrown_away(&now);
-        let mut snapshots = now.snapshots.clone();
-        snapshots.extend(thrown.snapshots);
-        // One that is brought back is a state again.
-        snapshots.retain(|one| !regions.iter().any(|entry| entry.file == one.region.file));
-        let previous = Previous {
-            release: self.core.current(),
-            regions: now.regions,
-            plan_id: self.goal.plan_id.clone(),
-            reset: thrown.reset,
-        };
-        let state = State {
-            current: Some(to),
-            permanent: now.permanent,
-            regions,
-            previous: forward.then_some(previous),
-            unconfirmed_since_ms: forward.then(now_ms),
-            next_generation: self.core.next_generation,
-            sequence: now.sequence + 1,
-            // From here on, what was called is undone by the way back.
-            undo: Vec::new(),
-            sweeps,
-            snapshots,
-            starts: 0,
-            migrations: self.migrated(),
-            ..now
-        };
-        // Regions of durability `process` survive the death of the process, and so does the
-        // flip; where all are so, the medium is waited for when messages are served again.
-        self.core.catalog.flip(state)?;
-        self.thrown_away = thrown.told;
-        // The one before goes when nobody waits: it is a thousand small pieces of memory.
-        std::mem::swap(&mut self.core.package, &mut self.package);
-        Ok(())
     }
 
     /// Puts the new code and state into the instances' places. Who is new comes last, and who
@@ -340,7 +274,9 @@ impl Upgrade<'_> {
             self.replaced
                 .push((instance.library, Some(instance.region)));
         }
-        shard.supervisor.succeed(&self.goal.package);
+        let supervisor = self.supervisor.take();
+        let supervisor = supervisor.unwrap_or_else(|| Supervisor::of_release(&self.goal.package));
+        shard.supervisor.succeed(supervisor);
     }
 
     /// Lets the shard run, on a thread that has seen nothing of the old code.
