@@ -33,7 +33,7 @@ const CALM: Duration = Duration::from_millis(100);
 /// How soon again when there is more to do than one transaction holds.
 const BUSY: Duration = Duration::from_millis(1);
 /// Entries that `check_state` looks at. Messages wait meanwhile: each is a few misses of the cache.
-const CHECKED: u64 = 16;
+const CHECKED: u64 = 8;
 
 /// A key's value, and what a version keeps with it.
 pub trait Entry: Pmem {
@@ -205,7 +205,7 @@ pub fn check_state<S: State>(cx: &mut Context<'_, S>) -> Result<()> {
         let mut seen = 0;
         let mut cursor = 0;
         loop {
-            cursor = entries.scan::<TxError>(tx, cursor, 64, |tx, slot| {
+            cursor = entries.scan::<TxError>(tx, cursor, CHECKED, |tx, slot| {
                 seen += 1;
                 slot.key(tx)?.get(tx)?;
                 slot.value(tx)?.value().get(tx)?;
