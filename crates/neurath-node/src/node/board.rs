@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::core::Core;
 use super::{Shared, lock, requests, resets, serve};
 use crate::catalog::{RegionEntry, State};
+use crate::control::Asker;
 use crate::handover::NodeDescription;
 use crate::health::Window;
 use crate::lifecycle::{Command as LegalCommand, Phase};
-use crate::protocol::{ComponentStatus, InFlight, KnownRelease, Status, StepNow};
+use crate::protocol::{ComponentStatus, InFlight, KnownRelease, Progress, Status, StepNow};
 use crate::shard::figures::Figures;
 use crate::shard::{Instance, Shard, now_ms};
 
@@ -25,6 +26,30 @@ impl Shared {
             uptime_ms: self.figures.uptime_us() / 1000,
             ..in_flight(board, lock(&self.flight).clone())
         }
+    }
+}
+
+impl Shared {
+    /// Does the work of an operation for whoever asks, whose steps the status tells of until it has ended.
+    pub(super) fn in_flight<R>(
+        &self,
+        core: &mut Core,
+        asker: Option<&Asker>,
+        progress: &mut dyn FnMut(Progress),
+        work: impl FnOnce(&mut Core, &mut dyn FnMut(Progress)) -> R,
+    ) -> R {
+        core.asker = asker.cloned();
+        let result = work(core, &mut |step: Progress| {
+            if let Some(flight) = &mut *lock(&self.flight) {
+                flight.step = Some(step.clone());
+            }
+            progress(step);
+        });
+        core.asker = None;
+        *lock(&self.flight) = None;
+        let status = status(core, &self.figures);
+        *lock(&self.board) = status;
+        result
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Node, Shared, StartError, lock, restarts, status};
+use super::{Node, Shared, StartError, lock, restarts};
 use crate::control::Asker;
 use crate::handover::errand::Errand;
 use crate::lifecycle::Phase;
@@ -46,7 +46,6 @@ impl Shared {
         let _operation = lock(&self.operation);
         self.errand_first.store(false, Ordering::SeqCst);
         let mut core = lock(&self.core);
-        core.asker = asker.cloned();
         *lock(&self.flight) = Some(InFlight {
             phase: Phase::Applying,
             release: core.catalog.state().current.clone(),
@@ -55,17 +54,8 @@ impl Shared {
             step: None,
             now: None,
         });
-        let mut told = |step: Progress| {
-            if let Some(flight) = &mut *lock(&self.flight) {
-                flight.step = Some(step.clone());
-            }
-            progress(step);
-        };
-        let response = restarts::go_on(&mut core, errand, because.as_deref(), &mut told);
-        core.asker = None;
-        *lock(&self.flight) = None;
-        let status = status(&core, &self.figures);
-        *lock(&self.board) = status;
-        response
+        self.in_flight(&mut core, asker, progress, |core, told| {
+            restarts::go_on(core, errand, because.as_deref(), told)
+        })
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::requests::{self, Refusal, Wanted};
 use super::resets::Asked;
-use super::{Shared, copy, lock, snapshot, status};
+use super::{Shared, copy, lock, snapshot};
 use crate::catalog::Catalog;
 use crate::control::Asker;
 use crate::directory::NodeDirectory;
@@ -125,18 +125,9 @@ impl Shared {
                 now: None,
             });
         }
-        let mut told = |step: Progress| {
-            if let Some(flight) = &mut *lock(&self.flight) {
-                flight.step = Some(step.clone());
-            }
-            progress(step);
-        };
-        core.asker = asker.cloned();
-        let result = carry_out(&mut core, request, who, &mut told);
-        core.asker = None;
-        *lock(&self.flight) = None;
-        let status = status(&core, &self.figures);
-        *lock(&self.board) = status;
+        let result = self.in_flight(&mut core, asker, progress, |core, told| {
+            carry_out(core, request, who, told)
+        });
         match result {
             Ok(outcome) => Response::done(outcome),
             Err(refusal) => refusal.response(),
