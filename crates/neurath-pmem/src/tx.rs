@@ -137,6 +137,7 @@ impl<'a> Tx<'a> {
     }
 
     /// Makes an object of `size` zero bytes: how a collection of one's own makes its parts.
+    /// After an upgrade, only what a field of the state refers to is sure to stay: see [`P`].
     ///
     /// # Errors
     ///
@@ -313,7 +314,8 @@ impl<'a> Tx<'a> {
         })
     }
 
-    /// Makes a raw block that begins with `bytes`.
+    /// Makes a raw block that begins with `bytes`. Keep it in a [`Bytes`](crate::Bytes): a number in
+    /// the state does not refer to it, and an upgrade that drops other bytes may free it.
     ///
     /// # Errors
     ///

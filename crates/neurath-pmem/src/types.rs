@@ -106,6 +106,10 @@ unsafe impl<T: Pmem, const N: usize> Pmem for [T; N] {
 }
 
 /// A reference to an object of type `T` in the same region, or to nothing.
+///
+/// Once a transaction is committed, it is such references in the state, each of its object's own type, and
+/// collections that keep an object. One in a variable, in a message, as a number, or as a `P` of
+/// another type does not: an upgrade that goes on segment by segment may free the object.
 #[repr(transparent)]
 pub struct P<T> {
     object: Ref,

@@ -6,13 +6,16 @@ mod versions;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use neurath_abi::Ref;
 use proptest::prelude::*;
 
 use super::{Durability, Region, RegionOptions, Swept};
 use crate::failure::Failure;
 use crate::inspect::{Level, Report, check_file};
-use crate::{Handle, Pmem};
-use versions::{EMPTY, Model, Op, change_new, change_old, note, old, seen_new, seen_old, way};
+use crate::{Handle, Pmem, Vector};
+use versions::{
+    Choice, EMPTY, Model, Op, change_new, change_old, note, old, seen_new, seen_old, way,
+};
 
 struct Play {
     _dir: tempfile::TempDir,
@@ -264,6 +267,94 @@ fn of_a_damaged_state_nothing_is_freed() {
     let before = play.region().stats().live_objects;
     assert!(play.sweep(100_000), "it ends");
     assert_eq!(play.region().stats().live_objects, before);
+}
+
+/// What does not lead to the root's objects says nothing of them.
+#[test]
+fn nothing_is_freed_if_the_root_is_not_found() {
+    let mut play = Play::filled(Durability::Process, 60);
+    let root = play
+        .region()
+        .transact(|tx| Ok::<_, Failure>(tx.root::<old::State>().to_ref()));
+    let root = root.expect("a root");
+    play.turn();
+    play.region()
+        .set_root(Ref::new(root.segment() as u32, root.index() + 1));
+    play.region().commit().expect("committed");
+    assert!(play.sweep(100_000), "it ends");
+    play.region().set_root(root);
+    play.region().commit().expect("committed");
+    let report = play.end();
+    assert!(report.is_sound(), "{report:#?}");
+}
+
+/// Where a value's tag is of no variant, what it leads to cannot be told.
+#[test]
+fn nothing_is_freed_if_a_tag_is_unknown() {
+    let mut play = Play::filled(Durability::Process, 60);
+    let made = play.region().transact(|tx| {
+        let mut list = Vector::EMPTY;
+        for n in 0..500u64 {
+            list.push(tx, &n)?;
+        }
+        tx.update(tx.root(), |state: &mut old::State| {
+            state.choice = Choice::List(list);
+        })?;
+        Ok::<_, Failure>(())
+    });
+    made.expect("made");
+    play.turn();
+    while !play.searches() {
+        assert!(!play.sweep(1), "there is something to look for");
+    }
+    play.turn();
+    let tag_at = std::mem::offset_of!(old::State, choice) as u64;
+    let write_tag = |play: &mut Play, tag: u64| {
+        let done = play.region().transact(|tx| {
+            let root = tx.root::<old::State>().to_ref();
+            tx.write_at(root, old::State::TYPE_ID, tag_at, &tag)?;
+            Ok::<_, Failure>(())
+        });
+        done.expect("written");
+    };
+    write_tag(&mut play, 77);
+    assert!(play.sweep(100_000), "it ends");
+    write_tag(&mut play, 1);
+    let report = play.end();
+    assert!(report.is_sound(), "{report:#?}");
+}
+
+/// Blocks lead to nothing, so what they held is not kept.
+#[test]
+fn blocks_that_change_while_it_is_searched_do_not_end_it() {
+    let mut play = Play::filled(Durability::Process, 60);
+    let write = |play: &mut Play| {
+        let done = play.region().transact(|tx| {
+            let mut state: old::State = tx.read(tx.root())?;
+            for n in 0..8 {
+                let bytes = crate::Bytes::new(tx, &[7; 100_000])?;
+                if state.notes.len() <= n {
+                    state.notes.push(tx, &bytes)?;
+                } else if let Some(before) = state.notes.set(tx, n, &bytes)? {
+                    before.free_owned(tx)?;
+                }
+            }
+            tx.write(tx.root(), &state)?;
+            Ok::<_, Failure>(())
+        });
+        done.expect("written");
+    };
+    play.turn();
+    play.turn();
+    write(&mut play);
+    while !play.searches() {
+        assert!(!play.sweep(1), "there is something to look for");
+    }
+    for _ in 0..4 {
+        write(&mut play);
+    }
+    assert!(play.searches());
+    assert!(!play.sweep(1), "it goes on");
 }
 
 #[derive(Clone, Debug)]

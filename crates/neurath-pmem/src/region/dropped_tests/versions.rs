@@ -8,6 +8,14 @@ use crate::migrate::{Conversion, MigrationPlan, Row, Stepwise, StepwiseLink};
 use crate::schema::{SchemaDesc, encode, encoded_len};
 use crate::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
 
+/// What it leads to depends on its tag.
+#[derive(Clone, Copy, Debug, Pmem)]
+#[repr(u64)]
+pub(super) enum Choice {
+    Numbers([u64; 3]),
+    List(Vector<u64>),
+}
+
 pub(super) mod old {
     use super::*;
 
@@ -25,6 +33,7 @@ pub(super) mod old {
     #[repr(C)]
     pub(crate) struct State {
         pub(crate) kept: Map<u32, u64>,
+        pub(crate) choice: Choice,
         pub(crate) notes: Vector<Bytes>,
         pub(crate) holders: Map<u32, Holder>,
         /// Its nodes are of the same type as those of `kept`.
@@ -56,6 +65,7 @@ pub(super) mod new {
         pub(crate) holders: Map<u32, Holder>,
         pub(crate) kept: Map<u32, u64>,
         pub(crate) notes: Vector<Bytes>,
+        pub(crate) choice: Choice,
     }
     pub(crate) const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
 }
@@ -66,6 +76,7 @@ fn state_up(old: old::State) -> new::State {
         holders: old.holders.carry_over(),
         kept: old.kept,
         notes: old.notes,
+        choice: old.choice,
     }
 }
 
@@ -73,6 +84,7 @@ fn state_down(new: new::State) -> old::State {
     old::State {
         kept: new.kept,
         notes: new.notes,
+        choice: new.choice,
         holders: new.holders.carry_over(),
         ..EMPTY
     }
@@ -97,6 +109,7 @@ fn holder_down(new: new::Holder) -> old::Holder {
 
 pub(super) const EMPTY: old::State = old::State {
     kept: Map::EMPTY,
+    choice: Choice::Numbers([0; 3]),
     notes: Vector::EMPTY,
     holders: Map::EMPTY,
     same: Map::EMPTY,

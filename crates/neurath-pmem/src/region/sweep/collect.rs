@@ -220,7 +220,7 @@ impl<M: Media> Inner<M> {
             space: &self.space,
             kept: &kept,
         };
-        let walk = Walk::new(&plan, root, &then);
+        let walk = Walk::new(&plan, root, &then).ok()?;
         Some(Box::new(Collection {
             plan,
             walk,
@@ -323,7 +323,8 @@ impl Kept {
             };
             let (word, bit) = space.bit(object);
             let was_there = self.entries.contains_key(&number) || then.word(word) & bit != 0;
-            if !was_there {
+            if !was_there || then.entry(number).is_none_or(|entry| entry.type_id == RAW) {
+                // Nothing looks into a block.
                 continue;
             }
             let size = u64::from(entry.object_size);

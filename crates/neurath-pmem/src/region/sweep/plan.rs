@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::inspect::program::{self, Program, Programs};
 use crate::inspect::trees;
 use crate::region::RAW;
-use crate::schema::SchemaDesc;
+use crate::schema::{KindDesc, SchemaDesc};
 
 /// What is to be looked at in a value, from its begin.
 #[derive(Debug)]
@@ -228,10 +228,60 @@ impl<'a> Leads<'a> {
     }
 }
 
+/// All types that a schema describes.
+fn described(schema: &SchemaDesc) -> Vec<&SchemaDesc> {
+    let (mut found, mut waiting, mut known) = (Vec::new(), vec![schema], HashSet::new());
+    while let Some(schema) = waiting.pop() {
+        if !known.insert(schema.fingerprint) {
+            continue;
+        }
+        found.push(schema);
+        match &schema.kind {
+            KindDesc::Primitive | KindDesc::Link(_) => {}
+            KindDesc::Struct(fields) => waiting.extend(fields.iter().map(|one| &one.schema)),
+            KindDesc::Enum { variants, .. } => {
+                let fields = variants.iter().flat_map(|variant| &variant.fields);
+                waiting.extend(fields.map(|one| &one.schema));
+            }
+            KindDesc::Array { element, .. } => waiting.push(element),
+            KindDesc::Reference(target) => waiting.push(target),
+            KindDesc::Collection { fields, objects } => {
+                waiting.extend(fields.iter().map(|one| &one.schema));
+                waiting.extend(objects);
+            }
+        }
+    }
+    found
+}
+
+/// Whether all that links lead to is known. A link has no more than a name. A type of that name may
+/// stand in others only, and then is none of those whose objects are known.
+fn links_are_known(schema: &SchemaDesc) -> bool {
+    let types = schema.object_types();
+    let objects: HashSet<_> = types.iter().map(|one| one.fingerprint).collect();
+    let described = described(schema);
+    let is_known = |link: &&SchemaDesc| {
+        let KindDesc::Link(name) = &link.kind else {
+            return true;
+        };
+        let mut named = described
+            .iter()
+            .filter(|one| one.name == *name && !matches!(one.kind, KindDesc::Link(_)))
+            .peekable();
+        let leads_nowhere = |one: &SchemaDesc| matches!(one.kind, KindDesc::Primitive);
+        named.peek().is_some()
+            && named.all(|one| leads_nowhere(one) || objects.contains(&one.fingerprint))
+    };
+    described.iter().all(is_known)
+}
+
 impl Plan {
     /// The way from a root of this type to all objects of the wanted types; none if there is a
-    /// collection that cannot be followed.
+    /// collection or a link that cannot be followed.
     pub(super) fn new(schema: &SchemaDesc, wanted: &HashSet<u64>) -> Option<Plan> {
+        if !links_are_known(schema) {
+            return None;
+        }
         let programs = Programs::new(schema);
         let leads = Leads::new(&programs, wanted);
         let objects = programs.objects.iter().map(|one| leads.kept(one));
@@ -273,5 +323,51 @@ impl Plan {
             vectors: vectors.collect::<Option<_>>()?,
             root: root.map(|one| (one.type_id, one.program)).collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{encode, encoded_len};
+    use crate::{P, Pmem, Vector};
+
+    #[derive(Clone, Copy, Pmem)]
+    #[repr(C)]
+    struct Node {
+        next: P<Self>,
+        list: Vector<u64>,
+    }
+
+    /// Only links lead to the nodes that are objects.
+    #[derive(Clone, Copy, Pmem)]
+    #[repr(C)]
+    struct Within {
+        first: Node,
+        list: Vector<u64>,
+    }
+
+    #[derive(Clone, Copy, Pmem)]
+    #[repr(C)]
+    struct Beside {
+        first: P<Node>,
+        list: Vector<u64>,
+    }
+
+    fn is_planned(bytes: &[u8]) -> bool {
+        let schema = SchemaDesc::decode(bytes).expect("an encoded schema");
+        let pages = schema.object_types().into_iter();
+        let pages = pages.filter(|one| one.name == "VectorPage");
+        let wanted: HashSet<u64> = pages.map(SchemaDesc::type_id).collect();
+        assert_eq!(wanted.len(), 1);
+        Plan::new(&schema, &wanted).is_some()
+    }
+
+    #[test]
+    fn where_a_link_cannot_be_followed_nothing_is_searched() {
+        const WITHIN: [u8; encoded_len(Within::SCHEMA)] = encode(Within::SCHEMA);
+        const BESIDE: [u8; encoded_len(Beside::SCHEMA)] = encode(Beside::SCHEMA);
+        assert!(is_planned(&BESIDE));
+        assert!(!is_planned(&WITHIN));
     }
 }

@@ -99,11 +99,14 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    /// One that begins at the root.
-    pub(super) fn new(plan: &Plan, root: Ref, still: &impl Still) -> Walk {
+    /// One that begins at the root, which must be there: else all would seem to be left behind.
+    pub(super) fn new(plan: &Plan, root: Ref, still: &impl Still) -> Result<Walk, Damaged> {
         let mut walk = Walk::default();
         walk.follow(root, &plan.root, still);
-        walk
+        match walk.waiting.is_empty() {
+            true => Err(Damaged),
+            false => Ok(walk),
+        }
     }
 
     /// Looks into one object, or a header; whether there was one.
@@ -112,7 +115,7 @@ impl Walk {
             return Ok(false);
         };
         match item {
-            Item::Object(program, at) => self.ops(&plan.objects[program], at, still),
+            Item::Object(program, at) => self.ops(&plan.objects[program], at, still)?,
             Item::Map(map, at) => self.map(map, at, still)?,
             Item::Page {
                 map,
@@ -127,7 +130,7 @@ impl Walk {
                 if !next.is_null() {
                     self.waiting.push(Item::Chain(map, next));
                 }
-                self.ops(&plan.maps[map].entry, at, still);
+                self.ops(&plan.maps[map].entry, at, still)?;
             }
             Item::Ordered(map, at) => {
                 let header = tree(at, still);
@@ -189,7 +192,7 @@ impl Walk {
         }
     }
 
-    fn ops(&mut self, ops: &[Op], from: u64, still: &impl Still) {
+    fn ops(&mut self, ops: &[Op], from: u64, still: &impl Still) -> Result<(), Damaged> {
         for op in ops {
             match op {
                 Op::Refer { at, targets } => {
@@ -214,18 +217,23 @@ impl Walk {
                     variants,
                 } => {
                     let tag = number(still, from + at, *tag_size);
-                    if let Some((_, ops)) = variants.iter().find(|(known, _)| *known == tag) {
-                        self.ops(ops, from + at, still);
-                    }
+                    let variant = variants.iter().find(|(known, _)| *known == tag);
+                    let (_, ops) = variant.ok_or(Damaged)?;
+                    self.ops(ops, from + at, still)?;
                 }
                 Op::Array {
                     at,
                     stride,
                     len,
                     element,
-                } => (0..*len).for_each(|i| self.ops(element, from + at + i * stride, still)),
+                } => {
+                    for i in 0..*len {
+                        self.ops(element, from + at + i * stride, still)?;
+                    }
+                }
             }
         }
+        Ok(())
     }
 
     fn map(&mut self, map: usize, at: u64, still: &impl Still) -> Result<(), Damaged> {
@@ -301,14 +309,14 @@ impl Walk {
                 size,
                 ops,
             } = &plan.keys;
-            self.ops(ops, at + from + slot * size, still);
+            self.ops(ops, at + from + slot * size, still)?;
             if level == 0 {
                 let Row {
                     at: from,
                     size,
                     ops,
                 } = &plan.values;
-                self.ops(ops, at + from + slot * size, still);
+                self.ops(ops, at + from + slot * size, still)?;
             }
         }
         if level > 0 {
@@ -356,7 +364,7 @@ impl Walk {
                 size,
                 ops,
             } = &types.elements;
-            self.ops(ops, at + from + i * size, still);
+            self.ops(ops, at + from + i * size, still)?;
         }
         Ok(())
     }
