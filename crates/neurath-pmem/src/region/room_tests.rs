@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use super::format::SUPERBLOCK_AT;
 use super::media::{Asked, Media as _};
 use super::tests::{contents, create, open, options};
 use super::{Durability, Region, RegionOptions};
@@ -151,4 +152,34 @@ fn a_file_without_some_of_its_blocks_has_those_in_use_when_it_is_opened() {
         );
         assert_eq!(contents(&mut region).len() as u32, number);
     }
+}
+
+/// With the newer of two superblocks damaged, the older one claims less than what is in use.
+#[test]
+fn an_opening_that_is_refused_cuts_nothing_off() {
+    let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let (path, copy) = (dir.path().join("region"), dir.path().join("copy"));
+    let mut region = create(&path);
+    let mut number = 0;
+    let begun = region.stats().file_bytes;
+    while region.stats().file_bytes < begun + (1 << 20) {
+        put(&mut region, number);
+        number += 1;
+    }
+    std::fs::copy(&path, &copy).unwrap();
+    drop(region);
+    let bytes = std::fs::read(&copy).unwrap();
+    let mut refused = 0;
+    for at in SUPERBLOCK_AT {
+        let mut damaged = bytes.clone();
+        damaged[at as usize..][..512].fill(0xa5);
+        std::fs::write(&copy, &damaged).unwrap();
+        if open(&copy).is_err() {
+            refused += 1;
+            let found = std::fs::read(&copy).unwrap();
+            assert_eq!(found.len(), damaged.len());
+            assert!(found == damaged, "other bytes");
+        }
+    }
+    assert_eq!(refused, 1);
 }

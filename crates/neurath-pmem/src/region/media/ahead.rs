@@ -211,10 +211,9 @@ impl Ahead {
         })
     }
 
-    /// Nothing behind `len` counts as ready, or as the owner's: it is given back when the file is closed. To be called
-    /// before the thread is asked for anything.
+    /// Nothing behind `len` counts as ready, or as the owner's. It is cut off only if the thread is asked for something
+    /// later: an opening that is refused leaves the file as it is. To be called before that.
     pub(super) fn ends_at(&mut self, len: u64) {
-        self.longer |= self.len > len;
         (self.len, self.start, self.asked) = (len, len, len);
         self.shared.ready.store(len, Ordering::Release);
     }
