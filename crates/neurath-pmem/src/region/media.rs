@@ -167,6 +167,16 @@ pub trait Media: Send {
         Ok(())
     }
 
+    /// Gives blocks to what has none in a range of a file that lacks some ([`Media::missing`]).
+    ///
+    /// # Errors
+    ///
+    /// The operating system's.
+    fn fill_holes(&mut self, from: u64, to: u64) -> io::Result<()> {
+        let _ = (from, to);
+        Ok(())
+    }
+
     /// Whether stores stay off the medium until they are flushed ([`Backend::Page`]).
     fn holds_back(&self) -> bool {
         self.backend() == Backend::Page

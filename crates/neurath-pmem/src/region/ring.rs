@@ -10,7 +10,7 @@ use super::error::{FormatError, RegionError};
 use super::format::{self, FoundRecord, Header, LOG_AT, LOG_LEN, PAGE, RegionState, Superblock};
 use super::media::Media;
 use super::recovery::{Replayed, check_heap_range, check_word};
-use super::space::take_back;
+use super::space::fill_holes;
 
 /// Replays the last two records beyond the checkpoint.
 pub(super) fn replay(
@@ -45,7 +45,7 @@ pub(super) fn replay(
     if media.missing() > 0 {
         let pages: BTreeSet<u64> = stores.iter().map(|(at, _)| at & !(PAGE - 1)).collect();
         for page in pages {
-            take_back(media, page, page + PAGE)?;
+            fill_holes(media, page, page + PAGE)?;
         }
     }
     for (offset, len) in ranges {

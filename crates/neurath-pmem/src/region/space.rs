@@ -502,6 +502,13 @@ pub(super) fn take_back(media: &mut impl Media, from: u64, to: u64) -> Result<()
     taken.map_err(|source| RegionError::Grow { bytes, source })
 }
 
+/// Gives blocks to what has none in a range.
+pub(super) fn fill_holes(media: &mut impl Media, from: u64, to: u64) -> Result<(), RegionError> {
+    let bytes = to - from;
+    let filled = media.fill_holes(from, to);
+    filled.map_err(|source| RegionError::Grow { bytes, source })
+}
+
 const NO_VIEW: SegmentView = SegmentView {
     base: std::ptr::null(),
     object_size: 0,

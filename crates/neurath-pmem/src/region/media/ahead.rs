@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::FallocateFlags as Flags;
+use rustix::fs::{FallocateFlags as Flags, SeekFrom};
 
 use super::mapping::Mapping;
 
@@ -193,6 +193,40 @@ pub(super) fn reserve(file: &File, from: u64, to: u64) -> io::Result<()> {
     }
 }
 
+/// Bytes of a hole that are reserved at a time: some file systems want room for all that they are asked for, also for what
+/// has its blocks already.
+const HOLE_PIECE: u64 = 64 << 20;
+
+/// Reserves the blocks of the holes between `from` and `to`, in a file that is so long at least.
+pub(super) fn reserve_holes(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let seek = |to| match rustix::fs::seek(file, to) {
+        Ok(at) => Ok(Some(at)),
+        // There is none up to the file's end.
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let mut at = from;
+    while at < to {
+        let hole = match seek(SeekFrom::Hole(at)) {
+            Ok(Some(hole)) if hole < to => hole,
+            Ok(_) => return Ok(()),
+            // Where holes cannot be told, all may be one.
+            Err(_) => at,
+        };
+        let end = match seek(SeekFrom::Data(hole)) {
+            Ok(Some(data)) if data > hole => data.min(to),
+            _ => to,
+        };
+        at = hole;
+        while at < end {
+            let next = end.min(at + HOLE_PIECE);
+            reserve(file, at, next)?;
+            at = next;
+        }
+    }
+    Ok(())
+}
+
 impl Ahead {
     /// Of a file that is `len` bytes long, mapped at `map`.
     pub(super) fn new(file: &File, map: &Mapping, len: u64) -> io::Result<Ahead> {
@@ -324,6 +358,26 @@ mod tests {
         };
         assert_eq!(done, 0);
         there.iter().filter(|&&page| page & 1 == 1).count()
+    }
+
+    /// Some file systems want room for all that is asked for, also where there are blocks.
+    #[test]
+    fn only_what_has_no_blocks_is_reserved() {
+        let file = file(2 << 20);
+        file.set_len(3 << 20).unwrap();
+        let punch = Flags::PUNCH_HOLE | Flags::KEEP_SIZE;
+        fallocate(&file, punch, 512 << 10, 256 << 10).unwrap();
+        fallocate(&file, punch, 1 << 20, 128 << 10).unwrap();
+        let before = blocks(&file);
+        let fill = |from, to| Asked::done(|| reserve_holes(&file, from, to).unwrap()).reserved;
+        assert_eq!(fill(0, 512 << 10), 0);
+        assert_eq!(fill(0, 600 << 10), 88 << 10);
+        // All that is reserved, and a hole at the end.
+        fill(0, 3 << 20);
+        let there = before + (256 << 10) + (128 << 10) + (1 << 20);
+        // Some file systems count what they note of a file as well.
+        assert!((there..there + (64 << 10)).contains(&blocks(&file)));
+        assert_eq!(file.metadata().unwrap().len(), 3 << 20);
     }
 
     #[test]

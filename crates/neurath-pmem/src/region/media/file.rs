@@ -381,4 +381,8 @@ impl Media for MappedFile {
             _ => Ok(()),
         }
     }
+
+    fn fill_holes(&mut self, from: u64, to: u64) -> io::Result<()> {
+        ahead::reserve_holes(&self.file, from, to)
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 
 use super::lent::Lent;
-use super::{KNOWN_AT_ONCE, NO_VIEW, Segment, Space, Sum, take_back, valid_bits, view};
+use super::{KNOWN_AT_ONCE, NO_VIEW, Segment, Space, Sum, fill_holes, valid_bits, view};
 use crate::region::error::{FormatError, RegionError};
 use crate::region::format::{
     self, BITMAP_LEN, CHUNK_LEN, CHUNKS, DIRECTORY_AT, ENTRY_LEN, ENTRY_WORDS, Header, PAGE,
@@ -104,7 +104,7 @@ impl Space {
         }
         let mut at = 0;
         for (hole, length) in self.holes.iter().chain([(self.heap_end, 0)]) {
-            take_back(media, at, hole)?;
+            fill_holes(media, at, hole)?;
             at = hole + length;
         }
         self.reserved = self.heap_end;
