@@ -103,6 +103,21 @@ fn hooks_run_in_the_code_that_is_there() {
     assert_all_ended(&journal(node.directory()));
 }
 
+/// The window for the confirmation counts from there, however long the pause was.
+#[test]
+fn the_time_of_an_upgrade_is_that_of_its_commit() {
+    let words = r#"["sh", "-c", "sleep 0.2; date +%s%3N > slept"]"#;
+    let stage = stage(&update_around(&format!(
+        "{{ apply = {{ command = {words} }} }}"
+    )));
+    let node = stage.start("1.0.0").expect("a node");
+    control::apply(node.directory(), &release("1.1.0"), None, &quiet()).expect("upgraded");
+    let slept = std::fs::read_to_string(node.directory().join("slept")).expect("it was run");
+    let slept: u64 = slept.trim().parse().expect("milliseconds");
+    let since = catalog(node.directory()).unconfirmed_since_ms;
+    assert!(since >= Some(slept), "{since:?}, slept until {slept}");
+}
+
 /// It serves already: the node goes back by the down script, which keeps what was written since.
 #[test]
 fn a_hook_that_fails_after_the_commit_leads_back() {

@@ -3,6 +3,10 @@
 //! What it writes is known before the pause if the script goes as it is written. So it is made ready while the
 //! old code serves, and clients wait for the write only; if anything has come otherwise, it is made anew.
 
+use std::time::{Duration, Instant};
+
+use neurath_manifest::Step;
+
 use super::course::course_of;
 use super::part::{Course, NewState, Part};
 use super::reset::Thrown;
@@ -28,9 +32,13 @@ pub(super) enum StateFate {
     Made,
 }
 
+/// A flip that was made ready longer ago is made anew: the times in it are those of its making.
+const FRESH: Duration = Duration::from_millis(50);
+
 /// A flip that was made ready, and what it takes for granted.
 #[derive(Debug)]
 pub(super) struct Foreseen {
+    made: Instant,
     fates: Vec<Fate>,
     next_generation: u64,
     draft: Draft,
@@ -40,12 +48,29 @@ impl Fate {
     fn of(part: &Part) -> Fate {
         let state = match &part.state {
             NewState::Kept => StateFate::Kept,
-            NewState::Stepwise(_) | NewState::Begun(..) => StateFate::Swept,
-            NewState::Prepared(_) | NewState::Made(_) | NewState::Lost => StateFate::Made,
+            NewState::Begun(..) => StateFate::Swept,
+            NewState::Prepared(_) | NewState::Stepwise(_) | NewState::Made(_) | NewState::Lost => {
+                StateFate::Made
+            }
         };
         Fate {
             course: part.course,
             state,
+        }
+    }
+
+    /// What the script will make of it.
+    fn foreseen(part: &Part, steps: &[Step]) -> Fate {
+        let mut courses = steps
+            .iter()
+            .filter_map(|step| course_of(step, &part.component));
+        let now = Fate::of(part);
+        Fate {
+            course: courses.next_back().unwrap_or(now.course),
+            state: match &part.state {
+                NewState::Stepwise(_) => StateFate::Swept,
+                _ => now.state,
+            },
         }
     }
 }
@@ -66,22 +91,17 @@ impl Upgrade<'_> {
         if self.parts.iter().any(|part| part.renewed.is_some()) {
             return;
         }
-        let steps = self.goal.steps.iter();
-        let fates = self.parts.iter().map(|part| Fate {
-            course: steps
-                .clone()
-                .filter_map(|step| course_of(step, &part.component))
-                .next_back()
-                .unwrap_or(part.course),
-            ..Fate::of(part)
-        });
-        let fates: Vec<Fate> = fates.collect();
+        let parts = self.parts.iter();
+        let fates: Vec<Fate> = parts
+            .map(|part| Fate::foreseen(part, &self.goal.steps))
+            .collect();
         let state = self.state_after(&fates, &Thrown::default(), now_ms());
         // What is wrong with it is told when it is made for the flip itself.
         let catalog = &self.core.catalog;
         self.foreseen = catalog.draft(state).ok().map(|draft| {
             catalog.touch(&draft);
             Foreseen {
+                made: Instant::now(),
                 fates,
                 next_generation: self.core.next_generation,
                 draft,
@@ -95,6 +115,7 @@ impl Upgrade<'_> {
         let catalog = &self.core.catalog;
         let foreseen = self.foreseen.take().filter(|foreseen| {
             foreseen.fates == fates
+                && foreseen.made.elapsed() < FRESH
                 && foreseen.next_generation == self.core.next_generation
                 && catalog.precedes(&foreseen.draft)
         });
@@ -155,7 +176,9 @@ impl Upgrade<'_> {
                 };
                 sweeps.retain(|sweep| !of(sweep));
             }
-            sweeps.extend(sweep_of(part).cloned());
+            if fate.state == StateFate::Swept {
+                sweeps.extend(sweep_of(part).cloned());
+            }
         }
         let mut snapshots = now.snapshots.clone();
         snapshots.extend(thrown.snapshots.iter().cloned());

@@ -58,8 +58,9 @@ impl Upgrade<'_> {
         }
         if self.taken.is_none() {
             let running = self.core.running.take();
-            let running = running.ok_or_else(|| UpgradeError::Suspend("nothing runs".into()))?;
-            self.anticipate(&running);
+            let mut running =
+                running.ok_or_else(|| UpgradeError::Suspend("nothing runs".into()))?;
+            self.anticipate(&mut running);
             let asked = Instant::now();
             match running.take(timeout.unwrap_or(SUSPEND)) {
                 Ok(taken) => self.taken = Some(taken),
@@ -76,7 +77,9 @@ impl Upgrade<'_> {
     }
 
     /// Does all of the pause's work that can be done while messages are served, and wakes those who have a part in it.
-    fn anticipate(&mut self, running: &ShardThread) {
+    fn anticipate(&mut self, running: &mut ShardThread) {
+        // The end of a thread that was left earlier would fall into the pause.
+        running.before.join();
         prepare_views(running);
         if !self.flipped {
             self.supervisor = Some(Supervisor::of_release(&self.goal.package));
