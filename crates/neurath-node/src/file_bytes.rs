@@ -8,6 +8,9 @@ use std::ops::Deref;
 
 use memmap2::MmapMut;
 
+/// No file that is read whole has more bytes: with all that a debugger wants, a library has some hundred megabytes.
+const LIMIT: u64 = 4 << 30;
+
 /// See the module.
 #[derive(Debug)]
 pub struct FileBytes {
@@ -23,9 +26,13 @@ impl FileBytes {
         Ok(FileBytes { memory, len: 0 })
     }
 
-    /// All of a file, as long as it is now.
+    /// All of a file, as long as it is now; one of more than 4 GiB is refused.
     pub(crate) fn read(file: &File) -> io::Result<FileBytes> {
         let len = file.metadata()?.len();
+        if len > LIMIT {
+            let text = format!("it has {len} bytes, more than the {LIMIT} of any library");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        }
         let mut bytes = FileBytes::room(len)?;
         let mut file = file.take(len);
         loop {
@@ -56,5 +63,21 @@ impl Deref for FileBytes {
 
     fn deref(&self) -> &[u8] {
         &self.memory[..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What takes no room on the disk would take it in memory.
+    #[test]
+    fn a_file_that_no_library_is_as_long_as_is_not_read() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(LIMIT + 1).unwrap();
+        let error = FileBytes::read(&file).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        file.set_len(3).unwrap();
+        assert_eq!(&*FileBytes::read(&file).unwrap(), &[0; 3]);
     }
 }
