@@ -211,7 +211,8 @@ fn only_what_a_trusted_key_signed_and_nobody_changed_is_mapped() {
         let output = play.ask(&["relup", "apply", &spoilt]);
         assert!(
             matches!(output.status.code(), Some(DAMAGED | REFUSED)),
-            "byte {at}"
+            "byte {at} of {}: {output:?}",
+            whole.len()
         );
         assert!(!play.is_marked(), "byte {at}");
     }

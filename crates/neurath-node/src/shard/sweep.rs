@@ -33,6 +33,9 @@ pub(super) struct Pace {
 impl Shard {
     /// How long the loop may wait for something else to do, if there is something to convert.
     pub(super) fn until_sweep(&self) -> Option<Duration> {
+        if self.rehearsed {
+            return None;
+        }
         let swept = self.instances.iter().filter(|one| one.region.is_swept());
         let due = |one: &Instance| one.rests_until.max(self.pace.until);
         let next = swept.map(due).min()?;
@@ -40,8 +43,12 @@ impl Shard {
         Some(next.map_or(Duration::ZERO, left))
     }
 
-    /// Converts for a while; `busy` if there were messages in this turn.
+    /// Converts for a while; `busy` if there were messages in this turn. A rehearsal asks for it itself, when it has said
+    /// that it is at it.
     pub(super) fn sweep(&mut self, busy: bool) {
+        if self.rehearsed {
+            return;
+        }
         let began = Instant::now();
         if self.pace.until.is_some_and(|until| began < until) {
             return;
