@@ -204,7 +204,10 @@ fn only_what_a_trusted_key_signed_and_nobody_changed_is_mapped() {
     let good = play.pack(&built, "1.1.0", [5, 3], "ours");
     let whole = std::fs::read(&good).expect("the package");
     let spoilt = play.path("spoilt.neurath.tar.gz");
-    for at in (10..whole.len()).step_by(whole.len() / 60) {
+    // The last compressed byte, before gzip's checksum and length, has bits that say nothing.
+    let says_nothing = whole.len() - 9;
+    let some = (10..whole.len()).step_by(whole.len() / 60);
+    for at in some.filter(|at| *at != says_nothing) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x20;
         std::fs::write(&spoilt, bytes).expect("it is written");
