@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use neurath_pmem::migrate::Source;
-use neurath_pmem::region::{Durability, RegionOptions};
+use neurath_pmem::region::{Durability, Region, RegionOptions};
 use neurath_pmem::schema::hex;
 
 use super::chain::{self, Ends, Later, Link};
@@ -29,7 +29,7 @@ struct Seen {
     generation: u64,
     /// The encoded schema of its region.
     schema: Vec<u8>,
-    /// None if it is converted segment by segment, or to be.
+    /// None if it is converted segment by segment, or to be, or stays as it is.
     source: Option<Source>,
     durability: Durability,
     /// The schema before, if it is still being converted.
@@ -37,11 +37,18 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(at: usize, instance: &Instance, stepwise: bool) -> Seen {
+    /// `stays` says of its region whether the state may stay as it is.
+    fn new(
+        at: usize,
+        instance: &Instance,
+        stepwise: bool,
+        stays: impl Fn(&Region) -> bool,
+    ) -> Seen {
         let region = &instance.region;
         let before = region.schema_before();
         // It lists all segments: not while messages wait for no reason.
-        let source = (!stepwise && before.is_none()).then(|| region.source());
+        let listed = !stepwise && before.is_none() && !stays(region);
+        let source = listed.then(|| region.source());
         Seen {
             at,
             number: instance.number,
@@ -74,10 +81,11 @@ impl Upgrade<'_> {
         fault::point("upgrade.library-open");
         let name = component.to_owned();
         let stepwise = stepwise::asked_for(&goal.steps, component);
+        let stays = self.may_stay(component, &library);
         let seen: Vec<Seen> = self.look(move |instances| {
             let mine = instances.iter().enumerate();
             let mine = mine.filter(|(_, instance)| instance.component == name);
-            mine.map(|(at, instance)| Seen::new(at, instance, stepwise))
+            mine.map(|(at, instance)| Seen::new(at, instance, stepwise, &stays))
                 .collect()
         })?;
         if seen.is_empty() {
@@ -91,6 +99,25 @@ impl Upgrade<'_> {
             self.parts.push(part);
         }
         Ok(())
+    }
+
+    /// Says of a region whether no conversion leads from it to the new version, so that its state stays in its file.
+    fn may_stay(
+        &self,
+        component: &str,
+        library: &Library,
+    ) -> impl Fn(&Region) -> bool + Send + use<> {
+        let direct = chain::hops(&self.goal.steps, component).len() <= 1;
+        let moves = self.is_in_a_move(component);
+        let manifest = self.goal.package.component(component);
+        let durability = manifest.map(|manifest| region_options(manifest, 0).durability);
+        let fingerprint = library.description().fingerprint;
+        move |region| {
+            direct
+                && !moves
+                && region.fingerprint() == fingerprint
+                && durability == Some(region.durability())
+        }
     }
 
     /// Opens the library of a component in the release that is led to, unless a conversion has needed it before.
