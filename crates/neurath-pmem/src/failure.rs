@@ -12,4 +12,7 @@ pub(crate) enum Failure {
     /// The region.
     #[error(transparent)]
     Region(#[from] RegionError),
+    /// It was to fail.
+    #[error("asked for")]
+    AskedFor,
 }

@@ -139,7 +139,7 @@ impl State {
     }
 
     /// What follows from which releases run: they have run, and the permanent one's epoch has begun.
-    pub(super) fn settle_releases(&mut self) {
+    pub(crate) fn settle_releases(&mut self) {
         let State {
             current,
             permanent,

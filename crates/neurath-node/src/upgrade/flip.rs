@@ -143,20 +143,17 @@ impl Upgrade<'_> {
     fn as_of(&self, fates: &[Fate], draft: &Draft) -> State {
         let times = draft.state().migrations.iter().map(|one| one.at_ms);
         let now = draft.state().unconfirmed_since_ms.or(times.max());
-        let state = self.state_after(fates, &Thrown::default(), now.unwrap_or_default());
-        self.core
-            .catalog
-            .draft(state)
-            .map_or_else(|_| State::default(), |draft| draft.state().clone())
+        let mut state = self.state_after(fates, &Thrown::default(), now.unwrap_or_default());
+        state.settle_releases();
+        state
     }
 
     /// The catalog's next state.
     fn state_after(&self, fates: &[Fate], thrown: &Thrown, now_ms: u64) -> State {
         let now = self.core.catalog.state().clone();
-        let parts = || self.parts.iter().zip(fates);
         let mut regions = now.regions.clone();
         let mut sweeps = now.sweeps.clone();
-        for (part, fate) in parts() {
+        for (part, fate) in self.parts.iter().zip(fates) {
             let mine = |entry: &RegionEntry| entry.is_of(&part.component, part.number);
             if fate.course == Course::Removed {
                 regions.retain(|entry| !mine(entry));

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 
 use super::sim::Sim;
 use crate::collections::Direction;
-use crate::region::{Media, Region, RegionError};
+use crate::failure::Failure;
+use crate::region::{Media, Region};
 use crate::schema::{encode, encoded_len};
 use crate::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
 
@@ -22,16 +23,6 @@ pub(crate) struct State {
 
 const LEN: usize = encoded_len(State::SCHEMA);
 pub(crate) const SCHEMA: [u8; LEN] = encode(State::SCHEMA);
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    #[error(transparent)]
-    Tx(#[from] TxError),
-    #[error(transparent)]
-    Region(#[from] RegionError),
-    #[error("asked for")]
-    AskedFor,
-}
 
 /// Gives a new region its root.
 pub(crate) fn init<M: Media>(region: &mut Region<M>) {

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::failure::Failure;
 use crate::migrate::{Conversion, MigrationPlan, Row, Stepwise, StepwiseLink};
-use crate::region::{Media, Region, RegionError};
+use crate::region::{Media, Region};
 use crate::schema::{SchemaDesc, encode, encoded_len};
 use crate::{Bytes, Handle, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
 
@@ -58,17 +59,6 @@ pub(crate) mod new {
         pub(crate) list: Vector<Item>,
     }
     pub(crate) const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    #[error(transparent)]
-    Tx(#[from] TxError),
-    #[error(transparent)]
-    Region(#[from] RegionError),
-    #[cfg(test)]
-    #[error("asked for")]
-    AskedFor,
 }
 
 fn read<T: Pmem>(bytes: &[u8]) -> T {

@@ -7,7 +7,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::{Bytes, Direction, Map, OrderedMap, Vector};
-use crate::region::{Region, RegionError, RegionOptions};
+use crate::failure::Failure;
+use crate::region::{Region, RegionOptions};
 use crate::schema::{encode, encoded_len};
 use crate::tx::work::{self, Work};
 use crate::{P, Pmem, Tx, TxError};
@@ -23,16 +24,6 @@ struct State {
 
 const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
 const LIMIT: u64 = 256 << 20;
-
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Tx(#[from] TxError),
-    #[error(transparent)]
-    Region(#[from] RegionError),
-    #[error("asked for")]
-    AskedFor,
-}
 
 fn create(path: &Path) -> Region {
     let options = RegionOptions::new("test", 0, LIMIT);

@@ -97,7 +97,11 @@ pub(crate) struct MapHeader {
 
 impl MapHeader {
     pub(super) fn read(bytes: &Bytes, at: u64) -> MapHeader {
-        let word = |i: u64| bytes.peek(at + i * 8);
+        MapHeader::of(|i| bytes.peek(at + i * 8))
+    }
+
+    /// From its words.
+    pub fn of(word: impl Fn(u64) -> u64) -> MapHeader {
         MapHeader {
             len: word(0),
             buckets: word(1),

@@ -14,25 +14,16 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::{Durability, Media, Region, RegionError, RegionOptions, Swept};
+use super::{Durability, Media, Region, RegionOptions, Swept};
+use crate::Handle;
+use crate::failure::Failure;
 use crate::history::{Migration, nth};
 use crate::inspect::{CheckOptions, Level, check, check_file};
 use crate::migrate::Row;
-use crate::{Handle, TxError};
 use shape::{Fields, Kind, NOW, SLOTS, Shape, Way, made};
 use state::{Held, Op, State, Touched};
 
 const LIMIT: u64 = 64 << 20;
-
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Tx(#[from] TxError),
-    #[error(transparent)]
-    Region(#[from] RegionError),
-    #[error("asked for")]
-    AskedFor,
-}
 
 /// What somebody might change for the next version: a field, or a collection of the root.
 #[derive(Clone, Debug)]

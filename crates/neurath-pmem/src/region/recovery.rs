@@ -34,7 +34,7 @@ impl<M: Media> Region<M> {
         // What lies behind is not the region's, and grown into as if it were not there.
         media.ends_at(superblock.length);
         if media.missing() > 0 {
-            space::take_back(&mut media, 0, header.heap_at())?;
+            space::fill_holes(&mut media, 0, header.heap_at())?;
         }
         let replayed = replay(&mut media, &header, &superblock, &mut |at, len| {
             stored.push((at, len));

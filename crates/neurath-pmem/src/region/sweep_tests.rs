@@ -12,9 +12,10 @@ use super::media::Asked;
 use super::space::FAULTED;
 use super::{Durability, Region, RegionOptions, Swept};
 use crate::campaign::two_versions::{
-    Failure, Model, NOW, Op, Version, change, convert_down, convert_up, down, empty_state, link,
-    look, new, old, plan_down, plan_up, transact, up,
+    Model, NOW, Op, Version, change, convert_down, convert_up, down, empty_state, link, look, new,
+    old, plan_down, plan_up, transact, up,
 };
+use crate::failure::Failure;
 use crate::inspect::{CheckOptions, Code, check};
 use crate::migrate::{Row, Stepwise, StepwiseError};
 use crate::{Handle, Pmem, Tx};

@@ -6,7 +6,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::{OpenError, Region, RegionOptions};
-use crate::campaign::state::{Failure, SCHEMA, State, init, key, remove, set, value, with};
+use crate::campaign::state::{SCHEMA, State, init, key, remove, set, value, with};
+use crate::failure::Failure;
 use crate::{Map, P, Pmem, Tx, TxError};
 
 pub(super) fn options() -> RegionOptions {

@@ -237,14 +237,7 @@ impl Walk {
     }
 
     fn map(&mut self, map: usize, at: u64, still: &impl Still) -> Result<(), Damaged> {
-        let word = |i: u64| number(still, at + i * 8, 8);
-        let header = MapHeader {
-            len: word(0),
-            buckets: word(1),
-            top: Ref(word(2)),
-            depth: word(3),
-            key: [0; 2],
-        };
+        let header = MapHeader::of(|i| number(still, at + i * 8, 8));
         if !header.is_sound() {
             return Err(Damaged);
         }
