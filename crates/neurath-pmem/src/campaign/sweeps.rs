@@ -13,11 +13,12 @@ use super::models::{Pending, Survives, carry_out};
 use super::sim::{Random, Sim, mix};
 use super::trace::{Event, Trace};
 use super::two_versions::{Model, Op, down, empty_state, look, new, old, transact, up};
-use crate::history::nth;
+use crate::history::{LEN, nth};
 use crate::inspect::{CheckOptions, Level, check};
 use crate::region::format::{
     CHUNK_LEN, HEADER_AT, HEADER_COPY_AT, HEADER_LEN, JOURNAL_LENS, LOG_AT, Log, SCHEMA_AT,
 };
+use crate::region::history::HISTORY_AT;
 use crate::region::{Backend, Durability, Found, Media, Region, RegionOptions, Swept};
 
 /// What survives in turn. A region that was not closed is refused under the last model.
@@ -33,8 +34,8 @@ pub(crate) const MODELS: [Survives; 4] = [
 struct Thoroughness {
     first: Effort,
     second: Effort,
-    /// One of so many events at which a process dies on persistent memory, and later the machine;
-    /// beside those that store headers.
+    /// One of so many events at which a process dies, and later the machine; beside those that store
+    /// headers or histories.
     killed_one_in: usize,
 }
 
@@ -433,6 +434,15 @@ fn stores_header(event: &Event) -> bool {
     matches!(event, Event::Store(span) if headers.contains(&span.at))
 }
 
+fn stores_history(event: &Event) -> bool {
+    let within = |at: u64| {
+        HISTORY_AT
+            .iter()
+            .any(|&begin| (begin..begin + LEN).contains(&at))
+    };
+    matches!(event, Event::Store(span) if within(span.at))
+}
+
 /// Makes an image of a medium.
 type Make<'a> = Box<dyn Fn(&mut Sim) + 'a>;
 
@@ -447,6 +457,8 @@ struct Explorer<'a> {
     again: bool,
     images: u64,
     seen: Seen,
+    /// Whether something was promised for which no image has been made yet.
+    promised: bool,
 }
 
 impl Explorer<'_> {
@@ -456,6 +468,8 @@ impl Explorer<'_> {
         for (number, event) in trace.events.iter().enumerate() {
             while known.get(at + 1).is_some_and(|next| next.from <= number) {
                 at += 1;
+                // A second life begins with a recovery, and what that found is promised at its end.
+                self.promised |= !self.again && at == 1;
             }
             // The crash happens before what comes next is known.
             disk = self.event(number, event, &known[at], disk)?;
@@ -473,7 +487,8 @@ impl Explorer<'_> {
     ) -> Result<Sim, String> {
         let (survives, effort, trace) = (self.survives, self.effort(), &self.walk.trace);
         let mut random = Random(mix(self.seed, number as u64));
-        let looked_at = random.chance(effort.one_in.0) || self.concerns_header(number);
+        let mut looked_at = random.chance(effort.one_in.0) || self.concerns_header(number);
+        looked_at |= self.promised;
         let mut pending = std::mem::take(&mut self.pending);
         let mut made: Vec<Make<'_>> = Vec::new();
         if survives == Survives::Prefix {
@@ -503,6 +518,7 @@ impl Explorer<'_> {
                 }
             }
         }
+        self.promised &= made.is_empty();
         for (image, make) in made.iter().enumerate() {
             let mark = disk.mark();
             make(&mut disk);
@@ -560,8 +576,12 @@ impl Explorer<'_> {
     }
 
     fn is_killed(&self, event: &Event, random: &mut Random) -> bool {
-        matches!(self.survives, Survives::Lines | Survives::Chunks)
-            && (stores_header(event) || random.chance(self.thoroughness.killed_one_in))
+        matches!(
+            self.survives,
+            Survives::Lines | Survives::Chunks | Survives::Pages
+        ) && (stores_header(event)
+            || stores_history(event)
+            || random.chance(self.thoroughness.killed_one_in))
     }
 
     /// A process dies, and what it has stored is in memory; later the machine goes down.
@@ -602,6 +622,7 @@ impl Explorer<'_> {
             again: false,
             images: 0,
             seen: Seen::new(),
+            promised: false,
         };
         let done = explorer.explore(disk);
         self.images += explorer.images;
@@ -620,6 +641,7 @@ fn explore(survives: Survives, thoroughness: Thoroughness, seed: u64) -> Result<
         again: true,
         images: 0,
         seen: Seen::new(),
+        promised: false,
     };
     explorer.explore(disk)?;
     Ok(explorer.images)

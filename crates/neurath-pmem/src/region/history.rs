@@ -24,11 +24,10 @@ pub(crate) fn read(media: &dyn Media, header: &Header) -> Found {
     Found::in_slots(slots, header.seed())
 }
 
-/// Stores the first history of a copy or of a region in the making, which a later sync makes
-/// durable. Its header says that there is one.
+/// Stores the first history of a copy or of a region in the making, whose header says that there is
+/// one. It is made durable with the rest of the copy, or by the recovery that ends the making.
 pub(crate) fn store_first(media: &mut impl Media, header: &Header, history: &History) {
     media.store(HISTORY_AT[0], &history.encode(1, header.seed()));
-    media.flush(HISTORY_AT[0], LEN);
 }
 
 impl<M: Media> Region<M> {

@@ -24,9 +24,12 @@ impl<M: Media> Region<M> {
         } = found;
         let mut stored = Vec::new();
         if header.log == Log::Ring {
-            // They may be no further than the processor's caches, if a process died. The superblock
-            // that ends the recovery is written over the other, and waits for these.
-            media.flush(SUPERBLOCK_AT[slot], PAGE);
+            // They may be no further than the processor's caches, if a process died: the superblock
+            // in force, the history, which may lie in the page of the other, and the headers. The
+            // superblock that ends the recovery is written over the other, and waits for these.
+            for at in SUPERBLOCK_AT {
+                media.flush(at, PAGE);
+            }
             for at in [HEADER_AT, HEADER_COPY_AT] {
                 media.flush(at, HEADER_LEN);
             }
