@@ -3,7 +3,7 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -245,16 +245,76 @@ fn a_rehearsal_ends_with_its_command() {
         support::wait_until("the version has ended", || {
             !Path::new(&format!("/proc/{}", child[0])).exists()
         });
-        let left = std::fs::read_dir(&folder).map_or(0, Iterator::count);
-        assert_eq!(left, usize::from(signal == Signal::KILL), "{signal:?}");
+        assert!(!folder.exists(), "{signal:?}");
     }
     node.check().expect("the node lives");
+    // What they leave where all of them are killed at once.
+    std::fs::create_dir_all(folder.join("neurath-left")).expect("a folder");
     let directory = node.directory().to_owned();
     node.stop().expect("stopped");
     let again = NodeCommand::new(&neurath_suite::program(), &directory, None, stage.built());
     let node = NodeProcess::start(&again).expect("again");
     assert!(!folder.exists(), "the copy of the killed command is gone");
     node.stop().expect("stopped");
+}
+
+/// A version may start processes in sessions of their own, which have no parent any more: they end with the
+/// rehearsal as well, however that ends.
+#[test]
+fn what_a_version_starts_ends_with_the_rehearsal() {
+    let stage = support::book_edited("notebook_1", "leaves_a_process", |_| ());
+    let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
+    assert_eq!(Lines::open(node.address()).ask("add a note"), "0");
+    let before = everything(node.directory());
+    let folder = tempfile::tempdir().expect("a folder");
+    for (number, (then, more, signal, code)) in [
+        ("", &[][..], None, Some(0)),
+        ("abort", &[], None, Some(40)),
+        ("loop", &["--timeout", "2"], None, Some(40)),
+        ("loop", &[], Some(Signal::TERM), Some(130)),
+        ("loop", &[], Some(Signal::KILL), None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let left = folder.path().join(number.to_string());
+        let number = || std::fs::read_to_string(&left).ok();
+        let mut command = Command::new(neurath_suite::program());
+        command.args(["relup", "rehearse", "book-1.1.0", "--dir"]);
+        command.arg(node.directory());
+        command.arg("--from").arg(stage.built()).args(more);
+        command.env("NEURATH_TEST_LEFT", &left);
+        command.env("NEURATH_TEST_THEN", then);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut command = command.spawn().expect("a command");
+        if let Some(signal) = signal {
+            support::wait_until("the version has started it", || {
+                number().is_some_and(|text| text.ends_with('\n'))
+            });
+            let pid = Pid::from_child(&command);
+            rustix::process::kill_process(pid, signal).expect("sent");
+        }
+        let mut said = String::new();
+        let told = command.stderr.as_mut().expect("its progress");
+        told.read_to_string(&mut said).expect("text");
+        let ended = command.wait().expect("it ends").code();
+        assert_eq!(ended, code, "{then} {more:?} {signal:?}: {said}");
+        if then == "abort" {
+            assert!(said.contains("died (signal: 6"), "{said}");
+        }
+        let pid = number().expect("it was started");
+        let process = Path::new("/proc").join(pid.trim());
+        if signal == Some(Signal::KILL) {
+            // Nobody has waited for it.
+            support::wait_until("what was started has ended", || !process.exists());
+        }
+        assert!(!process.exists(), "{then} {more:?} {signal:?}: {pid}");
+    }
+    node.check().expect("the node lives");
+    support::wait_until("the copy is gone", || {
+        !node.directory().join("rehearsals").exists()
+    });
+    assert_eq!(everything(node.directory()), before);
 }
 
 /// The processes that another one has started.

@@ -23,7 +23,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A process that ends when this is dropped.
+/// How long a process that has a pipe as its input may take to end when that is closed.
+const LISTENS: Duration = Duration::from_secs(10);
+
+/// A process that ends when this is dropped. One that has a pipe as its input ends by itself when that is closed,
+/// so that it can end what it has started.
 #[derive(Debug)]
 pub struct Process {
     child: Arc<Mutex<Child>>,
@@ -108,6 +112,13 @@ impl Drop for Process {
 
 fn end(child: &Mutex<Child>) {
     let mut child = locked(child);
+    if let Some(input) = child.stdin.take() {
+        drop(input);
+        let until = Instant::now() + LISTENS;
+        while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
     if let Ok(None) = child.try_wait() {
         // Gone meanwhile: just as well.
         let _ = child.kill();
@@ -240,6 +251,8 @@ pub fn unless_interrupted() {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -249,6 +262,19 @@ mod tests {
         assert!(process.ended()?.is_none());
         drop(process);
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        Ok(())
+    }
+
+    #[test]
+    fn one_that_listens_ends_by_itself() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let mut command = Command::new("sh");
+        command.args(["-c", "cat; touch ended"]);
+        command.current_dir(folder.path()).stdin(Stdio::piped());
+        let process = Process::start("cat", &mut command)?;
+        process.kill();
+        assert!(process.ended()?.is_some_and(|status| status.success()));
+        assert!(folder.path().join("ended").exists());
         Ok(())
     }
 

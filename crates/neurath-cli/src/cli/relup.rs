@@ -32,6 +32,17 @@ pub enum Relup {
     /// The process behind `relup rehearse`.
     #[command(hide = true)]
     RehearseCopy(RehearseCopy),
+    /// The process that looks after the one behind `relup rehearse`: it ends that one and all that comes of it, and
+    /// removes the copy, also if the command is killed.
+    #[command(hide = true)]
+    RehearseWatch {
+        /// The folder with the copy.
+        #[arg(long)]
+        folder: PathBuf,
+        /// Arguments of the process that is looked after.
+        #[arg(last = true, required = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Bring a running node to a release.
     Apply {
         /// The release, such as `kv-1.1.0`, or a package of it, which is unpacked first.
@@ -197,6 +208,9 @@ pub struct RehearseCopy {
     /// Bytes of memory that it may take.
     #[arg(long)]
     pub memory: u64,
+    /// The process that looks after it.
+    #[arg(long)]
+    pub watch: u32,
 }
 
 /// `neurath relup generate`

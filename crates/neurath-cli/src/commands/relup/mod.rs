@@ -5,6 +5,7 @@ mod author;
 mod in_flight;
 mod log;
 mod rehearse;
+mod rehearse_watch;
 
 use crate::cli::{Relup, Target};
 use crate::control;
@@ -19,6 +20,7 @@ pub fn run(command: &Relup, output: &Output) -> anyhow::Result<()> {
         Relup::Graph(graph) => author::graph(graph, output),
         Relup::Rehearse(command) => rehearse::run(command, output),
         Relup::RehearseCopy(command) => rehearse::in_copy(command),
+        Relup::RehearseWatch { folder, arguments } => rehearse_watch::run(folder, arguments),
         Relup::Apply {
             target,
             node,

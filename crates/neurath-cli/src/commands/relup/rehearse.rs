@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -27,6 +28,8 @@ use crate::output::Output;
 use crate::processes::{self, Process, TemporaryFolder};
 use crate::table::Table;
 
+/// The copy's name in the folder that is made for a rehearsal.
+const COPY: &str = "node";
 /// How often it is looked at how much memory the process has.
 const LOOK: Duration = Duration::from_millis(10);
 /// Memory that a process without any state may take.
@@ -39,10 +42,14 @@ const LAST_LINES: usize = 12;
 /// Bytes of such a line that are shown.
 const LONGEST_LINE: usize = 1000;
 
-/// What the process tells.
+/// What the process tells, and the one that looks after it.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Told {
+pub(super) enum Told {
+    /// The process that rehearses, by its number.
+    Process(u32),
+    /// It has ended, in this way.
+    Ended(String),
     Step(Progress),
     At(Option<String>),
     Done(Box<Rehearsal>),
@@ -59,7 +66,7 @@ pub(super) fn run(command: &RelupRehearse, output: &Output) -> anyhow::Result<()
 
 fn rehearsed(command: &RelupRehearse, node: &Path, output: &Output) -> anyhow::Result<()> {
     let (scratch, _lock) = scratch(node, command.scratch.as_deref())?;
-    let copy = scratch.path().join("node");
+    let copy = scratch.path().join(COPY);
     output.progress("copying the state while the node serves");
     let copied = control::copy(node, &copy)?;
     let held = numbers::micros(copied.stop_us);
@@ -71,7 +78,7 @@ fn rehearsed(command: &RelupRehearse, node: &Path, output: &Output) -> anyhow::R
         memory: command.memory.unwrap_or(BARE + TIMES * copied.bytes),
         time: Duration::from_secs(command.timeout),
     };
-    let rehearsal = in_child(command, &copy, limits, output)?;
+    let rehearsal = in_child(command, scratch.path(), limits, output)?;
     tell(&rehearsal, &copied, limits, output);
     Ok(())
 }
@@ -103,27 +110,32 @@ fn scratch(node: &Path, wanted: Option<&Path>) -> anyhow::Result<(TemporaryFolde
 /// Runs the rehearsal in a process of its own, and ends that when a limit is reached.
 fn in_child(
     command: &RelupRehearse,
-    copy: &Path,
+    folder: &Path,
     limits: Limits,
     output: &Output,
 ) -> anyhow::Result<Rehearsal> {
     let mut child = Command::new(std::env::current_exe()?);
+    child.args(["relup", "rehearse-watch", "--folder"]);
+    child.arg(folder).arg("--");
     child
         .args(["relup", "rehearse-copy"])
         .arg(command.target_text());
     child
         .arg("--dir")
-        .arg(copy)
+        .arg(folder.join(COPY))
         .arg("--from")
         .arg(&command.from);
     child.arg("--memory").arg(limits.memory.to_string());
-    child.stdin(Stdio::null()).stdout(Stdio::piped());
+    child.stdin(Stdio::piped()).stdout(Stdio::piped());
     child.stderr(Stdio::piped());
+    // A terminal's interruption is for the command, which has it ended in order.
+    child.process_group(0);
     let process = Process::start("the rehearsal", &mut child)?;
     let lines = lines(&process)?;
     let log = Log::of(&process)?;
     let until = Instant::now() + limits.time;
     let mut place = Place::default();
+    let mut rehearsing = None;
     let failed = |what: String, place: &Place, next: &str| {
         let last = log.last();
         let message = format!(
@@ -136,6 +148,11 @@ fn in_child(
             step,
         })
     };
+    let died = |how: String, place: &Place| {
+        processes::unless_interrupted();
+        let next = "Mend it before you apply: a node that upgraded would have died";
+        anyhow::Error::from(failed(format!("died ({how})"), place, next))
+    };
     loop {
         match lines.recv_timeout(LOOK) {
             Ok(Told::Step(step)) => {
@@ -144,14 +161,14 @@ fn in_child(
                 place.ended(step.step);
             }
             Ok(Told::At(step)) => place.at = step,
+            Ok(Told::Process(pid)) => rehearsing = Some(pid),
+            Ok(Told::Ended(how)) => return Err(died(how, &place)),
             Ok(Told::Done(rehearsal)) => return Ok(*rehearsal),
             Ok(Told::Failed(failure)) => return Err(CommandError::Node(failure).into()),
             Err(RecvTimeoutError::Disconnected) => {
                 let ended = process.wait_for(Duration::from_secs(5))?;
-                processes::unless_interrupted();
                 let how = ended.map_or("no code".into(), |status| status.to_string());
-                let next = "Mend it before you apply: a node that upgraded would have died";
-                return Err(failed(format!("died ({how})"), &place, next).into());
+                return Err(died(how, &place));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -161,7 +178,8 @@ fn in_child(
             let next = "If it needs more, say so with `--timeout`";
             return Err(failed(format!("took longer than {limit:?}"), &place, next).into());
         }
-        if resident(process.pid()).is_some_and(|bytes| bytes > limits.memory) {
+        let bytes = rehearsing.and_then(resident);
+        if bytes.is_some_and(|bytes| bytes > limits.memory) {
             process.kill();
             let limit = numbers::bytes(limits.memory);
             let next = "If it needs more, say so with `--memory`";
@@ -282,8 +300,11 @@ pub(super) fn in_copy(command: &RehearseCopy) -> anyhow::Result<()> {
         };
         rustix::process::setrlimit(resource, limit)
     };
-    // Whatever becomes of the command, a version that loops does not go on without it.
+    // Whatever becomes of those who look after it, a version that loops does not go on without them.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    if std::os::unix::process::parent_id() != command.watch {
+        anyhow::bail!("whoever looked after this rehearsal has gone");
+    }
     // What one library does wrong is to hurt nobody: not the memory, not the disk.
     limit(Resource::Data, command.memory)?;
     limit(Resource::Core, 0)?;
