@@ -181,6 +181,11 @@ fn sources(
         None => {
             output.progress(&format!("{name} {version} has no relup: planning one"));
             let made = project.relup(name, version, &[])?;
+            for base in project.left_out(&made) {
+                output.progress(&format!(
+                    "{name} {base} is left out: there is no way from it, or none back"
+                ));
+            }
             check(project, &made, output)?;
             Some((format!("{name} {version}, planned"), made.to_toml()))
         }

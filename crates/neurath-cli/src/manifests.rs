@@ -174,6 +174,14 @@ impl Project {
         }
     }
 
+    /// The older releases that a relup made without bases leaves out.
+    #[must_use]
+    pub fn left_out(&self, relup: &Relup) -> Vec<Version> {
+        let mut older = self.older(&relup.name, &relup.version);
+        older.retain(|base| relup.up.iter().all(|entry| entry.base != *base));
+        older
+    }
+
     /// Makes a plan.
     ///
     /// # Errors

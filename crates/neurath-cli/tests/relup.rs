@@ -274,6 +274,29 @@ fn a_relup_is_made_and_checked() {
     assert_eq!(project.json(&["generate", "kv", "1.1.0", "--execute"]).0, 2);
 }
 
+/// An older release may have no way, and must not be missed in silence.
+#[test]
+fn it_is_said_which_older_releases_a_relup_leaves_out() {
+    let project = Project::new();
+    // From 1.0.0 by way of 1.1.0, and 1.1.1 changes no state.
+    let (code, value) = project.json(&["generate", "kv", "1.1.1"]);
+    assert_eq!((code, &value["left_out"]), (0, &json!([])));
+    project.edit("manifests/store/1.1.0.appup.toml", "~1.0", "~0.9");
+    let (code, value) = project.json(&["generate", "kv", "1.1.1"]);
+    assert_eq!((code, &value["left_out"]), (0, &json!(["1.0.0"])));
+    let (code, _, said) = project.run(&["generate", "kv", "1.1.1"]);
+    assert_eq!(code, 0, "{said}");
+    let why = "generate kv 1.1.1 --base 1.0.0";
+    assert!(
+        said.contains("kv 1.0.0 is left out") && said.contains(why),
+        "{said}"
+    );
+    let named = |base| project.json(&["generate", "kv", "1.1.1", "--base", base]);
+    assert_eq!(named("1.0.0").0, 20);
+    let (code, value) = named("1.1.0");
+    assert_eq!((code, &value["left_out"]), (0, &json!([])));
+}
+
 #[test]
 fn what_is_wrong_with_the_command_or_a_file_has_its_code() {
     let project = Project::new();

@@ -218,6 +218,42 @@ fn a_hop_that_changes_no_state_needs_no_library() {
     assert!(steps.contains(&"{ suspend = [\"store\"], timeout = \"3s\" }".into()));
 }
 
+/// The only one that changes the state may be the first or the last of them, and the plan is the same with
+/// libraries at hand and without.
+#[test]
+fn of_two_hops_one_changes_no_state() {
+    for same in ["1.1.0", "1.2.0"] {
+        let mut files = chain(2);
+        let file = format!("manifests/store/{same}.appup.toml");
+        files.retain(|(other, _)| *other != file);
+        let before = if same == "1.1.0" { "~1.0" } else { "~1.1" };
+        files.push(appup(same, before, "{ load = \"store\" }"));
+        let unseen = catalogue(&files);
+        let mut seen = catalogue(&files);
+        let prints = match same {
+            "1.1.0" => ["aaaa", "aaaa", "bbbb"],
+            _ => ["aaaa", "bbbb", "bbbb"],
+        };
+        let changes = [("aaaa", "bbbb"), ("bbbb", "aaaa")];
+        for (ver, print) in ["1.0.0", "1.1.0", "1.2.0"].into_iter().zip(prints) {
+            let changes = if print == "aaaa" { &[][..] } else { &changes };
+            seen.add_facts(("store", &version(ver)), state(print, changes));
+        }
+        let n = if same == "1.1.0" { 2 } else { 1 };
+        let ends = [format!("1.{}.0", n - 1), format!("1.{n}.0")];
+        for (from, to) in [("1.0.0", "1.2.0"), ("1.2.0", "1.0.0")] {
+            let made = planned(&unseen, from, to);
+            assert_eq!(made.steps, planned(&seen, from, to).steps, "{same}");
+            let mut ends = ends.clone();
+            if from == "1.2.0" {
+                ends.reverse();
+            }
+            let [a, b] = ends;
+            assert_eq!(hops(&made), [(a, b, n)], "{same}");
+        }
+    }
+}
+
 #[test]
 fn every_hop_is_proved() {
     let files = chain(2);

@@ -52,7 +52,7 @@ impl<'a> Model<'a> {
         }
         let mut at = from.clone();
         for (hop_from, hop_to, via) in hops {
-            if !self.continues(name, &at, hop_from, hops.len() > 1) {
+            if !self.continues(name, &at, hop_from) {
                 faults.push(fault(
                     codes::MISPLACED,
                     format!(
@@ -83,7 +83,7 @@ impl<'a> Model<'a> {
             }
             at = (*hop_to).clone();
         }
-        if !self.continues(name, &at, to, hops.len() > 1) {
+        if !self.continues(name, &at, to) {
             faults.push(fault(
                 codes::MISPLACED,
                 format!("the last hop ends at {at}, and not at {to}"),
@@ -95,11 +95,13 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Whether a hop from `next` can follow one that ends at `at`: versions between may leave the state as it is.
-    fn continues(&self, name: &str, at: &Version, next: &Version, several: bool) -> bool {
+    /// Whether a hop from `next` can follow one that ends at `at`: versions between, and those at the ends, may leave
+    /// the state as it is. Where a library is not at hand it is not told.
+    fn continues(&self, name: &str, at: &Version, next: &Version) -> bool {
         at == next
             || self.same_state(name, at, next)
-            || (several && (self.facts(name, at).is_none() || self.facts(name, next).is_none()))
+            || self.facts(name, at).is_none()
+            || self.facts(name, next).is_none()
     }
 
     pub(super) fn reset(&mut self, components: &[String], faults: &mut Vec<Fault>) {

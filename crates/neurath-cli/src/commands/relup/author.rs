@@ -22,7 +22,18 @@ pub(super) fn generate(command: &RelupGenerate, output: &Output) -> anyhow::Resu
         let message = format!("{name} {version} has no older release to be upgraded from");
         return Err(CommandError::Usage(message).into());
     }
-    let text = relup_to_toml(&project.relup(name, version, &command.bases)?);
+    let made = project.relup(name, version, &command.bases)?;
+    let left_out = match command.bases.is_empty() {
+        true => project.left_out(&made),
+        false => Vec::new(),
+    };
+    for base in &left_out {
+        output.progress(&format!(
+            "{name} {base} is left out: there is no way from it, or none back; \
+             `relup generate {name} {version} --base {base}` says why"
+        ));
+    }
+    let text = relup_to_toml(&made);
     let folder = command.folders.releases.join(name);
     let path = folder.join(format!("{version}.relup.toml"));
     let previous = project.relups.get(&(name.clone(), version.clone()));
@@ -47,6 +58,7 @@ pub(super) fn generate(command: &RelupGenerate, output: &Output) -> anyhow::Resu
         "file": path,
         "written": command.execute,
         "changed": previous.is_none_or(|file| file.text != text),
+        "left_out": left_out.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "text": text,
     }));
     Ok(())
