@@ -87,6 +87,16 @@ fn apply(node: &NodeProcess, stage: &Stage) {
     assert!(done.status.success(), "{}", stderr(&done));
 }
 
+/// As `apply` would: its folder is there, and nobody has taken it in. So it is in a copy that is made just then, too.
+#[test]
+fn a_release_that_is_not_taken_in_yet_is_taken_from_where_it_was_built() {
+    let stage = support::book_edited("notebook_1", "notebook_2", |_| ());
+    let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
+    let there = node.directory().join("releases/book-1.1.0");
+    support::copy(&stage.built().join("book-1.1.0"), &there);
+    rehearsed(&rehearse(&node, "book-1.1.0", stage.built(), &[]));
+}
+
 /// Under load, and while the upgrade itself, a way back and another upgrade come between: the
 /// load notices nothing, and the rehearsal either ends well or says that it was busy.
 #[test]

@@ -228,7 +228,7 @@ fn carry_out(
         looks: directory.join("looked-at"),
         number: 0,
     };
-    let release = &copy.take_in(directory, what)?;
+    let release = &copy.take_in(&node, what)?;
     let before = copy.handle.status();
     let left_out = left_out(&node, release)?;
     let old: Vec<_> = copy.looks(&before.components, Copy::contents)?;
@@ -304,16 +304,18 @@ impl Copy {
     }
 
     /// Takes the release in, if it is not there; gives which it is.
-    fn take_in(&self, directory: &Path, what: &Rehearsed) -> Result<ReleaseId, RehearsalError> {
+    fn take_in(&self, node: &Node, what: &Rehearsed) -> Result<ReleaseId, RehearsalError> {
         let request = match what {
             Rehearsed::Package(package) => Request::Unpack {
                 package: package.clone(),
                 allow_older: false,
             },
             Rehearsed::Release { release, built } => {
-                let name = release.to_string();
-                let folder = built.as_ref().map(|built| built.join(&name));
-                let known = directory.join("releases").join(name).exists();
+                let folder = built.as_ref().map(|built| built.join(release.to_string()));
+                // Not by its folder: one that was being taken in, or put there by hand, is not known yet.
+                let core = lock(&node.shared.core);
+                let known = core.catalog.state().entry(release).is_some();
+                drop(core);
                 match folder.filter(|folder| !known && folder.is_dir()) {
                     Some(folder) => Request::Install { folder },
                     None => return Ok(release.clone()),
