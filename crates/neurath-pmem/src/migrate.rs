@@ -780,12 +780,12 @@ impl TypePlan {
                 Part::Copy { from, to, len } => {
                     // The last part of an object may be rounded up beyond the old one.
                     let len = (len as usize).min(old_size - from as usize);
-                    let old = source.chunks_exact(old_size);
+                    let old = source
+                        .chunks_exact(old_size)
+                        .map(|old| &old[from as usize..]);
                     let new = target.chunks_exact_mut(new_size);
-                    for (old, new) in old.zip(new).take(capacity) {
-                        new[to as usize..to as usize + len]
-                            .copy_from_slice(&old[from as usize..from as usize + len]);
-                    }
+                    let new = new.map(|new| &mut new[to as usize..]);
+                    copy_column(old.zip(new).take(capacity), len);
                 }
                 Part::Convert { from, to, index } => {
                     let row = Row {
@@ -803,6 +803,29 @@ impl TypePlan {
             }
         }
         Ok(())
+    }
+}
+
+/// Copies the first `len` bytes of each old place to the new one. The lengths of small columns are
+/// known when this is compiled: a call for each of them takes longer than the copy.
+fn copy_column<'a>(places: impl Iterator<Item = (&'a [u8], &'a mut [u8])>, len: usize) {
+    fn of<'a, const LEN: usize>(places: impl Iterator<Item = (&'a [u8], &'a mut [u8])>) {
+        for (old, new) in places {
+            if let (Some(old), Some(new)) = (old.first_chunk::<LEN>(), new.first_chunk_mut()) {
+                *new = *old;
+            }
+        }
+    }
+    match len {
+        8 => of::<8>(places),
+        16 => of::<16>(places),
+        24 => of::<24>(places),
+        32 => of::<32>(places),
+        40 => of::<40>(places),
+        48 => of::<48>(places),
+        56 => of::<56>(places),
+        64 => of::<64>(places),
+        _ => places.for_each(|(old, new)| new[..len].copy_from_slice(&old[..len])),
     }
 }
 

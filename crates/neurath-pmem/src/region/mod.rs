@@ -267,7 +267,6 @@ impl<M: Media> Region<M> {
     }
 
     /// The media, the region being left as by a process that died.
-    #[cfg(any(test, feature = "campaign"))]
     pub(crate) fn into_media(mut self) -> M {
         self.detach();
         let inner = self.inner;

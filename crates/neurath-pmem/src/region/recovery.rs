@@ -35,7 +35,9 @@ impl<M: Media> Region<M> {
             }
         }
         // What lies behind is not the region's, and grown into as if it were not there.
-        media.ends_at(superblock.length);
+        if superblock.length != media.len() {
+            media.ends_at(superblock.length);
+        }
         if media.missing() > 0 {
             space::fill_holes(&mut media, 0, header.heap_at())?;
         }
