@@ -476,10 +476,9 @@ fn a_release_before_that_does_not_open_is_found_before_anything_stops() {
 #[test]
 fn the_rest_of_a_script_that_fails_leads_back_to_the_node_before() {
     let stage = stage(second(), |name, text| match name {
-        "2.0.0.relup.toml" => text.replacen(
+        "2.0.0.relup.toml" => text.replace(
             "    { point_of_no_return = true },",
             "    { point_of_no_return = true },\n    { apply = { command = [\"false\"] } },",
-            1,
         ),
         _ => text,
     });
@@ -491,7 +490,7 @@ fn at_the_end(name: &str, text: String) -> String {
     if name != "2.0.0.relup.toml" {
         return text;
     }
-    let text = text.replacen("    { restart_new_node = true },\n", "", 1);
+    let text = text.replace("    { restart_new_node = true },\n", "");
     let purge = "    { purge = \"store\", version = \"1.1.0\", kind = \"soft\" },\n";
     text.replacen(
         purge,
