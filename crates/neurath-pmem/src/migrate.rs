@@ -5,7 +5,7 @@
 //! an address. So a conversion goes segment by segment, in memory order, on all cores, and
 //! no pass over references follows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -122,6 +122,10 @@ struct TypePlan {
 pub struct MigrationPlan {
     types: HashMap<u64, TypePlan>,
     fingerprint: Fingerprint,
+    /// The old types of which it may leave objects that nothing refers to any more.
+    lost: HashSet<u64>,
+    /// The new types of which the way there may have left some.
+    lost_there: HashSet<u64>,
 }
 
 impl MigrationPlan {
@@ -151,12 +155,36 @@ impl MigrationPlan {
         Ok(MigrationPlan {
             types: planner.types,
             fingerprint: new.fingerprint,
+            lost: lost_types(old, new),
+            lost_there: HashSet::new(),
         })
+    }
+
+    /// As a way back from `old` to `new`. What the way there has left may still be there: whoever opens
+    /// a region is not told of it.
+    #[must_use]
+    pub fn back(mut self, old: &SchemaDesc, new: &SchemaDesc) -> MigrationPlan {
+        let kept = new.object_types();
+        let mut lost = lost_types(new, old);
+        lost.retain(|&id| id == RAW || kept.iter().any(|one| one.type_id() == id));
+        self.lost_there = lost;
+        self
     }
 
     /// The schema it leads to.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// The new types of which there may be objects that nothing refers to, with those that the
+    /// old generation had already.
+    fn left(&self, before: &HashSet<u64>) -> HashSet<u64> {
+        let becomes = |id: &u64| match *id {
+            RAW => Some(RAW),
+            id => Some(self.types.get(&id)?.type_id),
+        };
+        let lost = self.lost.union(before).filter_map(becomes);
+        lost.chain(self.lost_there.iter().copied()).collect()
     }
 
     /// The new form of a segment; `None` if its objects are dropped.
@@ -204,6 +232,7 @@ impl MigrationPlan {
             region: Some(region),
             path: path.into(),
             options,
+            left: HashSet::new(),
         })
     }
 
@@ -454,6 +483,8 @@ pub struct Building<M: Media = MappedFile> {
     region: Option<Region<M>>,
     path: PathBuf,
     options: RegionOptions,
+    /// The types of which it may have objects that nothing refers to.
+    left: HashSet<u64>,
 }
 
 impl<M: Media> Building<M> {
@@ -486,6 +517,7 @@ impl<M: Media> Building<M> {
             return Err(MigrateError::Failed(what.into()));
         }
         let plan = &self.plan;
+        self.left = plan.left(&old.left);
         let segments = &old.segments;
         for (_, entry) in segments {
             // The schema says where the fields are: they must be within the objects.
@@ -554,6 +586,7 @@ impl<M: Media> Building<M> {
             region: Some(region),
             path: PathBuf::new(),
             options: options.clone(),
+            left: HashSet::new(),
         }
     }
 
@@ -581,7 +614,9 @@ impl Building {
         if finished.is_err() {
             drop(std::fs::remove_file(&self.path));
         }
-        Ok(finished?)
+        let mut region = finished?;
+        region.set_left(std::mem::take(&mut self.left));
+        Ok(region)
     }
 }
 
@@ -604,6 +639,8 @@ pub struct Source {
     root: u64,
     /// Whether some segments are still of the schema before.
     swept: bool,
+    /// The types of which it may have objects that nothing refers to.
+    left: HashSet<u64>,
 }
 
 impl Source {
@@ -623,6 +660,7 @@ impl Source {
             segments,
             root: media.word(ROOT_AT),
             swept: region.is_swept(),
+            left: region.left().clone(),
         }
     }
 

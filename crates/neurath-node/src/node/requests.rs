@@ -236,18 +236,20 @@ pub(super) fn apply(
     carry_out(core, &goal, before, progress)
 }
 
-/// Converts, in a rehearsal, all that is left of the states that are converted while they are served. Says beforehand
-/// whose they are: a conversion that never comes back is known by that.
+/// Converts, in a rehearsal, all that is left of the states that are converted while they are served, and looks for what
+/// conversions have left behind. Says beforehand whose they are: a conversion that never comes back is known by that.
 fn sweep_at_once(core: &mut Core) -> Result<(), Refusal> {
     let sweeps = core.catalog.state().sweeps.iter();
     let whose: Vec<_> = sweeps
         .map(|one| format!("{}.{}", one.component, one.instance))
         .collect();
-    if whose.is_empty() {
-        return Ok(());
+    let step = match whose.is_empty() {
+        true => "the search for what was left behind".into(),
+        false => format!("code_change {}, segment by segment", whose.join(", ")),
+    };
+    if !whose.is_empty() {
+        core.is_at(&step, 0, 1);
     }
-    let step = format!("code_change {}, segment by segment", whose.join(", "));
-    core.is_at(&step, 0, 1);
     stepwise::sweep_at_once(core).map_err(|error| match error {
         // Nobody would have been served meanwhile.
         UpgradeError::Suspend(why) => Refusal::new(code::UPGRADE_FAILED, format!("{step}: {why}")),

@@ -1,4 +1,5 @@
-//! States that are converted segment by segment: the event loop does it between messages.
+//! States that are converted segment by segment, and what a conversion has left behind: the event loop does it between
+//! messages.
 //!
 //! It converts for a fraction of a millisecond at a time, so that a message that comes meanwhile hardly
 //! waits. In between it sleeps, or serves: with nothing else to do for most of the time, with messages to
@@ -30,13 +31,17 @@ pub(super) struct Pace {
     until: Option<Instant>,
 }
 
+fn has_work(instance: &Instance) -> bool {
+    instance.region.is_swept() || instance.region.may_have_left()
+}
+
 impl Shard {
     /// How long the loop may wait for something else to do, if there is something to convert.
     pub(super) fn until_sweep(&self) -> Option<Duration> {
         if self.rehearsed {
             return None;
         }
-        let swept = self.instances.iter().filter(|one| one.region.is_swept());
+        let swept = self.instances.iter().filter(|one| has_work(one));
         let due = |one: &Instance| one.rests_until.max(self.pace.until);
         let next = swept.map(due).min()?;
         let left = |until: Instant| until.saturating_duration_since(Instant::now());
@@ -55,15 +60,25 @@ impl Shard {
         }
         for instance in &mut self.instances {
             let rests = instance.rests_until.is_some_and(|until| began < until);
-            if !instance.region.is_swept() || rests {
+            if !has_work(instance) || rests {
                 continue;
             }
+            let is_swept = instance.region.is_swept();
             instance.rests_until = None;
             let (component, number) = (&instance.component, instance.number);
             match instance.region.sweep(SLICE) {
                 Ok(Swept::More) => {}
                 Ok(Swept::Waits) => instance.rests_until = Some(Instant::now() + MOMENT),
-                Ok(Swept::Done) => tracing::info!(component, number, "the state is converted"),
+                Ok(Swept::Done) if is_swept => {
+                    tracing::info!(component, number, "the state is converted");
+                }
+                Ok(Swept::Done) => {
+                    tracing::debug!(
+                        component,
+                        number,
+                        "the search for what a conversion left has ended"
+                    );
+                }
                 Ok(Swept::Stuck) => {
                     let status = instance.region.sweep_status();
                     let failure = status.and_then(|status| status.failure);

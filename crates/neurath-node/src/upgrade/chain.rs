@@ -47,6 +47,8 @@ pub(super) struct Ends<'a> {
     pub(super) between: &'a [Arc<Library>],
     /// The state is to be made again, also if nothing changes.
     pub(super) again: bool,
+    /// Whether it is the way back.
+    pub(super) back: bool,
 }
 
 /// The hops of a component in a script; none if its state is converted in one go, or not at all.
@@ -173,6 +175,10 @@ impl Ends<'_> {
                 version: declared.version.clone(),
                 source,
             })?;
+        let plan = match self.back {
+            true => plan.back(&old, &new),
+            false => plan,
+        };
         Ok(Some(Link {
             plan,
             conversions,

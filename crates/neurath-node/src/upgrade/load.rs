@@ -161,6 +161,7 @@ impl Upgrade<'_> {
             // Another durability needs another log, and so another file; and what a move writes is to
             // be forgotten if the upgrade is undone.
             again: options.durability != seen.durability || self.is_in_a_move(component),
+            back: goal.way == Way::Back,
         };
         let hops = chain::hops(&goal.steps, component);
         let again = ends.again;

@@ -172,6 +172,7 @@ impl Upgrade<'_> {
             new: &library,
             between: &[],
             again: true,
+            back: false,
         };
         let description = library.description();
         let Some(link) = ends.links(&description.schema, &[])?.into_iter().next() else {

@@ -280,6 +280,7 @@ fn reopened(
         new: running,
         between: &[],
         again: false,
+        back: false,
     };
     let mut at = from.to_vec();
     let mut links = Vec::new();
@@ -440,18 +441,19 @@ pub(crate) fn waits_for_sweep(core: &Core) -> Option<String> {
     ))
 }
 
-/// Converts all that is left at once: in a rehearsal nobody waits for a message.
+/// Converts all that is left at once, and frees what a conversion has left behind: in a rehearsal nobody waits for a
+/// message.
 ///
 /// # Errors
 ///
 /// A conversion that fails.
 pub(crate) fn sweep_at_once(core: &mut Core) -> Result<(), UpgradeError> {
-    while !core.catalog.state().sweeps.is_empty() {
+    loop {
         let Some(running) = &core.running else {
             return Ok(());
         };
         let swept = running.look(SUSPEND, |shard| {
-            let mut waits = false;
+            let (mut waits, mut searches) = (false, false);
             for instance in &mut shard.instances {
                 let done = instance.region.sweep(Duration::from_millis(50));
                 waits |= matches!(done, Ok(Swept::Waits));
@@ -469,17 +471,20 @@ pub(crate) fn sweep_at_once(core: &mut Core) -> Result<(), UpgradeError> {
                     }
                     _ => {}
                 }
+                searches |= instance.region.may_have_left();
             }
-            Ok(waits)
+            Ok((waits, searches))
         });
         let unanswered = || UpgradeError::Suspend("the event loop does not answer".into());
-        let waits = swept
+        let (waits, searches) = swept
             .ok_or_else(unanswered)?
             .map_err(UpgradeError::Script)?;
         if waits {
             std::thread::sleep(Duration::from_millis(1));
         }
         settle_sweeps(core, "the rehearsal");
+        if core.catalog.state().sweeps.is_empty() && !searches {
+            return Ok(());
+        }
     }
-    Ok(())
 }

@@ -12,9 +12,12 @@ use proptest::prelude::*;
 use super::{Durability, Region, RegionOptions, Swept};
 use crate::failure::Failure;
 use crate::inspect::{Level, Report, check_file};
+use crate::migrate::{MigrationPlan, Row};
+use crate::schema::SchemaDesc;
 use crate::{Handle, Pmem, Vector};
 use versions::{
-    Choice, EMPTY, Model, Op, change_new, change_old, note, old, seen_new, seen_old, way,
+    Choice, EMPTY, Model, Op, change_new, change_old, convert, note, old, plan, seen_new, seen_old,
+    way,
 };
 
 struct Play {
@@ -101,6 +104,24 @@ impl Play {
         self.region().enter_conversion().expect("entered");
     }
 
+    /// Converts all at once, into a file of its own.
+    fn rebuild(&mut self) {
+        self.is_new = !self.is_new;
+        let is_new = self.is_new;
+        let source = self.region().source();
+        let (_, schema, plan) = plan(is_new);
+        let path = self.path.with_extension(format!("{}", u8::from(is_new)));
+        drop(std::fs::remove_file(&path));
+        let building = plan.prepare(&source, &path, &self.options, schema);
+        let mut building = building.expect("prepared");
+        let convert = |index: usize, row: Row<'_>| convert(is_new, index, row);
+        building.fill(&source, "{}", 1, &convert).expect("filled");
+        let mut region = building.finish().expect("finished");
+        region.attach(&Handle::new());
+        self.region = Some(region);
+        self.path = path;
+    }
+
     fn die(&mut self) {
         self.region().make_durable().expect("durable");
         self.region = None;
@@ -174,6 +195,81 @@ fn a_conversion_leaves_nothing_of_what_it_drops() {
     play.turn();
     let report = play.end();
     assert!(report.is_clean(), "{report:#?}");
+}
+
+#[test]
+fn a_new_generation_keeps_nothing_of_what_its_conversion_drops() {
+    let mut play = Play::filled(Durability::Process, 60);
+    play.rebuild();
+    let report = play.end();
+    assert!(report.is_clean(), "{report:#?}");
+}
+
+/// The file does not tell that there is something to look for: the way back looks for it anyway.
+#[test]
+fn a_way_back_finds_what_was_left_by_one_that_died() {
+    for steps in [0, 3] {
+        let mut play = Play::filled(Durability::Process, 60);
+        play.rebuild();
+        assert!(!play.sweep(steps), "there is something to look for");
+        play.die();
+        assert!(!play.region().may_have_left());
+        (0..20).for_each(|n| play.act(Op::Own(n)));
+        play.rebuild();
+        let report = play.end();
+        assert!(report.is_clean(), "{steps}: {report:#?}");
+    }
+}
+
+/// The next conversion does not wait: what the one before has left is looked for after it.
+#[test]
+fn what_a_conversion_left_is_found_after_the_next_one() {
+    for (steps, stepwise) in [(0, false), (3, false), (0, true), (3, true)] {
+        let mut play = Play::filled(Durability::Process, 60);
+        play.rebuild();
+        assert!(!play.sweep(steps), "there is something to look for");
+        (0..60).for_each(|n| play.act(Op::Own(n)));
+        match stepwise {
+            true => play.turn(),
+            false => play.rebuild(),
+        }
+        let report = play.end();
+        assert!(report.is_clean(), "{steps} {stepwise}: {report:#?}");
+    }
+}
+
+/// It is taken back before the header says anything of it: the search begins again.
+#[test]
+fn a_conversion_that_is_taken_back_does_not_end_the_search() {
+    let mut play = Play::filled(Durability::Process, 60);
+    play.rebuild();
+    assert!(!play.sweep(3), "there is something to look for");
+    play.region().begin_conversion(way(false)).expect("begun");
+    play.region().cancel_conversion();
+    (0..20).for_each(|n| play.act(Op::Keep(n + 500)));
+    let report = play.end();
+    assert!(report.is_clean(), "{report:#?}");
+}
+
+#[test]
+fn nothing_is_looked_for_where_a_conversion_drops_nothing() {
+    let mut play = Play::filled(Durability::Process, 60);
+    play.rebuild();
+    assert!(play.region().may_have_left());
+    assert!(play.sweep(100_000), "it ends");
+    assert!(!play.region().may_have_left());
+    // What is there alone in the newer version: none of it.
+    let source = play.region().source();
+    let (schema, path) = (play.region().schema(), play.path.with_extension("same"));
+    let described = SchemaDesc::decode(&schema).expect("a schema");
+    let same = MigrationPlan::new(&described, &described, &[]).expect("a plan");
+    let building = same.prepare(&source, &path, &play.options, &schema);
+    let mut building = building.expect("prepared");
+    building
+        .fill(&source, "{}", 1, &|_, _| Ok(()))
+        .expect("filled");
+    let region = building.finish().expect("finished");
+    assert!(!region.may_have_left());
 }
 
 #[test]
@@ -364,6 +460,7 @@ enum Event {
     Die,
     Close,
     Turn,
+    Rebuild,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -386,6 +483,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Die),
         1 => Just(Event::Close),
         3 => Just(Event::Turn),
+        2 => Just(Event::Rebuild),
     ]
 }
 
@@ -405,6 +503,10 @@ proptest! {
             match event {
                 Event::Ops(ops) => ops.iter().for_each(|op| play.act(*op)),
                 Event::Sweep(steps) => drop(play.sweep(*steps)),
+                // Whoever dies in a search after a conversion that made a file does not know of it any more.
+                Event::Die | Event::Close if play.region().may_have_left() => {
+                    prop_assert!(play.sweep(100_000));
+                }
                 Event::Die => play.die(),
                 Event::Close => {
                     play.region.take().expect("open").close().expect("closed");
@@ -412,6 +514,8 @@ proptest! {
                 }
                 // In the midst of one, only back; and so it is always.
                 Event::Turn => play.turn(),
+                Event::Rebuild if play.region().is_swept() => {}
+                Event::Rebuild => play.rebuild(),
             }
             play.look();
         }

@@ -48,6 +48,7 @@ mod sweep_tests;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
@@ -152,6 +153,10 @@ struct Inner<M: Media> {
     tee: Option<tee::Tee>,
     /// While segments are converted one by one.
     sweep: Option<Box<sweep::Sweep>>,
+    /// The types of which the conversion that made the region may have left objects behind.
+    left: HashSet<u64>,
+    /// The search for what a conversion has left behind.
+    collection: Option<Box<sweep::Collection>>,
 }
 
 /// The kernel's boot id: another value means that the machine went down since.
@@ -511,6 +516,8 @@ impl<M: Media> Inner<M> {
             failed: false,
             tee: None,
             sweep: None,
+            left: HashSet::new(),
+            collection: None,
         }
     }
 

@@ -16,6 +16,7 @@ mod plan;
 mod reach;
 mod record;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -29,7 +30,7 @@ use super::media::Media;
 use super::write_set::WriteSet;
 use super::{Inner, Region};
 use crate::migrate::{Stepwise, StepwiseError, Way, converted_length};
-use collect::Collection;
+pub(super) use collect::Collection;
 pub(crate) use record::Record;
 
 /// Segments that are looked at before the clock is.
@@ -78,8 +79,6 @@ pub(super) struct Sweep {
     to_drop: bool,
     /// Whether another sweep may have been turned round by this one.
     turned: bool,
-    /// The search for what was left behind.
-    collection: Option<Box<Collection>>,
     failures: u64,
     converted: u64,
     failure: Option<(u64, String)>,
@@ -105,7 +104,6 @@ impl Sweep {
             dropping: false,
             to_drop: false,
             turned: false,
-            collection: None,
             failures: 0,
             converted: 0,
             failure: None,
@@ -174,11 +172,9 @@ impl<M: Media> Region<M> {
         let place = inner.put_record(&record)?;
         let mut sweep = Box::new(Sweep::new(Some(way), record, place));
         sweep.before = inner.sweep.take();
-        if let Some(before) = &mut sweep.before {
-            // Taken back, it looks again: what changes from now on is not kept for it.
-            before.collection = None;
-            sweep.turned = true;
-        }
+        sweep.turned = sweep.before.is_some();
+        // Taken back, it looks again: what changes from now on is not kept for it.
+        inner.collection = None;
         inner.sweep = Some(sweep);
         Ok(())
     }
@@ -235,7 +231,7 @@ impl<M: Media> Region<M> {
     }
 
     /// Converts segments until `budget` has passed, one at least, unless room for it is being made
-    /// ready. To be called between two transactions.
+    /// ready, and frees what a conversion has left behind. To be called between two transactions.
     ///
     /// # Errors
     ///
@@ -249,7 +245,7 @@ impl<M: Media> Region<M> {
         let inner = self.inner();
         let sweep = inner.sweep.as_ref()?;
         let segments = inner.space.segment_count() - 1;
-        let passed = if sweep.dropping || sweep.collection.is_some() {
+        let passed = if sweep.dropping || inner.collection.is_some() {
             segments
         } else {
             sweep.next - 1
@@ -274,11 +270,25 @@ impl<M: Media> Region<M> {
         self.inner().sweep.is_some()
     }
 
-    /// Whether what a sweep has left behind is being looked for.
+    /// Whether what a conversion has left behind is being looked for.
     #[cfg(test)]
     pub(crate) fn is_collecting(&self) -> bool {
-        let sweep = self.inner().sweep.as_ref();
-        sweep.is_some_and(|sweep| sweep.collection.is_some())
+        self.inner().collection.is_some()
+    }
+
+    /// Whether the conversion that made the region may have left objects behind which
+    /// [`Region::sweep`] has not looked for yet. The file does not tell: an opened region has none.
+    pub fn may_have_left(&self) -> bool {
+        !self.inner().left.is_empty()
+    }
+
+    /// The types of which it may have left some.
+    pub(crate) fn left(&self) -> &HashSet<u64> {
+        &self.inner().left
+    }
+
+    pub(crate) fn set_left(&mut self, left: HashSet<u64>) {
+        self.inner().left = left;
     }
 
     /// The encoded schema before, while there is a sweep.
@@ -457,12 +467,12 @@ impl<M: Media> Inner<M> {
         let mut looked = 0;
         loop {
             let Some(sweep) = &mut self.sweep else {
-                return Ok(Swept::Done);
+                return self.collect(began, budget);
             };
             if !sweep.published || sweep.way.is_none() {
                 return Ok(Swept::Stuck);
             }
-            if sweep.collection.is_some() {
+            if self.collection.is_some() {
                 return self.finish_sweep(began, budget);
             }
             let number = sweep.next;

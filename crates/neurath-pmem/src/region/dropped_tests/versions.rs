@@ -129,7 +129,8 @@ fn each<A: Pmem, B: Pmem>(row: Row<'_>, convert: impl Fn(A) -> B) {
     }
 }
 
-pub(super) fn way(is_up: bool) -> Stepwise {
+/// The two schemas, and how objects get from the one to the other.
+pub(super) fn plan(is_up: bool) -> (&'static [u8], &'static [u8], MigrationPlan) {
     let holder = (old::Holder::FINGERPRINT, new::Holder::FINGERPRINT);
     let state = (old::State::FINGERPRINT, new::State::FINGERPRINT);
     let conversions = [holder, state].map(|(old, new)| match is_up {
@@ -141,18 +142,31 @@ pub(super) fn way(is_up: bool) -> Stepwise {
         false => (&new::SCHEMA, &old::SCHEMA),
     };
     let decode = |bytes| SchemaDesc::decode(bytes).expect("an encoded schema");
-    let plan = MigrationPlan::new(&decode(from), &decode(to), &conversions).expect("a plan");
-    let convert = move |_: usize, index: usize, row: Row<'_>| {
-        match (is_up, index) {
-            (true, 0) => each(row, holder_up),
-            (true, _) => each(row, state_up),
-            (false, 0) => each(row, holder_down),
-            (false, _) => each(row, state_down),
-        }
-        Ok(())
+    let (old, new) = (decode(from), decode(to));
+    let plan = MigrationPlan::new(&old, &new, &conversions).expect("a plan");
+    let plan = match is_up {
+        true => plan,
+        false => plan.back(&old, &new),
     };
+    (from, to, plan)
+}
+
+/// Runs a conversion of the plan.
+pub(super) fn convert(is_up: bool, index: usize, row: Row<'_>) -> Result<(), String> {
+    match (is_up, index) {
+        (true, 0) => each(row, holder_up),
+        (true, _) => each(row, state_up),
+        (false, 0) => each(row, holder_down),
+        (false, _) => each(row, state_down),
+    }
+    Ok(())
+}
+
+pub(super) fn way(is_up: bool) -> Stepwise {
+    let (from, to, plan) = plan(is_up);
     let extra = "{}".into();
     let links = vec![StepwiseLink { plan, extra }];
+    let convert = move |_: usize, index: usize, row: Row<'_>| convert(is_up, index, row);
     Stepwise::new(from, to, links, 1, Box::new(convert)).expect("types tell")
 }
 

@@ -1,4 +1,5 @@
-//! The end of a sweep that has left objects behind: those that nothing leads to any more go.
+//! The end of a conversion that has left objects behind: those that nothing leads to any more go.
+//! A sweep ends with it; after a conversion into a new file it begins when the region is used.
 //!
 //! Types do not tell which these are. A collection that a version dropped has nodes whose type
 //! another one's have as well, or blocks, which are all alike; and when a sweep was turned round in its midst,
@@ -88,7 +89,7 @@ impl Words {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Collection {
+pub(in crate::region) struct Collection {
     plan: Plan,
     walk: Walk,
     kept: Kept,
@@ -138,15 +139,16 @@ impl<M: Media> Still for Then<'_, M> {
 }
 
 impl Sweep {
-    /// The types of which objects may have been left behind; none if that cannot be.
-    fn left_behind(&self) -> HashSet<u64> {
+    /// The types of which objects may have been left behind, by the sweep or before it; none if that cannot be.
+    fn left_behind(&self, before: &HashSet<u64>) -> HashSet<u64> {
         let decode = |bytes: &[u8]| SchemaDesc::decode(bytes).ok();
         let (Some(old), Some(new)) = (decode(&self.record.old), decode(&self.record.new)) else {
             return HashSet::new();
         };
         let way = |type_id| self.way.as_ref().and_then(|way| way.way(type_id));
         let now = |type_id| way(type_id).map_or(type_id, Way::type_id);
-        let mut left: HashSet<u64> = lost_types(&old, &new).into_iter().map(now).collect();
+        let lost = lost_types(&old, &new);
+        let mut left: HashSet<u64> = lost.union(before).copied().map(now).collect();
         if self.turned {
             left.extend(lost_types(&new, &old));
         }
@@ -164,15 +166,10 @@ impl<M: Media> Inner<M> {
         began: Instant,
         budget: Duration,
     ) -> Result<Swept, RegionError> {
-        let Some(sweep) = &mut self.sweep else {
+        let begun = self.collection.take();
+        let Some(mut collection) = begun.or_else(|| self.begin_collection()) else {
+            self.left.clear();
             return Ok(Swept::Done);
-        };
-        let mut collection = match sweep.collection.take() {
-            Some(collection) => collection,
-            None => match self.begin_collection() {
-                Some(collection) => collection,
-                None => return Ok(Swept::Done),
-            },
         };
         loop {
             let more = match &mut collection.next {
@@ -191,25 +188,26 @@ impl<M: Media> Inner<M> {
                 }
             };
             if !more || collection.kept.words.len > KEPT_MAX {
+                self.left.clear();
                 return Ok(Swept::Done);
             }
             if began.elapsed() >= budget {
-                if let Some(sweep) = &mut self.sweep {
-                    sweep.collection = Some(collection);
-                }
+                self.collection = Some(collection);
                 return Ok(Swept::More);
             }
         }
     }
 
     fn begin_collection(&self) -> Option<Box<Collection>> {
-        let sweep = self.sweep.as_ref()?;
         let root = Ref(self.media.word(ROOT_AT));
-        let wanted = sweep.left_behind();
+        let wanted = match &self.sweep {
+            Some(sweep) => sweep.left_behind(&self.left),
+            None => self.left.clone(),
+        };
         if wanted.is_empty() || root.is_null() {
             return None;
         }
-        let schema = SchemaDesc::decode(&sweep.record.new).ok()?;
+        let schema = SchemaDesc::decode(self.schema()).ok()?;
         let plan = Plan::new(&schema, &wanted)?;
         let kept = Kept {
             segments: self.space.segment_count(),
@@ -288,9 +286,7 @@ impl<M: Media> Inner<M> {
     /// The record is about to be committed: what it changes is kept as it is.
     #[inline]
     pub(in crate::region) fn keep_for_collection(&mut self, words: usize) {
-        if let Some(sweep) = &mut self.sweep
-            && let Some(collection) = &mut sweep.collection
-        {
+        if let Some(collection) = &mut self.collection {
             let kept = &mut collection.kept;
             if kept.words.len <= KEPT_MAX {
                 kept.before(&self.media, &self.space, &self.record, words);
