@@ -11,8 +11,8 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned as _;
 use syn::{
-    Attribute, Data, DeriveInput, Error, Expr, Field, Fields, Ident, LitStr, Path, Result, Token,
-    Type, parenthesized,
+    Attribute, Data, DeriveInput, Error, Expr, Field, Fields, Ident, LitStr, Path, PathArguments,
+    Result, Token, Type, parenthesized,
 };
 
 /// The types that lead to objects, which are converted by their own `code_change`.
@@ -162,6 +162,8 @@ struct Carried<'a> {
     added: Option<Option<Expr>>,
     /// The narrower type that it had.
     widened: Option<Type>,
+    /// The conversions of its own type, there and back.
+    converted: Option<[Path; 2]>,
     ty: &'a Type,
 }
 
@@ -175,6 +177,7 @@ impl<'a> Carried<'a> {
             old: name.clone(),
             added: None,
             widened: None,
+            converted: None,
             ty: &field.ty,
         };
         let Some(attribute) = attribute(&field.attrs)? else {
@@ -190,27 +193,44 @@ impl<'a> Carried<'a> {
                 carried.old = meta.value()?.parse()?;
             } else if meta.path.is_ident("widened") {
                 carried.widened = Some(meta.value()?.parse()?);
+            } else if meta.path.is_ident("converted") {
+                let list;
+                parenthesized!(list in meta.input);
+                let functions = Punctuated::<Path, Token![,]>::parse_terminated(&list)?;
+                let functions: Vec<Path> = functions.into_iter().collect();
+                let functions = functions.try_into();
+                carried.converted = Some(functions.map_err(|_| {
+                    meta.error("`converted(UP, DOWN)`: its `code_change`, and that of the way back")
+                })?);
             } else {
                 return Err(meta.error(
-                    "there are `added`, `added = VALUE`, `renamed = OLD` and `widened = OLD_TYPE`",
+                    "there are `added`, `added = VALUE`, `renamed = OLD`, `widened = OLD_TYPE` and \
+                     `converted(UP, DOWN)`",
                 ));
             }
             Ok(())
         })?;
-        if carried.added.is_some() && (carried.old != *name || carried.widened.is_some()) {
+        let changed = carried.widened.is_some() || carried.converted.is_some();
+        if carried.added.is_some() && (carried.old != *name || changed) {
             let message = "a field that is added has no older name or type";
+            return Err(Error::new(attribute.span(), message));
+        }
+        if carried.widened.is_some() && carried.converted.is_some() {
+            let message = "a field is widened, or converted by its own `code_change`";
             return Err(Error::new(attribute.span(), message));
         }
         Ok(carried)
     }
 
-    /// Whether what it leads to is converted by itself.
-    fn leads_on(&self) -> bool {
-        let Type::Path(path) = self.ty else {
-            return false;
-        };
-        let last = path.path.segments.last();
-        last.is_some_and(|last| LEADING.iter().any(|name| last.ident == name))
+    /// Its value, of the other version's type. What it leads to is converted by itself.
+    fn carry(&self, value: &Ident, function: usize) -> Tokens {
+        match &self.converted {
+            Some(functions) => {
+                let made = converted(self.ty, &quote! { #value }, &functions[function]);
+                quote! { #made? }
+            }
+            None => carried_over(self.ty, &quote! { #value }),
+        }
     }
 
     /// The newer struct's field.
@@ -221,14 +241,14 @@ impl<'a> Carried<'a> {
             added,
             widened,
             ty,
+            ..
         } = self;
         let value = match (added, widened) {
             (Some(value), _) => default(value.as_ref()),
             (None, Some(narrow)) => {
                 quote_spanned! { ty.span() => <#ty as ::core::convert::From<#narrow>>::from(#old) }
             }
-            (None, None) if self.leads_on() => quote! { #old.carry_over() },
-            (None, None) => quote! { #old },
+            (None, None) => self.carry(old, 0),
         };
         quote! { #name: #value }
     }
@@ -250,11 +270,55 @@ impl<'a> Carried<'a> {
                         .map_err(|_| ::neurath::Error::new(::std::format!("{}{}", #text, #name)))?
                 }
             }
-            None if self.leads_on() => quote! { #name.carry_over() },
-            None => quote! { #name },
+            None => self.carry(name, 1),
         };
         quote! { #old: #value }
     }
+}
+
+/// A value of the other version's type: with a type of parameters, what it leads to changes.
+fn carried_over(ty: &Type, value: &Tokens) -> Tokens {
+    if leads_on(ty) {
+        return quote! { #value.carry_over() };
+    }
+    let element = elements(ty).map(|element| carried_over(element, &quote! { one }));
+    match element {
+        Some(element) if element.to_string() != "one" => quote! { #value.map(|one| #element) },
+        _ => quote! { #value },
+    }
+}
+
+/// A value made by the conversion of its type, or the values of an array by that of theirs: a `Result`.
+fn converted(ty: &Type, value: &Tokens, function: &Path) -> Tokens {
+    match elements(ty) {
+        Some(element) => {
+            let one = converted(element, &quote! { one }, function);
+            quote! { ::neurath::entry::convert_each(#value, |one| #one) }
+        }
+        None => {
+            let function = crate::named_after(function, crate::conversion_name);
+            quote! { #function(#value, extra) }
+        }
+    }
+}
+
+fn elements(ty: &Type) -> Option<&Type> {
+    match ty {
+        Type::Array(array) => Some(&array.elem),
+        _ => None,
+    }
+}
+
+/// Whether what a value leads to is converted by itself. A `Vector` without a parameter is somebody's own.
+fn leads_on(ty: &Type) -> bool {
+    let Type::Path(path) = ty else {
+        return false;
+    };
+    let last = path.path.segments.last();
+    last.is_some_and(|last| {
+        LEADING.iter().any(|name| last.ident == name)
+            && matches!(last.arguments, PathArguments::AngleBracketed(_))
+    })
 }
 
 fn default(value: Option<&Expr>) -> Tokens {

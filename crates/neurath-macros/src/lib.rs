@@ -160,6 +160,11 @@ fn named_after(function: &Path, name: impl Fn(&Ident) -> Ident) -> Path {
     path
 }
 
+/// The conversion with all arguments, whichever its function takes.
+fn conversion_name(function: &Ident) -> Ident {
+    format_ident!("__neurath_convert_{}", function)
+}
+
 fn migration_name(function: &Ident) -> Ident {
     format_ident!("__NEURATH_MIGRATION_{}", function)
 }
@@ -197,12 +202,14 @@ pub fn code_change(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///     id: u64,
 ///     #[change(widened = u32)]                // was a `u32`
 ///     size: u64,
+///     #[change(converted(origin_from_1_0, origin_to_1_0))]   // its type changed: by these `code_change`s
+///     origin: Origin,
 /// }
 /// ```
 ///
 /// This gives the functions `entry_from_1_0` and `entry_to_1_0`, for the list in `component!`. All other
 /// fields are carried over by their names, in whatever order; the entries of `Map`, `OrderedMap` and
-/// `Vector` by their own `code_change`. On the way back, a field that was removed gets its `Default`, or the value
+/// `Vector`, and the objects of a `P`, by their own `code_change`. On the way back, a field that was removed gets its `Default`, or the value
 /// that is given, and a number that its older type has no room for refuses the way back.
 ///
 /// A field of the older struct that is neither carried over nor named in `removed` does not compile.
@@ -283,8 +290,19 @@ fn expand_code_change(arguments: &CodeChangeArgs, function: &ItemFn) -> syn::Res
         None => (&**output, quote! { ::core::result::Result::Ok(#call) }),
     };
     let visibility = &function.vis;
+    let conversion = conversion_name(name);
     Ok(quote! {
         #function
+
+        #[doc(hidden)]
+        #[allow(dead_code, reason = "a derived conversion may call it")]
+        #visibility fn #conversion(
+            old: #old,
+            extra: &::neurath::Extra<'_>,
+        ) -> ::neurath::Result<#new> {
+            let _ = extra;
+            #result
+        }
 
         #[doc(hidden)]
         #[allow(non_upper_case_globals, reason = "it is called after its function")]
@@ -294,10 +312,7 @@ fn expand_code_change(arguments: &CodeChangeArgs, function: &ItemFn) -> syn::Res
             ) -> ::neurath::abi::Status {
                 // SAFETY: the node's batch, made for the types in this migration.
                 unsafe {
-                    ::neurath::entry::convert_batch::<#old, #new>(batch, |old, extra| {
-                        let _ = extra;
-                        #result
-                    })
+                    ::neurath::entry::convert_batch::<#old, #new>(batch, #conversion)
                 }
             }
             ::neurath::abi::Migration {

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::context::{parse_config, parse_table};
 use crate::{Component, Context, Error, Message, Result};
 
-pub use crate::migration::convert_batch;
+pub use crate::migration::{convert_batch, convert_each};
 pub use crate::moves::{move_in, move_out};
 
 /// The strategy that this library was built with.

@@ -17,6 +17,22 @@ pub struct Extra<'a> {
     pub now_ms: u64,
 }
 
+/// Converts the elements of an array.
+///
+/// # Errors
+///
+/// The first one's that fails.
+pub fn convert_each<A, B, const N: usize>(
+    old: [A; N],
+    convert: impl FnMut(A) -> Result<B>,
+) -> Result<[B; N]> {
+    let made: Vec<B> = old.into_iter().map(convert).collect::<Result<_>>()?;
+    match made.try_into() {
+        Ok(made) => Ok(made),
+        Err(_) => unreachable!("one for each"),
+    }
+}
+
 /// Converts a row of values.
 ///
 /// # Safety

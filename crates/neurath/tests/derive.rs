@@ -61,6 +61,127 @@ struct Owner {
     number: u64,
 }
 
+mod v1_1 {
+    use neurath::{CodeChange, P, Pmem};
+
+    pub mod v1_0 {
+        use neurath::{P, Pmem};
+
+        #[derive(Clone, Copy, Debug, Pmem)]
+        #[repr(C)]
+        pub struct Vector {
+            pub x: u32,
+            pub y: u32,
+        }
+
+        #[derive(Clone, Copy, Debug, Pmem)]
+        #[repr(u32)]
+        pub enum Colour {
+            Red,
+            Green,
+        }
+
+        #[derive(Clone, Copy, Debug, Pmem)]
+        #[repr(C)]
+        pub struct Body {
+            pub at: Vector,
+            pub before: [[Vector; 2]; 3],
+            pub near: [P<Body>; 2],
+            pub colour: Colour,
+            pub mass: u32,
+        }
+    }
+
+    /// Of the name of a collection.
+    #[derive(Clone, Copy, Debug, Pmem, CodeChange)]
+    #[change(from = "1.0", old = v1_0::Vector)]
+    #[repr(C)]
+    pub struct Vector {
+        pub y: u32,
+        #[change(added = 7)]
+        pub z: u32,
+        #[change(widened = u32)]
+        pub x: i64,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Pmem)]
+    #[repr(u32)]
+    pub enum Colour {
+        Green,
+        Blue,
+    }
+
+    #[neurath::code_change(from = "1.0")]
+    fn colour_from_1_0(old: v1_0::Colour) -> Colour {
+        match old {
+            v1_0::Colour::Red => Colour::Blue,
+            v1_0::Colour::Green => Colour::Green,
+        }
+    }
+
+    #[neurath::code_change(to = "1.0")]
+    fn colour_to_1_0(new: Colour) -> neurath::Result<v1_0::Colour> {
+        match new {
+            Colour::Green => Ok(v1_0::Colour::Green),
+            Colour::Blue => Err(neurath::Error::new("1.0 knows no blue")),
+        }
+    }
+
+    #[derive(Clone, Copy, Debug, Pmem, CodeChange)]
+    #[change(from = "1.0", old = v1_0::Body)]
+    #[repr(C)]
+    pub struct Body {
+        #[change(converted(vector_from_1_0, vector_to_1_0))]
+        pub before: [[Vector; 2]; 3],
+        #[change(renamed = at, converted(vector_from_1_0, vector_to_1_0))]
+        pub place: Vector,
+        pub near: [P<Body>; 2],
+        pub mass: u32,
+        #[change(converted(colour_from_1_0, colour_to_1_0))]
+        pub colour: Colour,
+        /// It stays as it is.
+        #[change(added = v1_0::Vector { x: 1, y: 2 })]
+        pub origin: v1_0::Vector,
+    }
+}
+
+/// What stands within a value has no conversion of its own there: the value's calls it.
+#[test]
+fn what_stands_within_is_converted_by_its_own_conversion() {
+    use v1_1::v1_0;
+    let at = |x| v1_0::Vector { x, y: x + 1 };
+    let near = [1, 2].map(|one| P::from_ref(neurath::abi::Ref(one)));
+    let old = v1_0::Body {
+        at: at(9),
+        before: [[at(1), at(2)], [at(3), at(4)], [at(5), at(6)]],
+        near,
+        colour: v1_0::Colour::Green,
+        mass: 8,
+    };
+    let new = v1_1::body_from_1_0(old, &EXTRA).expect("the way there");
+    let made = new.before.map(|pair| pair.map(|one| (one.x, one.y, one.z)));
+    assert_eq!(made[0], [(1, 2, 7), (2, 3, 7)]);
+    assert_eq!(made[2], [(5, 6, 7), (6, 7, 7)]);
+    assert_eq!((new.place.x, new.mass), (9, 8));
+    assert_eq!(new.near.map(P::to_ref), near.map(P::to_ref));
+    let back = v1_1::body_to_1_0(new, &EXTRA).expect("the way back");
+    assert_eq!((back.at.x, back.before[2][1].y, back.mass), (9, 7, 8));
+    assert_eq!(back.near.map(P::to_ref), near.map(P::to_ref));
+    assert!(matches!(back.colour, v1_0::Colour::Green));
+    let colour = v1_0::Colour::Red;
+    let red = v1_1::body_from_1_0(v1_0::Body { colour, ..old }, &EXTRA);
+    assert_eq!(red.expect("the way there").colour, v1_1::Colour::Blue);
+    // What one of them refuses, all refuses.
+    let mut new = new;
+    new.colour = v1_1::Colour::Blue;
+    let refused = v1_1::body_to_1_0(new, &EXTRA).expect_err("no such colour");
+    assert_eq!(refused.to_string(), "1.0 knows no blue");
+    new.colour = v1_1::Colour::Green;
+    new.before[1][0].x = -1;
+    let refused = v1_1::body_to_1_0(new, &EXTRA).expect_err("no room");
+    assert_eq!(refused.to_string(), "1.0 has no room for a `x` of -1");
+}
+
 const EXTRA: Extra<'_> = Extra {
     json: "{}",
     now_ms: 5,
