@@ -112,9 +112,86 @@ fn fields(all: &[schema::FieldDesc]) -> Vec<FieldDesc> {
 #[cfg(test)]
 mod tests {
     use neurath_pmem::migrate::{Conversion, MigrationPlan};
+    use neurath_pmem::{Bytes, Pmem};
     use proptest::prelude::*;
 
     use super::*;
+
+    macro_rules! state {
+        ($module:ident, $($field:ident: $type:ty),*) => {
+            mod $module {
+                use neurath_pmem::schema::{SchemaDesc, encode, encoded_len};
+                use neurath_pmem::*;
+
+                #[derive(Clone, Copy, Pmem)]
+                #[repr(C)]
+                pub(super) struct Store {
+                    $($field: $type),*
+                }
+
+                pub(super) fn schema() -> SchemaDesc {
+                    const BYTES: [u8; encoded_len(Store::SCHEMA)] = encode(Store::SCHEMA);
+                    SchemaDesc::decode(&BYTES).expect("a schema")
+                }
+            }
+        };
+    }
+    state!(narrow, map: Map<u32, u32>);
+    state!(wide, map: Map<u64, u32>);
+    state!(text, map: Map<Bytes, u32>);
+    state!(sorted, map: OrderedMap<u32, u32>);
+    state!(sorted_wide, map: OrderedMap<u64, u32>);
+    state!(sorted_text, map: OrderedMap<Bytes, u32>);
+    state!(two, map: Map<u32, u32>, other: Map<u32, u32>);
+    state!(one_of_two, map: Map<u32, u32>, other: Map<u32, u64>);
+
+    /// What there is to be done if every type had a conversion to every other one, but for those of collections' objects.
+    fn remedies(old: &SchemaDesc, new: &SchemaDesc) -> Vec<Option<&'static str>> {
+        let (from, to) = (type_desc(old), type_desc(new));
+        let numbers = [u32::FINGERPRINT, u64::FINGERPRINT, Bytes::FINGERPRINT];
+        let pairs = numbers.into_iter().flat_map(|a| numbers.map(|b| (a, b)));
+        let known: Vec<Conversion> = pairs.map(|(from, to)| Conversion { from, to }).collect();
+        let code_changes: Vec<CodeChange> = known
+            .iter()
+            .map(|one| CodeChange {
+                from: hex(one.from),
+                to: hex(one.to),
+                version: "1.0".into(),
+                backward: false,
+            })
+            .collect();
+        let planned = MigrationPlan::new(old, new, &known);
+        let gaps = neurath_plan::compare(&from, &to, &code_changes).gaps;
+        assert_eq!(planned.is_ok(), gaps.is_empty(), "{planned:?} {gaps:?}");
+        gaps.into_iter().map(|gap| gap.remedy).collect()
+    }
+
+    #[test]
+    fn a_map_keeps_the_type_of_its_keys() {
+        let refused = |old: SchemaDesc, new: SchemaDesc| {
+            let told = remedies(&old, &new);
+            assert!(
+                !told.is_empty() && told.iter().all(Option::is_some),
+                "{told:?}"
+            );
+        };
+        refused(narrow::schema(), wide::schema());
+        refused(wide::schema(), narrow::schema());
+        refused(narrow::schema(), text::schema());
+        refused(sorted::schema(), sorted_text::schema());
+        // A number stays where it is among the others.
+        assert!(remedies(&sorted::schema(), &sorted_wide::schema()).is_empty());
+        assert!(remedies(&sorted_wide::schema(), &sorted::schema()).is_empty());
+    }
+
+    #[test]
+    fn maps_of_the_same_types_change_together() {
+        let told = remedies(&two::schema(), &one_of_two::schema());
+        assert!(
+            !told.is_empty() && told.iter().all(Option::is_some),
+            "{told:?}"
+        );
+    }
 
     /// A type of a few names, in one of many shapes.
     #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ use crate::sides::Sides;
 use crate::stub;
 use neurath_manifest::Diagnostic;
 use semver::Version;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 /// A difference between two states that no `code_change` covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,18 @@ pub struct Gap {
     pub old: TypeDesc,
     /// The new type that it would have to give.
     pub new: TypeDesc,
+    /// What to do instead, where no `code_change` can cover it.
+    pub remedy: Option<&'static str>,
 }
+
+/// For keys of another type.
+const OTHER_KEYS: &str = "a map finds its entries by the hash of their keys, or by their order, which no code_change \
+    keeps: leave this map as it is, and give the newer state one with the other keys beside it, into which its code moves \
+    the entries";
+/// For objects that would have to become of two types.
+const TWO_TYPES: &str = "objects of one type become objects of one type, whatever refers to them, and collections of \
+    the same types have theirs in common: change all these places alike, or leave this one as it is, and give the newer state \
+    another one beside it, into which its code moves what is here";
 
 /// What a conversion from one state to another amounts to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,9 +52,11 @@ pub fn compare(old: &TypeDesc, new: &TypeDesc, conversions: &[CodeChange]) -> Co
     let mut walk = Walk {
         conversions,
         objects: HashMap::new(),
+        unpaired: VecDeque::new(),
         found: Comparison::default(),
     };
     walk.object(old, new, &old.name);
+    walk.pair_by_type();
     walk.found
 }
 
@@ -51,7 +64,27 @@ struct Walk<'a> {
     conversions: &'a [CodeChange],
     /// The objects that were looked at: what each type becomes.
     objects: HashMap<&'a str, &'a str>,
+    /// What is paired by no name.
+    unpaired: VecDeque<Unpaired<'a>>,
     found: Comparison,
+}
+
+/// Fields that only one of two versions of a type has. A `code_change` may make one of another: by another name, or in
+/// another variant.
+struct Unpaired<'a> {
+    old: Vec<&'a FieldDesc>,
+    new: Vec<&'a FieldDesc>,
+    path: String,
+}
+
+impl Unpaired<'_> {
+    fn at(path: &str) -> Self {
+        Unpaired {
+            old: Vec::new(),
+            new: Vec::new(),
+            path: path.to_owned(),
+        }
+    }
 }
 
 /// A pair of types.
@@ -63,7 +96,7 @@ impl<'a> Walk<'a> {
         if let Some(known) = self.objects.insert(&old.fingerprint, &new.fingerprint) {
             if known != new.fingerprint {
                 let what = format!("{} would have to become two types", old.name);
-                self.gap(path, what, (old, new));
+                self.hopeless(path, what, (old, new), TWO_TYPES);
             }
             return;
         }
@@ -100,6 +133,9 @@ impl<'a> Walk<'a> {
             (TypeKind::Array { element: a, len: n }, TypeKind::Array { element: b, len: m })
                 if n == m =>
             {
+                // A row of values in a collection's own object: it is the values that have a conversion.
+                let is_row = owner.0.fingerprint == old.fingerprint;
+                let owner = if is_row { (&**a, &**b) } else { owner };
                 self.value((a, b), owner, path);
             }
             (TypeKind::Struct(a), TypeKind::Struct(b)) if old.name == new.name => {
@@ -142,6 +178,11 @@ impl<'a> Walk<'a> {
         for b in b {
             match a.iter().find(|a| a.name == b.name) {
                 None => differences.push(format!("`{}` was added", b.name)),
+                Some(a) if !keeps_keys(&pair.0.name, a, b) => {
+                    let [old, new] = [a, b].map(|field| &element(&field.ty).name);
+                    let what = format!("its keys were {old}, and are {new}");
+                    self.hopeless(path, what, (&a.ty, &b.ty), OTHER_KEYS);
+                }
                 Some(a) => {
                     let owner = if stub::is_internal(&pair.0.name) {
                         (&a.ty, &b.ty)
@@ -163,39 +204,117 @@ impl<'a> Walk<'a> {
             difference,
             old: old.clone(),
             new: new.clone(),
+            remedy: None,
+        });
+    }
+
+    /// A gap that no `code_change` covers.
+    fn hopeless(
+        &mut self,
+        path: &str,
+        difference: String,
+        (old, new): Pair<'a>,
+        remedy: &'static str,
+    ) {
+        self.found.gaps.push(Gap {
+            path: path.to_string(),
+            difference,
+            old: old.clone(),
+            new: new.clone(),
+            remedy: Some(remedy),
         });
     }
 
     /// Pairs the objects that two values lead to.
     fn below(&mut self, old: &'a TypeDesc, new: &'a TypeDesc, path: &str) {
         match (&old.kind, &new.kind) {
-            (TypeKind::Struct(a), TypeKind::Struct(b)) => self.each(a, b, path),
+            (TypeKind::Struct(a), TypeKind::Struct(b)) => {
+                let mut left = Unpaired::at(path);
+                self.each(a, b, &mut left);
+                self.unpaired.push_back(left);
+            }
             (TypeKind::Array { element: a, .. }, TypeKind::Array { element: b, .. }) => {
                 self.below(a, b, path);
             }
             (TypeKind::Reference(a), TypeKind::Reference(b)) => {
                 self.object(a, b, &format!("{path}[{}]", a.name));
             }
-            (TypeKind::Collection { objects: a, .. }, TypeKind::Collection { objects: b, .. }) => {
+            // One of another kind begins anew.
+            (TypeKind::Collection { objects: a, .. }, TypeKind::Collection { objects: b, .. })
+                if old.name == new.name =>
+            {
                 for (a, b) in a.iter().zip(b) {
                     self.object(a, b, &format!("{path}[{}]", a.name));
                 }
             }
             (TypeKind::Enum { variants: a, .. }, TypeKind::Enum { variants: b, .. }) => {
+                let mut left = Unpaired::at(path);
                 for a in a {
-                    if let Some(b) = b.iter().find(|b| a.name == b.name) {
-                        self.each(&a.fields, &b.fields, path);
+                    match b.iter().find(|b| a.name == b.name) {
+                        Some(b) => self.each(&a.fields, &b.fields, &mut left),
+                        None => left.old.extend(&a.fields),
                     }
                 }
+                let added = b.iter().filter(|b| a.iter().all(|a| a.name != b.name));
+                left.new.extend(added.flat_map(|variant| &variant.fields));
+                self.unpaired.push_back(left);
             }
             _ => {}
         }
     }
 
-    fn each(&mut self, a: &'a [FieldDesc], b: &'a [FieldDesc], path: &str) {
-        for a in a {
-            if let Some(b) = b.iter().find(|b| a.name == b.name) {
-                self.below(&a.ty, &b.ty, &format!("{path}.{}", a.name));
+    /// Pairs what fields of the same name lead to, and takes note of the others.
+    fn each(&mut self, old: &'a [FieldDesc], new: &'a [FieldDesc], left: &mut Unpaired<'a>) {
+        for a in old {
+            match new.iter().find(|b| a.name == b.name) {
+                Some(b) => self.below(&a.ty, &b.ty, &format!("{}.{}", left.path, a.name)),
+                None => left.old.push(a),
+            }
+        }
+        let added = new.iter().filter(|b| old.iter().all(|a| a.name != b.name));
+        left.new.extend(added);
+    }
+
+    /// Pairs the objects that only fields without a partner lead to: those of one may become those of the other if all that is
+    /// different there is covered. Where both lead to versions of one type, what is not covered is a gap; otherwise the field
+    /// was dropped.
+    fn pair_by_type(&mut self) {
+        while let Some(Unpaired { old, new, path }) = self.unpaired.pop_front() {
+            for a in old {
+                let path = format!("{path}.{}", a.name);
+                let mut found = self.objects.clone();
+                for b in &new {
+                    let mut other = Walk {
+                        conversions: self.conversions,
+                        objects: self.objects.clone(),
+                        unpaired: VecDeque::new(),
+                        found: Comparison::default(),
+                    };
+                    other.below(&a.ty, &b.ty, &path);
+                    let is_covered = other.found.gaps.is_empty();
+                    if !is_covered && !leads_to_versions(&a.ty, &b.ty) {
+                        continue;
+                    }
+                    let Comparison {
+                        gaps,
+                        lost,
+                        narrowed,
+                    } = other.found;
+                    self.found.gaps.extend(gaps);
+                    self.found.lost.extend(lost);
+                    self.found.narrowed.extend(narrowed);
+                    self.unpaired.append(&mut other.unpaired);
+                    for (old, new) in other.objects {
+                        if *found.entry(old).or_insert(new) != new {
+                            let what = format!(
+                                "what `{}` leads to would have to become two types",
+                                a.name
+                            );
+                            self.hopeless(&path, what, (&a.ty, &b.ty), TWO_TYPES);
+                        }
+                    }
+                }
+                self.objects = found;
             }
         }
     }
@@ -234,6 +353,61 @@ impl<'a> Walk<'a> {
             }
             _ => {}
         }
+    }
+}
+
+/// Of a field that two versions of an object have: whether the collection that the object belongs to, if it does to one,
+/// can find its entries afterwards.
+fn keeps_keys(object: &str, old: &FieldDesc, new: &FieldDesc) -> bool {
+    let stays = old.ty.fingerprint == new.ty.fingerprint;
+    match (object, &*old.name) {
+        ("MapNode", "key") => stays,
+        ("OrderedLeaf" | "OrderedInner", "keys") => {
+            let [old, new] = [old, new].map(|field| &element(&field.ty).name);
+            stays || is_integer(old) && is_integer(new)
+        }
+        _ => true,
+    }
+}
+
+/// The type of an array's elements.
+fn element(ty: &TypeDesc) -> &TypeDesc {
+    match &ty.kind {
+        TypeKind::Array { element, .. } => element,
+        _ => ty,
+    }
+}
+
+fn is_integer(name: &str) -> bool {
+    let bits = name.strip_prefix(['i', 'u']);
+    bits.is_some_and(|bits| bits.parse::<u32>().is_ok())
+}
+
+/// Whether two values lead to objects of types of one name, or with such: versions of one type.
+fn leads_to_versions(old: &TypeDesc, new: &TypeDesc) -> bool {
+    let are_versions = |old: &TypeDesc, new: &TypeDesc| {
+        let (old, new) = (element(old), element(new));
+        let has_name =
+            |one: &TypeDesc| matches!(one.kind, TypeKind::Struct(_) | TypeKind::Enum { .. });
+        has_name(old) && has_name(new) && old.name == new.name
+    };
+    match (&old.kind, &new.kind) {
+        (TypeKind::Array { element: a, .. }, TypeKind::Array { element: b, .. }) => {
+            leads_to_versions(a, b)
+        }
+        (TypeKind::Reference(a), TypeKind::Reference(b)) => are_versions(a, b),
+        (TypeKind::Collection { objects: a, .. }, TypeKind::Collection { objects: b, .. })
+            if old.name == new.name =>
+        {
+            a.iter().zip(b).any(|(a, b)| match (&a.kind, &b.kind) {
+                (TypeKind::Struct(a), TypeKind::Struct(b)) => a.iter().any(|a| {
+                    let b = b.iter().find(|b| a.name == b.name);
+                    b.is_some_and(|b| are_versions(&a.ty, &b.ty))
+                }),
+                _ => false,
+            })
+        }
+        _ => false,
     }
 }
 
@@ -452,12 +626,26 @@ pub(crate) fn not_covered(
     for gap in gaps {
         message.push_str(&format!("; {}: {}", gap.path, gap.difference));
     }
-    let code = stub::code_change(change.from, change.to, gaps);
-    let once = match change.from == newer {
-        true => " (the module once, if the way here needs it as well)",
-        false => "",
-    };
-    error(codes::NO_MIGRATION, message).help(format!(
-        "paste this into {name} {newer}{once}, complete it, and add the function to `code_change = […]` of its `component!`:\n\n{code}"
-    ))
+    let mut helps: Vec<String> = Vec::new();
+    for remedy in gaps.iter().filter_map(|gap| gap.remedy) {
+        if helps.iter().all(|known| known != remedy) {
+            helps.push(remedy.into());
+        }
+    }
+    let to_write: Vec<Gap> = gaps
+        .iter()
+        .filter(|gap| gap.remedy.is_none())
+        .cloned()
+        .collect();
+    if !to_write.is_empty() {
+        let code = stub::code_change(change.from, change.to, &to_write);
+        let once = match change.from == newer {
+            true => " (the module once, if the way here needs it as well)",
+            false => "",
+        };
+        helps.push(format!(
+            "paste this into {name} {newer}{once}, complete it, and add the function to `code_change = […]` of its `component!`:\n\n{code}"
+        ));
+    }
+    error(codes::NO_MIGRATION, message).help(helps.join("\n\n"))
 }

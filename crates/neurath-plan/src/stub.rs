@@ -34,11 +34,22 @@ pub fn code_change(from: &Version, to: &Version, gaps: &[Gap]) -> String {
         .map(|ty| ty.fingerprint.as_str())
         .collect();
     let mut out = types(&module, older, &pairs, up, &newer);
-    for (old, new) in pairs {
+    for (old, new) in &pairs {
         out.push('\n');
-        function(&mut out, &module, older, up, (old, new), &newer);
+        function(&mut out, &module, older, up, (old, new), &newer, &pairs);
     }
     out
+}
+
+/// What the conversion to this type is called.
+fn function_name(new: &TypeDesc, older: &Version, up: bool) -> String {
+    let word = if up { "from" } else { "to" };
+    format!(
+        "{}_{word}_{}_{}",
+        snake(&new.name),
+        older.major,
+        older.minor
+    )
 }
 
 /// The module with the older types.
@@ -200,6 +211,7 @@ fn function(
     up: bool,
     (old, new): (&TypeDesc, &TypeDesc),
     newer: &HashSet<&str>,
+    pairs: &[(&TypeDesc, &TypeDesc)],
 ) {
     let told = |ty: &TypeDesc, of_module: bool| {
         let own = matches!(ty.kind, TypeKind::Struct(_) | TypeKind::Enum { .. });
@@ -211,19 +223,21 @@ fn function(
         }
     };
     let (old_name, new_name) = (told(old, up), told(new, !up));
-    let (word, attribute) = if up { ("from", "from") } else { ("to", "to") };
+    let attribute = if up { "from" } else { "to" };
     let version = format!("{}.{}", older.major, older.minor);
-    let name = format!(
-        "{}_{word}_{}_{}",
-        snake(&new.name),
-        older.major,
-        older.minor
-    );
+    let name = function_name(new, older, up);
+    let within = |old: &TypeDesc, new: &TypeDesc| {
+        let is = |pair: &&(&TypeDesc, &TypeDesc)| {
+            pair.0.fingerprint == old.fingerprint && pair.1.fingerprint == new.fingerprint
+        };
+        let found = pairs.iter().find(is);
+        found.map(|(_, new)| function_name(new, older, up))
+    };
     let body = match (&old.kind, &new.kind) {
         (TypeKind::Struct(a), TypeKind::Struct(b)) => {
             let mut body = format!("    {new_name} {{\n");
             for b in b {
-                let _ = writeln!(body, "        {}: {},", b.name, carried(a, b));
+                let _ = writeln!(body, "        {}: {},", b.name, carried(a, b, &within));
             }
             for gone in a.iter().filter(|a| b.iter().all(|b| b.name != a.name)) {
                 let _ = writeln!(body, "        // `old.{}` has no place here.", gone.name);
@@ -231,6 +245,7 @@ fn function(
             body.push_str("    }\n");
             body
         }
+        _ if widens(&old.name, &new.name) => "    old.into()\n".to_string(),
         _ => "    todo!(\"make the new value of `old`\")\n".to_string(),
     };
     let _ = write!(
@@ -239,8 +254,12 @@ fn function(
     );
 }
 
-/// What becomes of a field.
-fn carried(old: &[FieldDesc], new: &FieldDesc) -> String {
+/// What becomes of a field. What stands within a value is converted by the value's conversion.
+fn carried(
+    old: &[FieldDesc],
+    new: &FieldDesc,
+    within: &dyn Fn(&TypeDesc, &TypeDesc) -> Option<String>,
+) -> String {
     match old.iter().find(|field| field.name == new.name) {
         // The objects are converted by themselves; what leads to them stays as it is, and names another type.
         Some(field) if is_reference(&field.ty, &new.ty) => format!("old.{}.carry_over()", new.name),
@@ -248,21 +267,40 @@ fn carried(old: &[FieldDesc], new: &FieldDesc) -> String {
             format!("old.{}.map(|one| one.carry_over())", new.name)
         }
         Some(field) if field.ty.fingerprint == new.ty.fingerprint => format!("old.{}", new.name),
-        Some(field) => match (&field.ty.kind, &new.ty.kind) {
-            (TypeKind::Primitive, TypeKind::Primitive) if widens(&field.ty.name, &new.ty.name) => {
-                format!("old.{}.into()", new.name)
-            }
-            (TypeKind::Collection { .. }, TypeKind::Collection { .. })
-                if field.ty.name == new.ty.name && field.ty.name != "Bytes" =>
-            {
-                format!("old.{}.carry_over()", new.name)
-            }
-            _ => format!("todo!(\"from `old.{}`\")", new.name),
-        },
+        Some(field) => changed(field, new, within),
         None => match &new.ty.kind {
             TypeKind::Collection { .. } => format!("{}::EMPTY", new.ty.name),
             _ => "todo!(\"there was nothing here\")".to_string(),
         },
+    }
+}
+
+/// A field whose type changed.
+fn changed(
+    field: &FieldDesc,
+    new: &FieldDesc,
+    within: &dyn Fn(&TypeDesc, &TypeDesc) -> Option<String>,
+) -> String {
+    if let Some(function) = within(&field.ty, &new.ty) {
+        return format!("{function}(old.{})", new.name);
+    }
+    if let (TypeKind::Array { element: a, len: n }, TypeKind::Array { element: b, len: m }) =
+        (&field.ty.kind, &new.ty.kind)
+        && n == m
+        && let Some(function) = within(a, b)
+    {
+        return format!("old.{}.map({function})", new.name);
+    }
+    match (&field.ty.kind, &new.ty.kind) {
+        (TypeKind::Primitive, TypeKind::Primitive) if widens(&field.ty.name, &new.ty.name) => {
+            format!("old.{}.into()", new.name)
+        }
+        (TypeKind::Collection { .. }, TypeKind::Collection { .. })
+            if field.ty.name == new.ty.name && field.ty.name != "Bytes" =>
+        {
+            format!("old.{}.carry_over()", new.name)
+        }
+        _ => format!("todo!(\"from `old.{}`\")", new.name),
     }
 }
 
@@ -368,9 +406,11 @@ mod tests {
             difference: String::new(),
             old: tree("1", "u32"),
             new: tree("2", "i32"),
+            remedy: None,
         };
         let code = code_change(&Version::new(1, 0, 0), &Version::new(1, 1, 0), &[gap]);
         for line in [
+            "        label: todo!(\"from `old.label`\"),",
             "    pub struct Label(pub u32, pub u32);",
             "        Dot(u32) = 1,",
             "        parent: old.parent.carry_over(),",
@@ -378,6 +418,48 @@ mod tests {
             "        pub parent: P<Tree>,",
         ] {
             assert!(code.contains(&format!("{line}\n")), "{line} in {code}");
+        }
+    }
+
+    #[test]
+    fn what_stands_within_is_converted_by_its_own_function() {
+        let number = |name: &str| ty(name, name, TypeKind::Primitive);
+        let leaf = |version: &str, number: TypeDesc| {
+            let fields = fields(vec![("x", number)]);
+            ty("Leaf", version, TypeKind::Struct(fields))
+        };
+        let outer = |version: &str, number: &TypeDesc| {
+            let element = leaf(version, number.clone()).into();
+            let leaves = TypeKind::Array { element, len: 3 };
+            let fields = fields(vec![
+                ("leaf", leaf(version, number.clone())),
+                ("leaves", ty("array", &format!("leaves {version}"), leaves)),
+            ]);
+            ty(
+                "Outer",
+                &format!("outer {version}"),
+                TypeKind::Struct(fields),
+            )
+        };
+        let (narrow, wide) = (number("u32"), number("u64"));
+        let pairs = [
+            (outer("1", &narrow), outer("2", &wide)),
+            (leaf("1", narrow.clone()), leaf("2", wide.clone())),
+            (narrow, wide),
+        ];
+        let gaps = pairs.map(|(old, new)| Gap {
+            path: String::new(),
+            difference: String::new(),
+            old,
+            new,
+            remedy: None,
+        });
+        let code = code_change(&Version::new(1, 0, 0), &Version::new(1, 1, 0), &gaps);
+        for text in [
+            "        leaf: leaf_from_1_0(old.leaf),\n        leaves: old.leaves.map(leaf_from_1_0),\n",
+            "fn u64_from_1_0(old: u32) -> u64 {\n    old.into()\n}\n",
+        ] {
+            assert!(code.contains(text), "{text} in {code}");
         }
     }
 }

@@ -5,7 +5,7 @@
 //! an address. So a conversion goes segment by segment, in memory order, on all cores, and
 //! no pass over references follows.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -55,6 +55,17 @@ pub enum PlanError {
         path: String,
         /// `added` or `removed`.
         what: &'static str,
+    },
+    /// A collection would have keys of another type, and not find its entries any more.
+    #[error(
+        "{path} changed {change}: a map finds its entries by the hash of their keys, or by their order, \
+         and no `code_change` keeps that"
+    )]
+    Key {
+        /// The place.
+        path: String,
+        /// From one type's name to another's.
+        change: String,
     },
     /// One type would have to become two.
     #[error("objects of type {name} would have to become two different types; give them two names")]
@@ -142,8 +153,10 @@ impl MigrationPlan {
         let mut planner = Planner {
             conversions,
             types: HashMap::new(),
+            unpaired: VecDeque::new(),
         };
         planner.object(old, new, &old.name)?;
+        planner.pair_by_type()?;
         // What is nowhere paired, and is in the new schema as it is, is kept.
         let kept = new.object_types();
         for schema in old.object_types() {
@@ -278,11 +291,26 @@ fn whole(schema: &SchemaDesc) -> TypePlan {
 struct Planner<'a> {
     conversions: &'a [Conversion],
     types: HashMap<u64, TypePlan>,
+    /// What is paired by no name.
+    unpaired: VecDeque<Unpaired<'a>>,
 }
 
-impl Planner<'_> {
+/// Fields that only one of two versions of a type has. A `code_change` may make one of another: by another
+/// name, or in another variant.
+struct Unpaired<'a> {
+    old: Vec<&'a FieldDesc>,
+    new: Vec<&'a FieldDesc>,
+    path: String,
+}
+
+impl<'a> Planner<'a> {
     /// Plans objects of one type, and all that they lead to.
-    fn object(&mut self, old: &SchemaDesc, new: &SchemaDesc, path: &str) -> Result<(), PlanError> {
+    fn object(
+        &mut self,
+        old: &'a SchemaDesc,
+        new: &'a SchemaDesc,
+        path: &str,
+    ) -> Result<(), PlanError> {
         let id = old.type_id();
         if let Some(known) = self.types.get(&id) {
             if known.type_id == new.type_id() {
@@ -308,8 +336,8 @@ impl Planner<'_> {
 
     fn value(
         &mut self,
-        old: &SchemaDesc,
-        new: &SchemaDesc,
+        old: &'a SchemaDesc,
+        new: &'a SchemaDesc,
         from: u32,
         to: u32,
         path: &str,
@@ -381,6 +409,13 @@ impl Planner<'_> {
                     let Some(a) = a.iter().find(|a| a.name == b.name) else {
                         return missing(field(&b.name), "added");
                     };
+                    if !keeps_keys(&old.name, a, b) {
+                        let (from, to) = (element(&a.schema), element(&b.schema));
+                        return Err(PlanError::Key {
+                            path: field(&b.name),
+                            change: format!("from {} to {}", from.name, to.name),
+                        });
+                    }
                     let (from, to) = (from + a.offset, to + b.offset);
                     self.value(&a.schema, &b.schema, from, to, &field(&b.name), parts)?;
                 }
@@ -395,38 +430,168 @@ impl Planner<'_> {
     }
 
     /// Pairs the objects that two values lead to.
-    fn below(&mut self, old: &SchemaDesc, new: &SchemaDesc, path: &str) -> Result<(), PlanError> {
-        let each = |this: &mut Self, a: &[FieldDesc], b: &[FieldDesc]| {
-            for a in a {
-                if let Some(b) = b.iter().find(|b| a.name == b.name) {
-                    this.below(&a.schema, &b.schema, &format!("{path}.{}", a.name))?;
-                }
-            }
-            Ok(())
-        };
+    fn below(
+        &mut self,
+        old: &'a SchemaDesc,
+        new: &'a SchemaDesc,
+        path: &str,
+    ) -> Result<(), PlanError> {
         match (&old.kind, &new.kind) {
-            (KindDesc::Struct(a), KindDesc::Struct(b)) => each(self, a, b),
+            (KindDesc::Struct(a), KindDesc::Struct(b)) => {
+                let mut left = Unpaired::at(path);
+                self.fields(a, b, &mut left)?;
+                self.unpaired.push_back(left);
+                Ok(())
+            }
             (KindDesc::Array { element: a, .. }, KindDesc::Array { element: b, .. }) => {
                 self.below(a, b, path)
             }
             (KindDesc::Reference(a), KindDesc::Reference(b)) => {
                 self.object(a, b, &format!("{path}[{}]", a.name))
             }
-            (KindDesc::Collection { objects: a, .. }, KindDesc::Collection { objects: b, .. }) => a
-                .iter()
-                .zip(b)
-                .try_for_each(|(a, b)| self.object(a, b, &format!("{path}[{}]", a.name))),
+            // One of another kind begins anew.
+            (KindDesc::Collection { objects: a, .. }, KindDesc::Collection { objects: b, .. })
+                if old.name == new.name =>
+            {
+                a.iter()
+                    .zip(b)
+                    .try_for_each(|(a, b)| self.object(a, b, &format!("{path}[{}]", a.name)))
+            }
             (KindDesc::Enum { variants: a, .. }, KindDesc::Enum { variants: b, .. }) => {
+                let mut left = Unpaired::at(path);
                 for a in a {
-                    if let Some(b) = b.iter().find(|b| a.name == b.name) {
-                        each(self, &a.fields, &b.fields)?;
+                    match b.iter().find(|b| a.name == b.name) {
+                        Some(b) => self.fields(&a.fields, &b.fields, &mut left)?,
+                        None => left.old.extend(&a.fields),
                     }
                 }
+                let added = b.iter().filter(|b| a.iter().all(|a| a.name != b.name));
+                left.new.extend(added.flat_map(|variant| &variant.fields));
+                self.unpaired.push_back(left);
                 Ok(())
             }
             _ => Ok(()),
         }
     }
+
+    /// Pairs what fields of the same name lead to, and takes note of the others.
+    fn fields(
+        &mut self,
+        old: &'a [FieldDesc],
+        new: &'a [FieldDesc],
+        left: &mut Unpaired<'a>,
+    ) -> Result<(), PlanError> {
+        for a in old {
+            match new.iter().find(|b| a.name == b.name) {
+                Some(b) => {
+                    let path = format!("{}.{}", left.path, a.name);
+                    self.below(&a.schema, &b.schema, &path)?;
+                }
+                None => left.old.push(a),
+            }
+        }
+        let added = new.iter().filter(|b| old.iter().all(|a| a.name != b.name));
+        left.new.extend(added);
+        Ok(())
+    }
+
+    /// Plans the objects that only fields without a partner lead to: those of one may become those of the other if
+    /// all that is different there is covered. If the field was dropped instead, they were converted for nothing, and
+    /// are looked for as all that a dropped field led to. Where both lead to versions of one type, what is not covered is a gap.
+    fn pair_by_type(&mut self) -> Result<(), PlanError> {
+        while let Some(Unpaired { old, new, path }) = self.unpaired.pop_front() {
+            for a in old {
+                let path = format!("{path}.{}", a.name);
+                let before = self.types.clone();
+                let mut found = before.clone();
+                for b in &new {
+                    self.types.clone_from(&before);
+                    let waiting = self.unpaired.len();
+                    match self.below(&a.schema, &b.schema, &path) {
+                        Ok(()) => {
+                            for (id, plan) in self.types.drain() {
+                                let known = found.entry(id).or_insert_with(|| plan.clone());
+                                if known.type_id != plan.type_id {
+                                    let name = a.schema.name.clone();
+                                    return Err(PlanError::Ambiguous { name });
+                                }
+                            }
+                        }
+                        Err(error) if leads_to_versions(&a.schema, &b.schema) => return Err(error),
+                        Err(_) => self.unpaired.truncate(waiting),
+                    }
+                }
+                self.types = found;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Unpaired<'_> {
+    fn at(path: &str) -> Self {
+        Unpaired {
+            old: Vec::new(),
+            new: Vec::new(),
+            path: path.to_owned(),
+        }
+    }
+}
+
+/// Whether two values lead to objects of types of one name, or with such: versions of one type.
+fn leads_to_versions(old: &SchemaDesc, new: &SchemaDesc) -> bool {
+    let are_versions = |old: &SchemaDesc, new: &SchemaDesc| {
+        let (old, new) = (element(old), element(new));
+        let has_name =
+            |one: &SchemaDesc| matches!(one.kind, KindDesc::Struct(_) | KindDesc::Enum { .. });
+        has_name(old) && has_name(new) && old.name == new.name
+    };
+    match (&old.kind, &new.kind) {
+        (KindDesc::Array { element: a, .. }, KindDesc::Array { element: b, .. }) => {
+            leads_to_versions(a, b)
+        }
+        (KindDesc::Reference(a), KindDesc::Reference(b)) => are_versions(a, b),
+        (KindDesc::Collection { objects: a, .. }, KindDesc::Collection { objects: b, .. })
+            if old.name == new.name =>
+        {
+            a.iter().zip(b).any(|(a, b)| match (&a.kind, &b.kind) {
+                (KindDesc::Struct(a), KindDesc::Struct(b)) => a.iter().any(|a| {
+                    let b = b.iter().find(|b| a.name == b.name);
+                    b.is_some_and(|b| are_versions(&a.schema, &b.schema))
+                }),
+                _ => false,
+            })
+        }
+        _ => false,
+    }
+}
+
+/// Of a field that two versions of an object have: whether the collection that the object belongs to, if
+/// it does to one, can find its entries afterwards. The hash of a number depends on its width. Integers
+/// keep their order where a `code_change` gives the same number or refuses.
+fn keeps_keys(object: &str, old: &FieldDesc, new: &FieldDesc) -> bool {
+    let stays = old.schema.fingerprint == new.schema.fingerprint;
+    match (object, &*old.name) {
+        ("MapNode", "key") => stays,
+        ("OrderedLeaf" | "OrderedInner", "keys") => {
+            let [old, new] = [old, new].map(|field| &element(&field.schema).name);
+            stays || is_integer(old) && is_integer(new)
+        }
+        _ => true,
+    }
+}
+
+/// The type of an array's elements.
+fn element(schema: &SchemaDesc) -> &SchemaDesc {
+    match &schema.kind {
+        KindDesc::Array { element, .. } => element,
+        _ => schema,
+    }
+}
+
+fn is_integer(name: &str) -> bool {
+    let bits = name.strip_prefix(['i', 'u']);
+    bits.is_some_and(|bits| bits.parse::<u32>().is_ok())
 }
 
 /// Joins neighbouring copies.

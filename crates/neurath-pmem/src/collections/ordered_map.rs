@@ -161,9 +161,9 @@ impl<K, V> OrderedMap<K, V> {
         types: PhantomData,
     };
 
-    /// The same entries in a map of other values: for a conversion, which converts the
-    /// leaves by itself.
-    pub fn carry_over<W>(self) -> OrderedMap<K, W> {
+    /// The same entries in a map of other types: for a conversion, which converts the
+    /// nodes by itself.
+    pub fn carry_over<L, W>(self) -> OrderedMap<L, W> {
         let OrderedMap {
             len, top, depth, ..
         } = self;
