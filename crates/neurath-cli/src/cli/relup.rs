@@ -181,7 +181,7 @@ pub struct RelupRehearse {
     /// The folder with built releases: the release is taken from there, if the node has it not.
     #[arg(long, default_value = BUILT, value_name = "DIR")]
     pub from: PathBuf,
-    /// Seconds that all of it may take.
+    /// Seconds that it may take once the state is copied.
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     pub timeout: u64,
     /// Bytes of memory that it may take, at least 64 MiB; 1 GiB and four times the state if it is not given.
