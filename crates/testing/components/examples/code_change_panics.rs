@@ -1,7 +1,7 @@
 //! The notebook, 1.1.0, whose conversions panic.
 #![deny(unsafe_code)]
 
-use neurath_test_components::{Faults, Result, notebook_1_1};
+use neurath_test_components::{Faults, Result, notebook_component_1_1};
 
 /// What is wrong.
 #[derive(Debug)]
@@ -13,15 +13,4 @@ impl Faults for Broken {
     }
 }
 
-notebook_1_1!(Broken, "1.1.0");
-neurath::component!(
-    Notebook,
-    name = "notebook",
-    version = "1.1.0",
-    code_change = [
-        note_from_1_0,
-        notebook_from_1_0,
-        note_to_1_0,
-        notebook_to_1_0
-    ]
-);
+notebook_component_1_1!(Broken);

@@ -45,23 +45,7 @@ pub struct Notebook {
 
 /// The state of version 1.0.
 pub mod v1_0 {
-    use neurath::{Bytes, Map, Pmem};
-
-    /// A note.
-    #[derive(Clone, Copy, Debug, Pmem)]
-    #[repr(C)]
-    pub struct Note {
-        /// What it says.
-        pub text: Bytes,
-    }
-
-    /// The state.
-    #[derive(Clone, Copy, Debug, Pmem)]
-    #[repr(C)]
-    pub struct Notebook {
-        /// The notes by their numbers.
-        pub notes: Map<u64, Note>,
-    }
+    neurath_test_components::notebook_types_1_0!();
 }
 
 /// Nobody knows when it was written.

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use neurath_test_components::{Faults, Result, notebook_1_1};
+use neurath_test_components::{Faults, Result, notebook_component_1_1};
 
 static CALLS: AtomicU32 = AtomicU32::new(0);
 
@@ -20,15 +20,4 @@ impl Faults for Broken {
     }
 }
 
-notebook_1_1!(Broken, "1.1.0");
-neurath::component!(
-    Notebook,
-    name = "notebook",
-    version = "1.1.0",
-    code_change = [
-        note_from_1_0,
-        notebook_from_1_0,
-        note_to_1_0,
-        notebook_to_1_0
-    ]
-);
+notebook_component_1_1!(Broken);

@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 
-use neurath_test_components::{Sound, notebook_1_1};
+use neurath_test_components::{Sound, notebook_component_1_1};
 
 /// Appends a line to the file that `NEURATH_TEST_MARK` names.
 extern "C" fn leave() {
@@ -22,15 +22,4 @@ extern "C" fn leave() {
 #[unsafe(link_section = ".init_array")]
 static LEAVE: extern "C" fn() = leave;
 
-notebook_1_1!(Sound, "1.1.0");
-neurath::component!(
-    Notebook,
-    name = "notebook",
-    version = "1.1.0",
-    code_change = [
-        note_from_1_0,
-        notebook_from_1_0,
-        note_to_1_0,
-        notebook_to_1_0
-    ]
-);
+notebook_component_1_1!(Sound);

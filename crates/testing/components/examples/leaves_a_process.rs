@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Once;
 
 use neurath::Error;
-use neurath_test_components::{Faults, Result, loop_for_long, notebook_1_1};
+use neurath_test_components::{Faults, Result, loop_for_long, notebook_component_1_1};
 
 /// What is wrong.
 #[derive(Debug)]
@@ -43,15 +43,4 @@ fn leave() -> Result<()> {
     Ok(())
 }
 
-notebook_1_1!(Broken, "1.1.0");
-neurath::component!(
-    Notebook,
-    name = "notebook",
-    version = "1.1.0",
-    code_change = [
-        note_from_1_0,
-        notebook_from_1_0,
-        note_to_1_0,
-        notebook_to_1_0
-    ]
-);
+notebook_component_1_1!(Broken);

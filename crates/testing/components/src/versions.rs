@@ -1,9 +1,9 @@
 //! The two layouts, as macros: a state must be its library's own type.
 
-/// The state of 1.0.0: notes are texts. Makes `Note` and `Notebook`.
+/// The types of 1.0: `Note` and `Notebook`.
 #[macro_export]
-macro_rules! notebook_1_0 {
-    ($faults:ty, $version:literal) => {
+macro_rules! notebook_types_1_0 {
+    () => {
         /// A note.
         #[derive(Clone, Copy, Debug, $crate::Pmem)]
         #[repr(C)]
@@ -19,6 +19,14 @@ macro_rules! notebook_1_0 {
             /// The notes by their numbers.
             pub notes: $crate::Map<u64, Note>,
         }
+    };
+}
+
+/// The state of 1.0.0: notes are texts. Makes `Note` and `Notebook`.
+#[macro_export]
+macro_rules! notebook_1_0 {
+    ($faults:ty, $version:literal) => {
+        $crate::notebook_types_1_0!();
 
         impl $crate::Notebook for Notebook {
             const VERSION: &'static str = $version;
@@ -80,21 +88,7 @@ macro_rules! notebook_1_1 {
 
         /// The state of version 1.0.
         pub mod v1_0 {
-            /// A note.
-            #[derive(Clone, Copy, Debug, $crate::Pmem)]
-            #[repr(C)]
-            pub struct Note {
-                /// What it says.
-                pub text: $crate::Bytes,
-            }
-
-            /// The state.
-            #[derive(Clone, Copy, Debug, $crate::Pmem)]
-            #[repr(C)]
-            pub struct Notebook {
-                /// The notes by their numbers.
-                pub notes: $crate::Map<u64, Note>,
-            }
+            $crate::notebook_types_1_0!();
         }
 
         /// Nobody knows when it was written.
@@ -173,6 +167,25 @@ macro_rules! notebook_1_1 {
                 notes: $crate::Map::EMPTY,
                 dated: 0
             }
+        );
+    };
+}
+
+/// [`notebook_1_1!`] as the component `notebook` 1.1.0 of a library, with all its conversions.
+#[macro_export]
+macro_rules! notebook_component_1_1 {
+    ($faults:ty) => {
+        $crate::notebook_1_1!($faults, "1.1.0");
+        ::neurath::component!(
+            Notebook,
+            name = "notebook",
+            version = "1.1.0",
+            code_change = [
+                note_from_1_0,
+                notebook_from_1_0,
+                note_to_1_0,
+                notebook_to_1_0
+            ]
         );
     };
 }
