@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use neurath_cli::control;
 use neurath_node::catalog::ReleaseId;
+use neurath_node::journal::{Kind, Record};
 use neurath_node::node::{CallError, Node, NodeHandle, NodeOptions, StartError};
 use neurath_node::protocol::{Outcome, Request, Response, code};
 use support::{Lines, assert_all_ended, assert_no_orphans, journal};
@@ -18,6 +19,24 @@ fn release(version: &str) -> ReleaseId {
 fn asked(handle: &NodeHandle, line: &str) -> String {
     let answer = handle.call("notebook", line.as_bytes(), Duration::from_secs(10));
     String::from_utf8(answer.expect("an answer")).expect("text")
+}
+
+#[track_caller]
+fn panics(handle: &NodeHandle, why: &str) {
+    let line = format!("panic {why}");
+    let answer = handle.call("notebook", line.as_bytes(), Duration::from_secs(10));
+    assert!(
+        matches!(&answer, Err(CallError::Refused(text)) if text.contains("panicked")),
+        "{answer:?}"
+    );
+}
+
+/// The text of a record that is an operation's end.
+fn ended(record: &Record) -> Option<&str> {
+    match &record.kind {
+        Kind::Ended { text, .. } => Some(text),
+        _ => None,
+    }
 }
 
 #[test]
@@ -52,11 +71,7 @@ fn a_node_in_this_process() {
         matches!(&nobody, Err(CallError::Refused(text)) if text.contains("nobody")),
         "{nobody:?}"
     );
-    let panicked = handle.call("notebook", b"panic", Duration::from_secs(10));
-    assert!(
-        matches!(&panicked, Err(CallError::Refused(text)) if text.contains("panic")),
-        "{panicked:?}"
-    );
+    panics(&handle, "first");
     let second = Node::start(options.clone());
     assert!(
         matches!(second, Err(StartError::Directory(_))),
@@ -106,9 +121,10 @@ fn a_node_in_this_process() {
     );
     let confirmed = handle.request_control(Request::Confirm, &mut |_| ());
     assert!(matches!(confirmed, Response::Done(_)), "{confirmed:?}");
+    panics(&handle, "last");
     node.stop().expect("an orderly stop");
-    let ended = handle.call("notebook", b"count", Duration::from_secs(10));
-    assert_eq!(ended, Err(CallError::Ended));
+    let after = handle.call("notebook", b"count", Duration::from_secs(10));
+    assert_eq!(after, Err(CallError::Ended));
     assert_eq!(handle.cast("notebook", b"count"), Err(CallError::Ended));
     // A handle that is kept can do no harm: another node may have the directory by now.
     let late = handle.request_control(Request::rollback(), &mut |_| ());
@@ -116,11 +132,30 @@ fn a_node_in_this_process() {
     assert_no_orphans(&directory);
     let records = journal(&directory);
     assert_all_ended(&records);
+    // What failed is recorded before the upgrade that came next, and by the end at the latest.
+    let by_the_supervisor = |record: &Record| record.who == "the supervisor";
+    let failures: Vec<&str> = records
+        .iter()
+        .filter(|record| by_the_supervisor(record))
+        .filter_map(ended)
+        .collect();
+    assert_eq!(
+        failures,
+        [
+            "notebook.0 failed: it panicked: asked to: first",
+            "notebook.0 failed: it panicked: asked to: last"
+        ]
+    );
+    let first = records.iter().position(by_the_supervisor);
+    let upgrade = |record: &Record| record.operation_id.starts_with("apply-");
+    assert!(first < records.iter().position(upgrade), "{records:#?}");
     // By its handle, by its start, and by the socket from this same process.
     let pid = std::process::id();
     let own = |who: &str| who == "this process" || who.ends_with(&format!(" {pid}"));
     assert!(
-        records.iter().all(|record| own(&record.who)),
+        records
+            .iter()
+            .all(|record| by_the_supervisor(record) || own(&record.who)),
         "{records:#?}"
     );
 

@@ -358,6 +358,7 @@ impl Node {
         let who = lock(&self.shared.stopper).clone().unwrap_or_default();
         let mut core = lock(&self.shared.core);
         core.window = None;
+        supervision::record_failures_first(&mut core);
         let stop = core.begin(crate::journal::STOP, &who);
         if let Err(error) = &stop {
             tracing::error!(%error, "the stop could not be recorded");

@@ -12,6 +12,7 @@ use super::core::Core;
 use super::planning::{Found, plan};
 use super::resets::{self, Asked};
 use super::restarts;
+use super::supervision;
 use crate::catalog::{ReleaseId, ReleaseStatus, State};
 use crate::fault;
 use crate::handover::errand::Answer;
@@ -183,6 +184,7 @@ pub(super) fn apply(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Upgraded, Refusal> {
     let package = target(core, release)?;
+    supervision::record_failures_first(core);
     stepwise::settle_sweeps(core, who);
     if let Some(why) = stepwise::waits_for_sweep(core) {
         return Err(Refusal::new(code::BUSY, why));
@@ -409,6 +411,7 @@ fn rollback_answered(
         return Err(illegal(Phase::Idle, Command::Rollback));
     };
     let package = core.open_package(&previous.release)?;
+    supervision::record_failures_first(core);
     let operation = core.journal.next_operation("rollback");
     let (steps, plan_id, way, between) = if lose_writes {
         let steps = steps_back(core, &package);

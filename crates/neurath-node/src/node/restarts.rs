@@ -6,6 +6,7 @@ use neurath_manifest::Step;
 
 use super::core::Core;
 use super::requests::{self, Refusal};
+use super::supervision;
 use crate::catalog::ReleaseId;
 use crate::handover::errand::{Answer, Errand, Script};
 use crate::handover::program::{self, Program};
@@ -25,6 +26,7 @@ impl From<LeaveError> for Refusal {
 /// Replaces the program of this process by the one that the current release has, or by itself: whoever takes over
 /// answers. Returns only if that failed.
 pub(super) fn restart(core: &mut Core, who: &str) -> Result<Outcome, Refusal> {
+    supervision::record_failures_first(core);
     let operation = core.begin("restart", who).map_err(UpgradeError::from)?;
     let window = core.window.as_ref().map(Window::before);
     let errand = |since_us| Errand::Restart {

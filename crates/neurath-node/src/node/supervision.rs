@@ -36,15 +36,27 @@ pub(super) fn record_failures(core: &mut Core, told: &mut Told) {
     if failures == told.failures || told.at.is_some_and(|at| at.elapsed() < BETWEEN) {
         return;
     }
-    let running = core.running.as_ref();
-    let news = running.and_then(|running| running.look(LOOK, told_by));
-    if let Some(news) = news {
+    if let Some(news) = news_of(core) {
         *told = Told {
             failures,
             at: Some(Instant::now()),
         };
         record(core, news);
     }
+}
+
+/// Records what has failed since, before something else is: nothing that comes later takes it along, or stands before it
+/// as if the release that follows had failed.
+pub(super) fn record_failures_first(core: &mut Core) {
+    if let Some(news) = news_of(core) {
+        record(core, news);
+    }
+}
+
+/// What has failed and is not recorded; `None` if the event loop does not say in time.
+fn news_of(core: &Core) -> Option<Vec<String>> {
+    let running = core.running.as_ref()?;
+    running.look(LOOK, told_by)
 }
 
 /// What has failed, a line for each instance.
