@@ -232,6 +232,20 @@ fn one_that_fails_too_often_takes_along_what_depends_on_it() {
     drop(node);
 }
 
+/// Whoever asks it what has failed does not wait so long.
+#[test]
+fn a_failure_is_recorded_that_the_event_loop_tells_of_too_late() {
+    let stage = neurath_suite::book("notebook_1", "notebook_2");
+    let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
+    let mut other = Lines::open(node.address());
+    panics(node.address(), "unheard");
+    assert_eq!(other.ask("wait 1500"), "waited");
+    wait_until("the history tells", || {
+        recorded(node.directory()).contains("notebook.0 failed: it panicked: asked to: unheard")
+    });
+    node.stop().expect("an orderly stop");
+}
+
 /// The address of the notebook beside that of the shelf.
 fn component_address(directory: &Path, shelf: &str) -> String {
     let listen = control::status(directory).expect("a status").listen;

@@ -78,6 +78,8 @@ pub(crate) struct Core {
     pub(crate) flight: Arc<Mutex<Option<InFlight>>>,
     /// Set when the node is to stop.
     pub(crate) ending: Arc<AtomicBool>,
+    /// What the event loop has told of failures, and no record has yet.
+    pub(crate) unrecorded: Arc<Mutex<Vec<String>>>,
 }
 
 impl Core {

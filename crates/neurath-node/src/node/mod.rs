@@ -370,6 +370,7 @@ impl Node {
         let mut taken = running
             .take(STOP)
             .map_err(|not| NodeError::Stop(not.error.to_string()))?;
+        supervision::record_failures_of(&mut core, &mut taken.shard);
         let trouble = supervision::end_all(&mut taken);
         if let Ok(operation) = stop {
             let (verdict, text) = match trouble.as_slice() {

@@ -117,6 +117,7 @@ fn core_of(
         abort: Arc::default(),
         flight: Arc::default(),
         ending: Arc::default(),
+        unrecorded: Arc::default(),
     })
 }
 

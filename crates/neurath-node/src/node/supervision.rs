@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::core::Core;
-use super::{STOP, restarts};
+use super::{STOP, lock, restarts};
 use crate::journal::Verdict;
 use crate::loader::Function;
 use crate::mapping::Gate;
@@ -36,27 +36,35 @@ pub(super) fn record_failures(core: &mut Core, told: &mut Told) {
     if failures == told.failures || told.at.is_some_and(|at| at.elapsed() < BETWEEN) {
         return;
     }
-    if let Some(news) = news_of(core) {
+    if hear(core) {
         *told = Told {
             failures,
             at: Some(Instant::now()),
         };
-        record(core, news);
+        record(core);
     }
 }
 
 /// Records what has failed since, before something else is: nothing that comes later takes it along, or stands before it
 /// as if the release that follows had failed.
 pub(super) fn record_failures_first(core: &mut Core) {
-    if let Some(news) = news_of(core) {
-        record(core, news);
+    if hear(core) {
+        record(core);
     }
 }
 
-/// What has failed and is not recorded; `None` if the event loop does not say in time.
-fn news_of(core: &Core) -> Option<Vec<String>> {
-    let running = core.running.as_ref()?;
-    running.look(LOOK, told_by)
+/// Records what has failed in a shard that stands still.
+pub(super) fn record_failures_of(core: &mut Core, shard: &mut Shard) {
+    lock(&core.unrecorded).extend(told_by(shard));
+    record(core);
+}
+
+/// Lets the event loop say what has failed; whether it has in time. What it says later waits for the next record.
+fn hear(core: &Core) -> bool {
+    let unrecorded = core.unrecorded.clone();
+    let tell = move |shard: &mut Shard| lock(&unrecorded).extend(told_by(shard));
+    let running = core.running.as_ref();
+    running.is_some_and(|running| running.look(LOOK, tell).is_some())
 }
 
 /// What has failed, a line for each instance.
@@ -69,7 +77,8 @@ fn told_by(shard: &mut Shard) -> Vec<String> {
     news.map(line).collect()
 }
 
-fn record(core: &mut Core, news: Vec<String>) {
+fn record(core: &mut Core) {
+    let news = std::mem::take(&mut *lock(&core.unrecorded));
     if news.is_empty() {
         return;
     }
@@ -97,8 +106,7 @@ pub(super) fn event_loop_ended(core: &mut Core) -> After {
     };
     let reason = taken.shard.failed.take();
     let reason = reason.unwrap_or_else(|| "the event loop has ended".into());
-    let news = told_by(&mut taken.shard);
-    record(core, news);
+    record_failures_of(core, &mut taken.shard);
     // Once: where the way back has failed, a person decides.
     let state = core.catalog.state();
     let mut taken = match state.previous.is_some() && state.unconfirmed_since_ms.is_some() {
