@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use neurath_cli::control;
 use neurath_cli::testing::NodeProcess;
 use neurath_node::catalog::ReleaseId;
@@ -100,5 +102,34 @@ fn an_event_loop_that_is_at_work_hides_no_instance() {
     });
     assert_eq!(client.receive().as_deref(), Some("waited"));
     support::wait_until("it answers again", || state() == "running");
+    node.stop().expect("stopped");
+}
+
+/// A plan that is made, or a record that is written, is no reason to tell of what was.
+#[test]
+fn a_status_is_of_now_while_a_plan_is_made() {
+    // The node gives up waiting for those who take longer.
+    const LONG: Duration = Duration::from_millis(500);
+    let stage = neurath_suite::book("notebook_1", "notebook_2");
+    let node = NodeProcess::start(&stage.command("1.0.0")).expect("a node");
+    let directory = node.directory();
+    stage.install(directory).expect("installed");
+    let plan = || {
+        let began = Instant::now();
+        control::plan(directory, &ReleaseId::new("book", "1.1.0")).expect("a plan");
+        began.elapsed()
+    };
+    for restarts in 1..=10 {
+        std::thread::scope(|scope| {
+            let planning = scope.spawn(plan);
+            let mut client = Lines::open(node.address());
+            client.send("panic");
+            client.receive().expect("an answer");
+            let status = control::status(directory).expect("a status");
+            let seen = status.components[0].restarts;
+            let took = planning.join().expect("a plan");
+            assert!(seen == restarts || took > LONG, "{seen}, not {restarts}");
+        });
+    }
     node.stop().expect("stopped");
 }

@@ -1,7 +1,8 @@
 //! The status of a node: what its parts say, kept for the time in which they are at work.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::sync::{MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::{Shared, lock, requests, resets, serve};
@@ -14,9 +15,29 @@ use crate::protocol::{ComponentStatus, InFlight, KnownRelease, Progress, Status,
 use crate::shard::figures::Figures;
 use crate::shard::{Instance, Shard, now_ms};
 
+/// How long the status waits for somebody who has the core, and whose work it does not tell of: who looks after the node,
+/// or makes a plan.
+const SOON: Duration = Duration::from_secs(1);
+
 impl Shared {
+    /// The core, unless an operation is under way that the status tells of.
+    fn core_soon(&self) -> Option<MutexGuard<'_, Core>> {
+        let until = Instant::now() + SOON;
+        loop {
+            match self.core.try_lock() {
+                Ok(core) => return Some(core),
+                Err(TryLockError::Poisoned(_)) => return None,
+                Err(TryLockError::WouldBlock) => {}
+            }
+            if lock(&self.flight).is_some() || Instant::now() >= until {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     pub(super) fn status(&self) -> Status {
-        if let Ok(core) = self.core.try_lock() {
+        if let Some(core) = self.core_soon() {
             let status = status(&core, &self.figures);
             *lock(&self.board) = status;
         }
