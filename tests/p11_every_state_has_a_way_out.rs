@@ -293,7 +293,7 @@ fn out_of_an_upgrade_that_runs() {
         let path = folder.join("manifests/notebook/1.1.0.appup.toml");
         let text = std::fs::read_to_string(&path).expect("the appup");
         let advanced = "change = { advanced = {} }";
-        let timed = text.replace(advanced, &format!("{advanced}, timeout = \"2s\""));
+        let timed = text.replace(advanced, &format!("{advanced}, timeout = \"6s\""));
         assert_ne!(timed, text);
         std::fs::write(&path, timed).expect("the appup is written");
     });

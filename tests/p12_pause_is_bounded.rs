@@ -54,7 +54,7 @@ fn the_bound_is_announced_and_kept() {
 #[test]
 fn what_takes_longer_is_given_up_before_the_commit_point() {
     for (new, step) in [("code_change_loops", "code_change"), ("init_loops", "init")] {
-        let stage = within(new, "700ms");
+        let stage = within(new, "2s");
         let node = stage.start("1.0.0").expect("a node");
         let mut client = Lines::open(node.address());
         assert_eq!(client.ask("add one"), "0");

@@ -60,7 +60,7 @@ fn assert_goes_back(node: &NodeProcess, client: &mut Lines, why: &str) {
     assert_all_ended(&journal(node.directory()));
 }
 
-const GOOD: &str = r#"window = "400ms"
+const GOOD: &str = r#"window = "3s"
 interval = "50ms"
 checks = [{ component = "notebook" }, { command = ["true"] }]"#;
 

@@ -56,14 +56,14 @@ fn soft_keeps_the_old_code_for_the_way_back_and_brutal_does_not() {
     }
 }
 
-/// A hook of the new code does not return for some seconds: the upgrade is undone, and that code lingers.
+/// A hook of the new code does not return for many seconds: the upgrade is undone, and that code lingers.
 #[test]
 fn what_lingers_is_named_and_waited_for_where_that_is_asked_for() {
     let dawdle =
-        "{ apply = { component = \"notebook\", hook = \"dawdle\", args = { ms = 4000 } } }";
+        "{ apply = { component = \"notebook\", hook = \"dawdle\", args = { ms = 15000 } } }";
     let stage = stage(&format!(
         "{{ load_object_code = \"notebook\", version = \"1.1.0\", pre_purge = \"soft\" }}, \
-         {{ suspend = [\"notebook\"], timeout = \"200ms\" }}, \
+         {{ suspend = [\"notebook\"], timeout = \"2s\" }}, \
          {{ load = \"notebook\", version = \"1.1.0\" }}, \
          {{ code_change = \"notebook\", from = \"1.0.0\", to = \"1.1.0\" }}, {dawdle}, \
          {{ resume = [\"notebook\"] }}"

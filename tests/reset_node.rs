@@ -404,7 +404,7 @@ fn what_is_not_confirmed_comes_back_by_itself() {
     let book = Book::new(|folder| {
         edit(folder, "releases/book/1.1.0.toml", |text| {
             let (head, _) = text.split_once("[confirm]").expect("a policy");
-            format!("{head}[confirm]\nwindow = \"1s\"\n")
+            format!("{head}[confirm]\nwindow = \"4s\"\n")
         });
     });
     let node = book.start();

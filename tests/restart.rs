@@ -112,12 +112,12 @@ fn assert_goes_on(directory: &Path, load: Running, client: &mut Client) {
 fn a_program_that_dies_or_hangs_is_replaced_by_the_one_before() {
     let stage = neurath_suite::kv(&["1.1.0"]);
     let cases = [
-        ("NEURATH_FAULT_KILL_AT", "handover.kept", "10s"),
-        ("NEURATH_FAULT_KILL_AT", "handover.left", "10s"),
-        ("NEURATH_FAULT_KILL_AT", "handover.closed", "10s"),
-        ("NEURATH_FAULT_KILL_AT", "handover.taken", "10s"),
-        ("NEURATH_FAULT_KILL_AT", "handover.up", "10s"),
-        ("NEURATH_FAULT_KILL_AT", "handover.ready", "10s"),
+        ("NEURATH_FAULT_KILL_AT", "handover.kept", "60s"),
+        ("NEURATH_FAULT_KILL_AT", "handover.left", "60s"),
+        ("NEURATH_FAULT_KILL_AT", "handover.closed", "60s"),
+        ("NEURATH_FAULT_KILL_AT", "handover.taken", "60s"),
+        ("NEURATH_FAULT_KILL_AT", "handover.up", "60s"),
+        ("NEURATH_FAULT_KILL_AT", "handover.ready", "60s"),
         ("NEURATH_FAULT_HANG_AT", "handover.taken", "1s"),
         ("NEURATH_FAULT_HANG_AT", "handover.up", "1s"),
     ];
@@ -143,7 +143,7 @@ fn a_program_that_dies_or_hangs_is_replaced_by_the_one_before() {
 #[test]
 fn whoever_asked_is_answered_by_the_node_that_serves() {
     let stage = neurath_suite::kv(&["1.1.0"]);
-    let (command, node) = stricken(&stage, "NEURATH_FAULT_KILL_AT", "handover.up", "10s");
+    let (command, node) = stricken(&stage, "NEURATH_FAULT_KILL_AT", "handover.up", "60s");
     let asked = support::ask(&command.directory, &["node", "restart"]);
     let told = support::stderr(&asked);
     assert_eq!(asked.status.code(), Some(40), "{told}");
@@ -156,7 +156,7 @@ fn whoever_asked_is_answered_by_the_node_that_serves() {
 fn a_node_that_dies_with_its_keeper_starts_again() {
     let stage = neurath_suite::kv(&["1.1.0"]);
     for point in ["handover.keeper", "handover.served"] {
-        let (mut command, node) = stricken(&stage, "NEURATH_FAULT_KILL_AT", point, "10s");
+        let (mut command, node) = stricken(&stage, "NEURATH_FAULT_KILL_AT", point, "60s");
         let mut client = Client::open(node.address());
         assert_eq!(client.ask("SET key value"), "+OK");
         let asked = support::ask(&command.directory, &["node", "restart"]);
@@ -270,7 +270,7 @@ fn a_release_that_is_not_confirmed_is_restarted_as_what_it_is() {
         let path = folder.join("releases/book/1.1.0.toml");
         let text = std::fs::read_to_string(&path).expect("the release");
         let checks =
-            "window = \"3s\"\ninterval = \"20ms\"\nchecks = [{ component = \"notebook\" }]";
+            "window = \"10s\"\ninterval = \"20ms\"\nchecks = [{ component = \"notebook\" }]";
         std::fs::write(path, text.replace("window = \"60s\"", checks)).expect("written");
     });
     let command = stage.command("1.0.0");

@@ -18,7 +18,7 @@ use neurath_node::journal::{Kind, Record};
 use neurath_node::release::{ComponentSources, ReleasePackage, Sources};
 
 /// How long anything that must happen may take.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn quiet() -> neurath_cli::output::Output {
     neurath_cli::output::Output::new(MessageFormat::Json)
