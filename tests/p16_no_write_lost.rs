@@ -18,6 +18,7 @@ fn output() -> Output {
 
 struct Load {
     what: String,
+    pipeline: u64,
     keys: u64,
     live: Live,
     stop: Arc<AtomicBool>,
@@ -44,6 +45,7 @@ impl Load {
         let live = verifier.live();
         Self {
             what: format!("pipeline {pipeline}, seed {seed}"),
+            pipeline: pipeline as u64,
             keys,
             live,
             stop,
@@ -78,9 +80,25 @@ fn served(loads: &[Load], more: u64, node: &NodeProcess) {
     }
 }
 
-/// Lets the requests that were sent before a switch be answered.
+/// Lets the requests that were chosen before a switch be answered: of each connection the pipeline that is under way, and
+/// the next one.
 fn settle(loads: &[Load], node: &NodeProcess) {
-    served(loads, 3 * 16 * 3, node);
+    let until = Instant::now() + Duration::from_secs(60);
+    for load in loads {
+        let before = load.live.requests_of_each();
+        let settled = |(now, before): (&u64, &u64)| *now > before + load.pipeline;
+        while !load
+            .live
+            .requests_of_each()
+            .iter()
+            .zip(&before)
+            .all(settled)
+        {
+            node.check().expect("the node lives");
+            assert!(Instant::now() < until, "{}: it stands still", load.what);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
 }
 
 fn check_release(node: &NodeProcess, version: &str, unconfirmed: bool) {

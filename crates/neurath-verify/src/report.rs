@@ -328,6 +328,16 @@ impl Live {
         }
     }
 
+    /// How many requests each connection was answered so far. They are counted when the whole pipeline is: what a
+    /// connection sends after one that was counted, it has chosen after that.
+    #[must_use]
+    pub fn requests_of_each(&self) -> Vec<u64> {
+        let recorders = self.0.recorders.iter();
+        recorders
+            .map(|recorder| recorder.lock().totals.requests)
+            .collect()
+    }
+
     /// The counts so far.
     #[must_use]
     pub fn totals(&self) -> Totals {

@@ -24,8 +24,6 @@ const FIRST: &str = "1.0.0";
 const SECOND: &str = "1.1.0";
 /// How long after an upgrade the requests are still counted to it.
 const AFTER: Duration = Duration::from_millis(100);
-/// How long the load takes to see that it must no longer send a kind of request.
-const SETTLE: Duration = Duration::from_millis(300);
 
 pub fn run(args: &Demo, output: &Output) -> anyhow::Result<()> {
     processes::end_all_when_interrupted()?;
@@ -84,7 +82,7 @@ fn play(node: &NodeProcess, args: &Demo, output: &Output) -> anyhow::Result<Stor
     load.run_for(pause.max(Duration::from_millis(1_500)), node)?;
     keys.after_expiry(&mut story)?;
     load.expiry(false);
-    load.run_for(SETTLE, node)?;
+    load.settle(node)?;
 
     upgrade(node, &load, &mut story, "roll back", output, |node| {
         control::rollback(node.directory(), false, output)

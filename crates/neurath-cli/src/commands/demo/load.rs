@@ -1,5 +1,7 @@
 //! The load of the demo: a client that checks every reply, and `redis-benchmark` beside it.
 
+use anyhow::bail;
+
 use crate::output::Output;
 use crate::processes::Process;
 use crate::redis;
@@ -8,6 +10,9 @@ use neurath_verify::{Options, Report, Running, Verifier, Window};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// How long the load may take for two pipelines on each connection.
+const SETTLED: Duration = Duration::from_secs(60);
 
 pub struct Load {
     expiry: Arc<AtomicBool>,
@@ -53,6 +58,25 @@ impl Load {
     /// Whether the verifying client may set and ask for expiry.
     pub fn expiry(&self, on: bool) {
         self.expiry.store(on, Ordering::Relaxed);
+    }
+
+    /// Waits until what the verifying client has chosen by now is answered: of each connection the pipeline that is under
+    /// way, and the next one.
+    pub fn settle(&self, node: &NodeProcess) -> anyhow::Result<()> {
+        let pipeline = Options::default().pipeline as u64;
+        let before = self.verifier.live().requests_of_each();
+        let until = Instant::now() + SETTLED;
+        loop {
+            let now = self.verifier.live().requests_of_each();
+            let mut each = now.iter().zip(&before);
+            if each.all(|(now, before)| *now > before + pipeline) {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                bail!("the load stands still: {now:?}");
+            }
+            self.run_for(Duration::from_millis(5), node)?;
+        }
     }
 
     /// What the verifying client saw since this was last asked.
