@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use neurath_node::client::{Client, ClientError};
 use neurath_node::memory;
 use neurath_node::protocol::{ComponentStatus, Failure, Status};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -14,6 +15,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a node may take to answer after its start.
@@ -22,13 +24,25 @@ pub const START: Duration = Duration::from_secs(60);
 pub const END: Duration = Duration::from_secs(30);
 pub use neurath_node::directory::LOG;
 
-/// A port of 127.0.0.1 that nothing listens on at this moment.
+/// A port of 127.0.0.1 that nothing listens on at this moment, and that this process was not given before: whoever was
+/// may not listen there yet, or listen there again.
 ///
 /// # Errors
 ///
 /// If the system has none.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if given.insert(port) {
+            return Ok(port);
+        }
+        // A process that has had them all begins anew.
+        if given.len() > usize::from(u16::MAX / 8) {
+            given.clear();
+        }
+    }
 }
 
 /// How a [`NodeProcess`] is started.
