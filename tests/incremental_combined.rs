@@ -13,8 +13,8 @@ use neurath_pmem::history::Strategy;
 use neurath_pmem::inspect::{Level, check_file};
 use serde_json::Value;
 use support::{
-    Lines, assert_all_ended, assert_no_orphans, catalog, everything, folder_on_disk, journal,
-    neurath, quiet, stderr, wait_until,
+    Lines, assert_all_ended, assert_no_orphans, at_rest, catalog, everything, folder_on_disk,
+    journal, neurath, quiet, stderr, wait_until,
 };
 
 const INSTANCES: u32 = 2;
@@ -110,9 +110,10 @@ fn through_two_versions(durability: &str) {
 
     control::apply(&directory, &book("1.2.0"), None, &quiet()).expect("upgraded");
     let state = catalog(&directory);
-    let links = state.sweeps.iter().map(|sweep| sweep.links.len());
-    let ended = state.sweeps.is_empty();
-    assert!(ended || links.eq([2; INSTANCES as usize]), "{state:#?}");
+    // Some may have ended by now, or all.
+    let hops = state.sweeps.iter().map(|sweep| sweep.links.len());
+    assert!(hops.clone().all(|hops| hops == 2), "{state:#?}");
+    assert!(hops.count() <= INSTANCES as usize, "{state:#?}");
     assert_notes(&mut client, "1.2.0", NOTES);
     add(&mut client, NOTES..NOTES + 100);
     control::rollback(&directory, false, &quiet()).expect("back");
@@ -172,7 +173,7 @@ fn it_is_rehearsed_through_two_versions() {
     }
     let mut client = Lines::open(node.address());
     add(&mut client, 0..500);
-    let before = everything(&directory);
+    let before = at_rest(&directory);
     let dir = directory.display().to_string();
     let rehearsal = neurath(&["relup", "rehearse", "book-1.2.0", "--dir", &dir, "--json"]);
     assert_eq!(rehearsal.status.code(), Some(0), "{}", stderr(&rehearsal));

@@ -9,7 +9,7 @@ use std::path::Path;
 use neurath_cli::control;
 use neurath_cli::testing::NodeProcess;
 use neurath_node::catalog::ReleaseId;
-use support::{Lines, ask, everything, neurath, ok, quiet, stderr};
+use support::{Lines, ask, at_rest, everything, neurath, ok, quiet, stderr};
 
 /// Files that commands are given.
 struct Given {
@@ -87,6 +87,7 @@ impl Given {
     /// None of them changes anything; how many of them would have done something.
     #[track_caller]
     fn touch_nothing(&self, directory: &Path, when: &str) -> usize {
+        at_rest(directory);
         let mut would = 0;
         for words in self.commands() {
             let before = everything(directory);

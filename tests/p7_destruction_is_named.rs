@@ -10,7 +10,7 @@ use std::path::Path;
 use neurath_cli::control;
 use neurath_cli::stage::Stage;
 use neurath_cli::testing::NodeProcess;
-use support::{Lines, ask, everything, ok, stderr};
+use support::{Lines, ask, at_rest, everything, ok, stderr};
 
 /// The notebook, which goes in 1.1.0: a counter has its place. `lints` is the end of that release.
 fn without_the_notebook(lints: &str) -> (Stage, String) {
@@ -84,7 +84,7 @@ fn what_is_thrown_away_is_named_by_the_dry_run_and_lasts_until_the_confirmation(
     let mut notes = Lines::open(node.address());
     assert_eq!(notes.ask("add one"), "0");
     // Named before it runs, and nothing is done.
-    let before = everything(directory);
+    let before = at_rest(directory);
     let dry = up(&stage, directory, &[]);
     assert!(dry.status.success(), "{}", stderr(&dry));
     let said = String::from_utf8_lossy(&dry.stdout).into_owned();

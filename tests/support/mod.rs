@@ -74,7 +74,7 @@ pub fn ok(directory: &Path, words: &[&str]) {
 }
 
 /// Each file and folder of a node, and a hash of what it holds. A log is no part of the state, nor is the lock,
-/// which names its last holder.
+/// which names its last holder, nor room at the end of a region.
 pub fn everything(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![directory.to_owned()];
@@ -87,12 +87,28 @@ pub fn everything(directory: &Path) -> BTreeMap<String, Vec<u8>> {
                 folders.push(path);
                 found.insert(name, Vec::new());
             } else if kind.is_file() && !name.ends_with(".log") && !name.ends_with("/lock") {
-                let bytes = std::fs::read(&path).expect("a file");
+                let mut bytes = std::fs::read(&path).expect("a file");
+                if folder.ends_with("regions") {
+                    let used = bytes.iter().rposition(|byte| *byte != 0);
+                    bytes.truncate(used.map_or(0, |last| last + 1));
+                }
                 found.insert(name, blake3::hash(&bytes).as_bytes().to_vec());
             }
         }
     }
     found
+}
+
+/// The same, once nothing changes any more: behind what a client is told, room in the regions is made ready and given back,
+/// and what a conversion has left is looked for.
+pub fn at_rest(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut before = everything(directory);
+    wait_until("the node is at rest", || {
+        std::thread::sleep(Duration::from_millis(300));
+        let last = std::mem::replace(&mut before, everything(directory));
+        last == before
+    });
+    before
 }
 
 pub fn stderr(output: &Output) -> String {
