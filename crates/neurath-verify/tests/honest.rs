@@ -77,7 +77,11 @@ fn a_load_without_and_with_expiry() {
     let verifier = Verifier::new(options);
     let live = verifier.live();
     let running = verifier.spawn();
-    std::thread::sleep(Duration::from_millis(500));
+    let until = Instant::now() + Duration::from_secs(60);
+    while live.totals().requests < 1_000 {
+        assert!(Instant::now() < until, "{:?}", live.totals());
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let window = live.take_window();
     assert!(window.requests > 0 && window.worst > Duration::ZERO);
     assert!(window.p999 <= window.worst);
@@ -109,7 +113,7 @@ fn the_rate_is_kept() {
     })
     .run();
     assert_clean(&report);
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(60));
     assert!((200..1400).contains(&report.requests), "{report}");
 }
 

@@ -1,12 +1,12 @@
 //! A server that lies is found out, and one that merely fails isn't called a liar.
 
 use kv_resp::{Args, Progress, Protocol, Writer, parse};
-use neurath_verify::{FindingKind, Options, Report, Turns, Verifier, check_fill, fill};
+use neurath_verify::{FindingKind, Options, Report, Running, Turns, Verifier, check_fill, fill};
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Lie {
@@ -214,13 +214,29 @@ fn options(lie: Lie) -> Options {
         connections: 2,
         pipeline: 4,
         keys: 40,
-        duration: Some(Duration::from_millis(600)),
         ..Options::default()
     }
 }
 
+/// Waits until it is so.
+fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !so() {
+        assert!(Instant::now() < until, "{what}: not within a minute");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until it was served so many more requests.
+fn served(load: &Running, more: u64) {
+    let goal = load.live().totals().requests + more;
+    wait_until("the load goes on", || load.live().totals().requests >= goal);
+}
+
 fn run(lie: Lie) -> Report {
-    Verifier::new(options(lie)).run()
+    let load = Verifier::new(options(lie)).start();
+    served(&load, 5_000);
+    load.finish()
 }
 
 #[test]
@@ -287,6 +303,7 @@ fn a_broken_connection_loses_nothing() {
         assert_eq!(report.checked_keys, 40);
         let once = Verifier::new(Options {
             reconnect: false,
+            duration: Some(Duration::from_millis(600)),
             ..options(lie)
         })
         .run();
@@ -297,13 +314,15 @@ fn a_broken_connection_loses_nothing() {
 #[test]
 fn a_write_that_is_carried_out_after_its_client_has_gone_is_no_loss() {
     let lie = Lie::Late { every: 150 };
-    let report = Verifier::new(Options {
+    let load = Verifier::new(Options {
         timeout: Duration::from_millis(60),
         keys: 10,
-        duration: Some(Duration::from_millis(1500)),
         ..options(lie)
     })
-    .run();
+    .start();
+    wait_until("one was late", || load.live().totals().late > 0);
+    served(&load, 1_000);
+    let report = load.finish();
     assert_eq!((report.lost, report.wrong), (0, 0), "{report}");
     assert!(report.late > 0, "nothing was late: {report}");
     let late = |kind| kind == FindingKind::Late;
@@ -320,22 +339,23 @@ fn an_error_is_an_error_and_no_loss() {
 
 #[test]
 fn a_pause_is_in_the_window_in_which_it_was() {
-    let verifier = Verifier::new(Options {
-        duration: Some(Duration::from_millis(1500)),
+    let load = Verifier::new(Options {
         connections: 1,
         ..options(Lie::Slow { number: 200 })
-    });
-    let live = verifier.live();
-    let running = verifier.spawn();
-    std::thread::sleep(Duration::from_millis(800));
-    let with = live.take_window();
-    assert!(with.worst >= Duration::from_millis(290), "{with:?}");
-    std::thread::sleep(Duration::from_millis(300));
-    let without = live.take_window();
-    assert!(without.worst < Duration::from_millis(250), "{without:?}");
-    let report = running.join().expect("no panic");
+    })
+    .start();
+    // Of windows that come one after the other, it is in those in which it was, and in no later one.
+    let window = |so: &dyn Fn(Duration) -> bool| {
+        std::thread::sleep(Duration::from_millis(100));
+        let window = load.live().take_window();
+        window.requests > 0 && so(window.worst)
+    };
+    let pause = Duration::from_millis(290);
+    wait_until("the pause", || window(&|worst| worst >= pause));
+    wait_until("its end", || window(&|worst| worst < pause));
+    let report = load.finish();
     assert!(report.is_clean(), "{report}");
-    assert!(report.worst_request >= Duration::from_millis(290));
+    assert!(report.worst_request >= pause);
 }
 
 /// A load on a server whose store `exchange` changes in its midst, once it is announced, or not.
@@ -344,20 +364,13 @@ fn exchanged(exchange: impl Fn(&Turns, &Mutex<Store>)) -> Report {
     let turns = Turns::default();
     let load = Verifier::new(Options {
         address: start_with(Lie::None, store.clone()),
-        duration: None,
         turns: turns.clone(),
         ..options(Lie::None)
     })
     .start();
-    let served = |more: u64| {
-        let goal = load.live().totals().requests + more;
-        while load.live().totals().requests < goal {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    };
-    served(2_000);
+    served(&load, 2_000);
     exchange(&turns, &store);
-    served(2_000);
+    served(&load, 2_000);
     load.finish()
 }
 
