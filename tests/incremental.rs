@@ -17,8 +17,8 @@ use neurath_node::protocol::Sweep;
 use neurath_pmem::inspect::{Level, check_file};
 use neurath_verify::{Options, Verifier};
 use support::{
-    Lines, assert_all_ended, assert_no_orphans, book_edited, catalog, journal, neurath, quiet,
-    stderr, wait_until,
+    Lines, PATIENCE, assert_all_ended, assert_no_orphans, book_edited, catalog, journal, neurath,
+    quiet, stderr, wait_until,
 };
 
 fn book(version: &str) -> ReleaseId {
@@ -105,7 +105,7 @@ fn a_rehearsal_names_the_conversion_that_does_not_come_back() {
         &built,
     ];
     let step = "code_change notebook.0, segment by segment";
-    for (timeout, how) in [("2", "took longer than 2s at"), ("60", "the event loop")] {
+    for (timeout, how) in [("4", "took longer than 4s at"), ("60", "the event loop")] {
         let failed = neurath(&[&arguments[..], &["--timeout", timeout]].concat());
         let said = stderr(&failed);
         assert_eq!(failed.status.code(), Some(40), "{said}");
@@ -244,6 +244,7 @@ fn nothing_is_lost_under_load_there_and_back() {
         pipeline: 4,
         keys: 20_000,
         seed: 6,
+        timeout: PATIENCE,
         ..Options::default()
     };
     let load = Verifier::new(options).start();

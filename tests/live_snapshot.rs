@@ -11,7 +11,7 @@ use neurath_cli::stage::fill;
 use neurath_cli::testing::NodeProcess;
 use neurath_pmem::inspect::{Done, Level, check_file};
 use neurath_verify::{Options, Verifier};
-use support::{Lines, catalog, neurath, stderr, wait_until};
+use support::{Lines, PATIENCE, catalog, neurath, stderr, wait_until};
 
 /// `SET`s one number after the other, each under two names, and counts what was acknowledged.
 fn count(address: &str, stop: &AtomicBool, acknowledged: &AtomicU64) {
@@ -44,6 +44,7 @@ fn a_snapshot_under_load_is_one_moment_of_the_state() {
         address: node.address().to_owned(),
         connections: 2,
         keys: 2_000,
+        timeout: PATIENCE,
         ..Options::default()
     };
     let ended = Arc::clone(&options.stop);

@@ -233,12 +233,12 @@ fn one_who_gives_up_decides_for_all() {
 #[test]
 fn what_was_decided_outlives_the_node_that_decided() {
     for (point, goes_on) in [("meeting.recorded", true), ("meeting.deciding", false)] {
-        let mut nodes = Nodes::start("8s", Some(("east", "NEURATH_FAULT_KILL_AT", point)));
+        let mut nodes = Nodes::start("15s", Some(("east", "NEURATH_FAULT_KILL_AT", point)));
         let decides = nodes.apply("east");
         let others = [nodes.apply("north"), nodes.apply("west")];
         let end = decides.join().expect("it ends");
         assert_ne!(end.status.code(), Some(0));
-        std::thread::sleep(Duration::from_secs(9));
+        std::thread::sleep(Duration::from_secs(16));
         for name in ["north", "west"] {
             let status = control::status(&nodes.directory(name)).expect("a status");
             assert_eq!(status.phase, Some(Phase::Applying), "{name} is in doubt");
@@ -260,7 +260,7 @@ fn what_was_decided_outlives_the_node_that_decided() {
 #[test]
 fn one_that_dies_is_missed_before_its_vote_and_joins_the_others_after_it() {
     for (point, goes_on) in [("meeting.voting", false), ("meeting.learned", true)] {
-        let deadline = if goes_on { LONG } else { "4s" };
+        let deadline = if goes_on { LONG } else { "15s" };
         let mut nodes = Nodes::start(deadline, Some(("west", "NEURATH_FAULT_KILL_AT", point)));
         let [east, north, west] = NAMES.map(|name| nodes.apply(name));
         assert_ne!(west.join().expect("it ends").status.code(), Some(0));

@@ -23,8 +23,8 @@ use neurath_node::catalog::ReleaseId;
 use neurath_node::protocol::code;
 use neurath_verify::{Options, Verifier};
 use support::{
-    Lines, assert_all_ended, assert_no_orphans, catalog, copy, folder_in_memory, journal, quiet,
-    wait_until,
+    Lines, PATIENCE, assert_all_ended, assert_no_orphans, catalog, copy, folder_in_memory, journal,
+    quiet, wait_until,
 };
 
 fn ask(connection: &mut Connection, words: &[&str]) -> String {
@@ -204,6 +204,7 @@ fn no_answer_is_wrong_while_counters_move() {
         pipeline: 8,
         keys: 2_000,
         seed: 7,
+        timeout: PATIENCE,
         ..Options::default()
     };
     options.expiry.store(true, Ordering::Relaxed);

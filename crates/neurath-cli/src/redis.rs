@@ -67,7 +67,7 @@ impl RedisServer {
             persistence,
             folder,
         };
-        server.answers(&["PING"], Duration::from_secs(10))?;
+        server.answers(&["PING"], Duration::from_secs(60))?;
         Ok(server)
     }
 

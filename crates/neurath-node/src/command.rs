@@ -140,20 +140,20 @@ mod tests {
 
     #[test]
     fn how_a_command_ends_is_told() {
-        let second = Duration::from_secs(5);
-        sh("test \"$NEURATH_NODE\" = / && test \"$PWD\" = /", second).expect("it says yes");
-        let failed = sh("echo no such table >&2; exit 3", second).unwrap_err();
+        let minute = Duration::from_secs(60);
+        sh("test \"$NEURATH_NODE\" = / && test \"$PWD\" = /", minute).expect("it says yes");
+        let failed = sh("echo no such table >&2; exit 3", minute).unwrap_err();
         let text = failed.to_string();
         assert!(text.contains("exit status: 3: no such table"), "{text}");
         let missing = run(
             &["/no/such/program".into()],
             Path::new("/"),
-            second,
+            minute,
             CalledOff::NEVER,
         );
         assert!(matches!(missing, Err(CommandError::Start { .. })));
         assert!(matches!(
-            run(&[], Path::new("/"), second, CalledOff::NEVER),
+            run(&[], Path::new("/"), minute, CalledOff::NEVER),
             Err(CommandError::Empty)
         ));
         let short = Duration::from_millis(30);

@@ -170,11 +170,11 @@ mod tests {
 
     #[test]
     fn a_result_a_panic_and_a_delay_are_told_apart() {
-        let second = Duration::from_secs(1);
+        let minute = Duration::from_secs(60);
         let mut worker = Worker::default();
-        assert_eq!(worker.run("test", second, || 7), Ok(7));
+        assert_eq!(worker.run("test", minute, || 7), Ok(7));
         assert_eq!(
-            worker.run("test", second, || panic!("for the test")),
+            worker.run("test", minute, || panic!("for the test")),
             Err::<(), _>(WorkError::Panicked)
         );
         let short = Duration::from_millis(20);
@@ -182,7 +182,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(200))
         });
         assert_eq!(slow, Err(WorkError::Overdue(short)));
-        assert_eq!(worker.run("test", second, || 8), Ok(8));
+        assert_eq!(worker.run("test", minute, || 8), Ok(8));
     }
 
     /// Each waits until the other has come: one after the other, neither would end.
@@ -206,11 +206,11 @@ mod tests {
 
     #[test]
     fn one_thread_does_all_work_until_it_is_joined() {
-        let second = Duration::from_secs(1);
+        let minute = Duration::from_secs(60);
         let mut worker = Worker::default();
         let id = |worker: &mut Worker| {
             let id = || std::thread::current().id();
-            worker.run("test", second, id).unwrap()
+            worker.run("test", minute, id).unwrap()
         };
         let first = id(&mut worker);
         assert_eq!(first, id(&mut worker));

@@ -41,7 +41,7 @@ impl Redis {
             eprintln!("skipped: redis-server is not installed");
             return None;
         };
-        for _ in 0..200 {
+        for _ in 0..2_400 {
             if let Ok(connection) = UnixStream::connect(&socket) {
                 return Some(Self {
                     process,

@@ -151,8 +151,8 @@ fn a_long_path_is_served() {
 fn hostile_clients_get_an_error_or_the_end_and_harm_nobody() {
     let (_folder, node) = node();
     let limits = Limits {
-        idle: Duration::from_millis(300),
-        frame: Duration::from_millis(200),
+        idle: Duration::from_secs(3),
+        frame: Duration::from_secs(2),
     };
     let handle = ControlServer::bind(&node)
         .unwrap()
@@ -177,7 +177,7 @@ fn hostile_clients_get_an_error_or_the_end_and_harm_nobody() {
     for (bytes, expected) in cases {
         let mut stream = UnixStream::connect(node.control_socket()).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
+            .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
         stream.write_all(&bytes).unwrap();
         match read_frame(&mut stream).unwrap() {
@@ -196,7 +196,8 @@ fn hostile_clients_get_an_error_or_the_end_and_harm_nobody() {
         }
         thread::sleep(Duration::from_millis(20));
     }
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    // All of them would have taken longer.
+    assert!(begun.elapsed() < Duration::from_secs(20));
     Client::connect(node.path())
         .unwrap()
         .request(&Request::Confirm, |_| ())
@@ -208,8 +209,8 @@ fn hostile_clients_get_an_error_or_the_end_and_harm_nobody() {
 fn a_client_that_does_not_read_holds_up_no_upgrade() {
     let (_folder, node) = node();
     let limits = Limits {
-        idle: Duration::from_secs(5),
-        frame: Duration::from_millis(300),
+        idle: Duration::from_secs(60),
+        frame: Duration::from_secs(30),
     };
     let (send, receive) = mpsc::channel();
     let handler = move |request: Request, progress: &mut dyn FnMut(Progress)| {
@@ -226,8 +227,10 @@ fn a_client_that_does_not_read_holds_up_no_upgrade() {
     let mut stream = UnixStream::connect(node.control_socket()).unwrap();
     let request = Request::apply(ReleaseId::new("shop", "1.1.0"));
     write_frame(&mut stream, &request).unwrap();
-    let took = receive.recv_timeout(Duration::from_secs(10)).unwrap();
-    assert!(took < Duration::from_millis(300), "{took:?}");
+    let took = receive.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(took < limits.frame, "{took:?}");
+    // Otherwise the server's end would be waited for as long.
+    drop(stream);
     handle.stop();
 }
 
@@ -251,7 +254,7 @@ fn one_client_too_many_is_told_so_and_idle_ones_end_with_the_server() {
     }
     let begun = Instant::now();
     handle.stop();
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Limits::default().idle);
 }
 
 #[test]

@@ -203,6 +203,7 @@ mod tests {
     use std::net::TcpListener;
 
     const SHORT: Duration = Duration::from_millis(200);
+    const LONG: Duration = Duration::from_secs(60);
 
     /// A server that answers one connection with this, whatever it is asked.
     fn server(answer: &'static str) -> String {
@@ -222,7 +223,7 @@ mod tests {
     fn resp(answer: &'static str, expect: Option<&str>) -> Sample {
         let timeout = match answer {
             "" => SHORT,
-            _ => Duration::from_secs(60),
+            _ => LONG,
         };
         let probe = Probe::Resp {
             address: server(answer),
@@ -265,15 +266,10 @@ mod tests {
         };
         let probe = Probe::Tcp(address);
         let sample =
-            look(&probe, Path::new("/"), SHORT, CalledOff::NEVER).expect("no component's own");
+            look(&probe, Path::new("/"), LONG, CalledOff::NEVER).expect("no component's own");
         assert!(sample.unwrap_err().contains("refused"));
         let command = Probe::Command(vec!["false".into()]);
-        let sample = look(
-            &command,
-            Path::new("/"),
-            Duration::from_secs(5),
-            CalledOff::NEVER,
-        );
+        let sample = look(&command, Path::new("/"), LONG, CalledOff::NEVER);
         assert!(sample.expect("no component's own").is_err());
     }
 
