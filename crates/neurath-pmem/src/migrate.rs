@@ -16,7 +16,7 @@ use crate::region::format::{
 };
 use crate::region::{
     FormatError, MappedFile, Mapping, Media, OpenError, RAW, Region, RegionError, RegionOptions,
-    least_heap, object_size,
+    Watch, Watched, least_heap, object_size,
 };
 use crate::schema::{FieldDesc, Fingerprint, KindDesc, SchemaDesc};
 
@@ -232,44 +232,38 @@ impl MigrationPlan {
         options: &RegionOptions,
         schema: &[u8],
     ) -> Result<Building, MigrateError> {
-        let (_, needed) = self.layout(&old.segments, least_heap(options));
+        let needed = Layout::new(&self, &old.segments, least_heap(options)).end;
         let initial = (needed + needed / 16 + (4 << 20)).max(options.initial);
         let options = RegionOptions {
             initial,
             ..options.clone()
         };
         let mut region = Region::create_building(path, &options, schema)?;
-        region.building(|media, _| media.populate(0, needed.min(media.len())));
+        let layout = Layout::new(&self, &old.segments, region.heap_at());
+        let copy = |media: &mut MappedFile, _| {
+            let ahead = match layout.end <= media.len() {
+                true => Ahead::copy(&self, old, layout, media),
+                false => Ok(None),
+            };
+            media.populate(0, needed.min(media.len()));
+            ahead
+        };
+        let ahead = region.building(copy).map_err(|source| {
+            drop(std::fs::remove_file(path));
+            OpenError::Io {
+                action: "write",
+                path: path.into(),
+                source,
+            }
+        })?;
         Ok(Building {
             plan: self,
+            ahead,
             region: Some(region),
             path: path.into(),
             options,
             left: HashSet::new(),
         })
-    }
-
-    /// Where each segment goes, and where the heap ends then.
-    fn layout(&self, old: &[(u32, SegmentEntry)], heap: u64) -> (Vec<SegmentEntry>, u64) {
-        let chunks = old
-            .last()
-            .map_or(1, |(last, _)| u64::from(*last) / SEGMENTS_PER_CHUNK + 1);
-        let mut at = heap + chunks * CHUNK_LEN;
-        let mut entries = Vec::with_capacity(old.len());
-        for (_, entry) in old {
-            // Segments are numbered without gaps: a dropped one leaves an empty one.
-            let empty = SegmentEntry {
-                type_id: RAW,
-                offset: at,
-                length: PAGE,
-                object_size: object_size(RAW, PAGE) as u32,
-                capacity: 1,
-            };
-            let entry = self.convert_entry(entry, at).unwrap_or(empty);
-            at += entry.length;
-            entries.push(entry);
-        }
-        (entries, at)
     }
 }
 
@@ -645,6 +639,8 @@ pub type Convert<'a> = dyn Fn(usize, Row<'_>) -> Result<(), String> + Sync + 'a;
 #[derive(Debug)]
 pub struct Building<M: Media = MappedFile> {
     plan: MigrationPlan,
+    /// What was copied already.
+    ahead: Option<Ahead>,
     region: Option<Region<M>>,
     path: PathBuf,
     options: RegionOptions,
@@ -693,8 +689,21 @@ impl<M: Media> Building<M> {
             }
         }
         let heap = region.heap_at();
-        let (entries, end) = plan.layout(segments, heap);
-        let chunks = (entries.len() as u64 + 1)
+        let ahead = self.ahead.take();
+        let continued = |ahead: &Ahead| {
+            let layout = ahead.layout.continued(plan, segments);
+            (ahead.is_of(old) && layout.end <= region.media().limit()).then_some(layout)
+        };
+        let (ahead, layout) = match ahead.as_ref().and_then(continued) {
+            Some(layout) => (ahead, layout),
+            None => {
+                if let Some(ahead) = ahead {
+                    region.building(|media, _| ahead.forget(media));
+                }
+                (None, Layout::new(plan, segments, heap))
+            }
+        };
+        let chunks = (layout.segments.len() as u64 + 1)
             .div_ceil(SEGMENTS_PER_CHUNK)
             .max(1);
         if chunks > CHUNKS {
@@ -704,41 +713,39 @@ impl<M: Media> Building<M> {
             }
             .into());
         }
-        region.grow_to(end)?;
+        region.grow_to(layout.end)?;
         region.building(|media, seed| {
-            media.zero(heap, chunks * CHUNK_LEN);
-            for chunk in 0..chunks {
-                media.store_word(DIRECTORY_AT + chunk * 8, heap + chunk * CHUNK_LEN);
+            for (number, &chunk) in layout.chunks.iter().enumerate() {
+                media.zero(chunk, CHUNK_LEN);
+                media.store_word(DIRECTORY_AT + number as u64 * 8, chunk);
             }
-            let chunk_of = |number: u32| heap + u64::from(number) / SEGMENTS_PER_CHUNK * CHUNK_LEN;
-            for ((number, before), entry) in segments.iter().zip(&entries) {
-                let at = format::entry_at(chunk_of(*number), (*number).into());
+            for ((number, before), entry) in segments.iter().zip(&layout.segments) {
+                let chunk = layout.chunk_of(*number);
+                let at = format::entry_at(chunk, (*number).into());
                 for (i, word) in entry.encode((*number).into(), seed).into_iter().enumerate() {
                     media.store_word(at + i as u64 * 8, word);
                 }
                 if plan.convert_entry(before, 0).is_some() {
                     let bitmap = old.bitmap(*number);
-                    media.store(
-                        format::bitmap_at(chunk_of(*number), (*number).into()),
-                        bitmap,
-                    );
+                    media.store(format::bitmap_at(chunk, (*number).into()), bitmap);
                 }
             }
             let filler = Filler {
                 plan,
                 old,
+                ahead: ahead.as_ref(),
                 extra,
                 now_ms,
                 convert,
                 target: media.base_mut(),
             };
-            filler.run(segments, &entries)?;
-            for entry in &entries {
+            filler.run(&layout.segments)?;
+            for entry in &layout.segments {
                 media.was_filled(entry.offset, entry.length);
             }
             media.store_word(ROOT_AT, old.root);
             // It is waited for when the building is finished.
-            media.flush(0, end);
+            media.flush(0, layout.end);
             Ok::<(), MigrateError>(())
         })
     }
@@ -748,6 +755,7 @@ impl<M: Media> Building<M> {
     pub(crate) fn of(plan: MigrationPlan, region: Region<M>, options: &RegionOptions) -> Self {
         Building {
             plan,
+            ahead: None,
             region: Some(region),
             path: PathBuf::new(),
             options: options.clone(),
@@ -806,6 +814,10 @@ pub struct Source {
     swept: bool,
     /// The types of which it may have objects that nothing refers to.
     left: HashSet<u64>,
+    /// While the region is in use: what is stored to from then on is noted.
+    watched: Option<Watched>,
+    /// What was noted.
+    changed: Option<Box<Watch>>,
 }
 
 impl Source {
@@ -826,7 +838,21 @@ impl Source {
             root: media.word(ROOT_AT),
             swept: region.is_swept(),
             left: region.left().clone(),
+            watched: None,
+            changed: None,
         }
+    }
+
+    /// Of a region that is in use, and notes from now on what is stored to.
+    pub(crate) fn in_use(mut self, watched: Watched) -> Source {
+        self.watched = Some(watched);
+        self
+    }
+
+    /// With what was noted while the region was in use.
+    pub(crate) fn with_changed(mut self, changed: Option<Box<Watch>>) -> Source {
+        self.changed = changed;
+        self
     }
 
     fn bytes(&self, offset: u64, len: u64) -> &[u8] {
@@ -850,6 +876,7 @@ impl Source {
 struct Filler<'a> {
     plan: &'a MigrationPlan,
     old: &'a Source,
+    ahead: Option<&'a Ahead>,
     extra: &'a str,
     now_ms: u64,
     convert: &'a Convert<'a>,
@@ -862,20 +889,17 @@ unsafe impl Sync for Filler<'_> {}
 
 impl Filler<'_> {
     /// Converts all segments, on all cores.
-    fn run(
-        &self,
-        segments: &[(u32, SegmentEntry)],
-        entries: &[SegmentEntry],
-    ) -> Result<(), MigrateError> {
+    fn run(&self, entries: &[SegmentEntry]) -> Result<(), MigrateError> {
+        let segments = &self.old.segments;
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let next = AtomicUsize::new(0);
         let work = || {
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
-                let (Some((number, old)), Some(new)) = (segments.get(at), entries.get(at)) else {
+                let Some(new) = entries.get(at) else {
                     return Ok(());
                 };
-                if let Err(error) = self.segment(*number, old, new) {
+                if let Err(error) = self.segment(at, new) {
                     next.store(segments.len(), Ordering::Relaxed);
                     return Err(error);
                 }
@@ -897,12 +921,9 @@ impl Filler<'_> {
         })
     }
 
-    fn segment(
-        &self,
-        number: u32,
-        old: &SegmentEntry,
-        new: &SegmentEntry,
-    ) -> Result<(), MigrateError> {
+    /// Converts the segment that comes `at`-th.
+    fn segment(&self, at: usize, new: &SegmentEntry) -> Result<(), MigrateError> {
+        let (number, old) = &self.old.segments[at];
         let source = self.old.bytes(old.offset, old.length);
         // SAFETY: `new` is within the new region's mapping, which was grown to hold it, and
         // this thread alone writes this segment.
@@ -910,7 +931,16 @@ impl Filler<'_> {
             let start = self.target.add(new.offset as usize);
             std::slice::from_raw_parts_mut(start, new.length as usize)
         };
-        let bitmap = self.old.bitmap(number);
+        if let Some(ahead) = self.ahead {
+            if ahead.has(at, old, new) {
+                self.copy_changed(old, source, target);
+                return Ok(());
+            }
+            if ahead.is_there(at) {
+                target.fill(0);
+            }
+        }
+        let bitmap = self.old.bitmap(*number);
         if old.type_id == RAW {
             if bitmap.iter().any(|&byte| byte != 0) {
                 let len = old.capacity as usize * old.object_size as usize;
@@ -931,6 +961,17 @@ impl Filler<'_> {
         plan.convert(old.object_size, objects, target, self.convert)
             .map_err(MigrateError::Failed)
     }
+
+    /// Copies of a segment that was copied ahead what was stored to since.
+    fn copy_changed(&self, old: &SegmentEntry, source: &[u8], target: &mut [u8]) {
+        let len = u64::from(old.capacity) * u64::from(old.object_size);
+        let changed = self.old.changed.iter();
+        for (at, len) in changed.flat_map(|changed| changed.stored(old.offset, len)) {
+            let at = (at - old.offset) as usize;
+            let range = at..at + len as usize;
+            target[range.clone()].copy_from_slice(&source[range]);
+        }
+    }
 }
 
 /// The words of a bitmap in a file.
@@ -943,6 +984,12 @@ fn live_words(bitmap: &[u8]) -> [u64; BITMAP_LEN as usize / 8] {
     }
     live
 }
+
+/// Objects that are converted at a time: a word of the bitmap of a segment.
+const AT_ONCE: usize = 64;
+
+/// Bytes, old and new ones, that are asked for ahead of their use, at most: they must not drive out those in use.
+const AHEAD: usize = 16 << 10;
 
 /// Objects in a row, to be converted.
 #[derive(Clone, Copy)]
@@ -963,6 +1010,34 @@ impl TypePlan {
         target: &mut [u8],
         convert: &dyn Fn(usize, Row<'_>) -> Result<(), String>,
     ) -> Result<(), String> {
+        let (old, new) = (old_size as usize, self.size as usize);
+        let ahead = (old + new) * AT_ONCE <= AHEAD;
+        for at in (0..objects.capacity).step_by(AT_ONCE) {
+            let end = objects.capacity.min(at + AT_ONCE);
+            if ahead {
+                let next = end..objects.capacity.min(end + AT_ONCE);
+                prefetch(&objects.old[next.start * old..next.end * old]);
+                prefetch(&target[next.start * new..next.end * new]);
+            }
+            let some = Objects {
+                old: &objects.old[at * old..],
+                live: &objects.live[at / AT_ONCE..],
+                capacity: end - at,
+                ..objects
+            };
+            self.convert_some(old, some, &mut target[at * new..], convert)?;
+        }
+        Ok(())
+    }
+
+    /// Converts objects of one word of the bitmap.
+    fn convert_some(
+        &self,
+        old_size: usize,
+        objects: Objects<'_>,
+        target: &mut [u8],
+        convert: &dyn Fn(usize, Row<'_>) -> Result<(), String>,
+    ) -> Result<(), String> {
         let Objects {
             old: source,
             live,
@@ -970,7 +1045,7 @@ impl TypePlan {
             extra,
             now_ms,
         } = objects;
-        let (old_size, new_size) = (old_size as usize, self.size as usize);
+        let new_size = self.size as usize;
         for part in &self.parts {
             match *part {
                 Part::Copy {
@@ -1032,10 +1107,16 @@ fn copy_column<'a>(places: impl Iterator<Item = (&'a [u8], &'a mut [u8])>, len: 
     }
 }
 
+mod ahead;
+mod layout;
 mod lost;
+mod prefetch;
 mod stepwise;
 
+use ahead::Ahead;
+use layout::Layout;
 pub(crate) use lost::lost_types;
+use prefetch::prefetch;
 pub use stepwise::{ConvertLink, Stepwise, StepwiseError, StepwiseLink};
 pub(crate) use stepwise::{Way, converted_length};
 

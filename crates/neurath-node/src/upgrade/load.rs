@@ -37,18 +37,19 @@ struct Seen {
 }
 
 impl Seen {
-    /// `stays` says of its region whether the state may stay as it is.
+    /// `stays` says of its region whether the state may stay as it is, and `source` how it is seen otherwise.
     fn new(
         at: usize,
-        instance: &Instance,
+        instance: &mut Instance,
         stepwise: bool,
         stays: impl Fn(&Region) -> bool,
+        source: fn(&mut Region) -> Source,
     ) -> Seen {
-        let region = &instance.region;
+        let region = &mut instance.region;
         let before = region.schema_before();
         // It lists all segments: not while messages wait for no reason.
         let listed = !stepwise && before.is_none() && !stays(region);
-        let source = listed.then(|| region.source());
+        let source = listed.then(|| source(region));
         Seen {
             at,
             number: instance.number,
@@ -81,11 +82,11 @@ impl Upgrade<'_> {
         fault::point("upgrade.library-open");
         let name = component.to_owned();
         let stepwise = stepwise::asked_for(&goal.steps, component);
-        let stays = self.may_stay(component, &library);
+        let (stays, source) = (self.may_stay(component, &library), self.source());
         let seen: Vec<Seen> = self.look(move |instances| {
-            let mine = instances.iter().enumerate();
+            let mine = instances.iter_mut().enumerate();
             let mine = mine.filter(|(_, instance)| instance.component == name);
-            mine.map(|(at, instance)| Seen::new(at, instance, stepwise, &stays))
+            mine.map(|(at, instance)| Seen::new(at, instance, stepwise, &stays, source))
                 .collect()
         })?;
         if seen.is_empty() {

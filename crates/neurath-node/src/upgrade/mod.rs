@@ -32,6 +32,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use neurath_manifest::{PurgeKind, Step};
+use neurath_pmem::migrate::Source;
 use neurath_pmem::region::Region;
 
 pub(crate) use apply::undo_interrupted;
@@ -423,14 +424,24 @@ impl<'a> Upgrade<'a> {
     /// Looks at the instances, wherever they are.
     fn look<R: Send + 'static>(
         &mut self,
-        look: impl FnOnce(&[Instance]) -> R + Send + 'static,
+        look: impl FnOnce(&mut [Instance]) -> R + Send + 'static,
     ) -> Result<R, UpgradeError> {
-        if let Some(taken) = &self.taken {
-            return Ok(look(&taken.shard.instances));
+        if let Some(taken) = &mut self.taken {
+            return Ok(look(&mut taken.shard.instances));
         }
         let running = self.core.running.as_ref();
-        let seen = running.and_then(|running| running.look(SUSPEND, |s| look(&s.instances)));
+        let seen = running.and_then(|running| running.look(SUSPEND, |s| look(&mut s.instances)));
         seen.ok_or_else(|| UpgradeError::Suspend("the event loop does not answer".into()))
+    }
+
+    /// How a region is to be seen by the conversion that is prepared for it: as one in use, or where messages wait
+    /// already, as one that nothing changes. A rehearsal does as the upgrade will.
+    fn source(&self) -> fn(&mut Region) -> Source {
+        let waits = self.stopped.is_some() || (self.core.hold && !self.core.rehearsal);
+        match waits {
+            true => |region| region.source(),
+            false => Region::source_in_use,
+        }
     }
 }
 

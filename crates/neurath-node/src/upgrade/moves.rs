@@ -144,7 +144,8 @@ impl Upgrade<'_> {
             let (Some(place), NewState::Kept) = (part.at, &part.state) else {
                 continue;
             };
-            let source = self.look(move |instances| instances[place].region.source())?;
+            let source = self.source();
+            let source = self.look(move |instances| source(&mut instances[place].region))?;
             self.prepare_copy(at, &source)?;
         }
         Ok(())

@@ -88,7 +88,7 @@ pub(super) enum NewState {
     /// It is kept: the schema is the same, or the instance goes.
     Kept,
     /// Its new generation's file is ready to be filled.
-    Prepared(Building),
+    Prepared(Box<Building>),
     /// The new generation.
     Made(Box<Region>),
     /// It is to be converted segment by segment, in its file.
@@ -269,7 +269,7 @@ impl Part {
         self.conversions = link.conversions;
         self.extra = link.extra;
         self.path = Some(path.to_owned());
-        self.state = NewState::Prepared(building);
+        self.state = NewState::Prepared(Box::new(building));
         Ok(())
     }
 }

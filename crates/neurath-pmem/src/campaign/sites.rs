@@ -60,6 +60,7 @@ sources!(
     "sweep/reach.rs",
     "sweep/record.rs",
     "tee.rs",
+    "watch.rs",
     "write_set.rs"
 );
 

@@ -292,7 +292,7 @@ fn way(links: &[StepwiseLink], type_id: u64) -> Option<Way> {
 
 impl TypePlan {
     /// Whether all bytes stay where they are.
-    fn is_copy(&self) -> bool {
+    pub(super) fn is_copy(&self) -> bool {
         // What follows the last whole word of a value is zero.
         matches!(self.parts[..], [Part::Copy { from: 0, to: 0, len }]
             if self.size == self.old_size && self.old_size - len.min(self.old_size) < 8)

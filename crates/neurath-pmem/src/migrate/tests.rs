@@ -10,56 +10,56 @@ use crate::region::FormatError;
 use crate::schema::{encode, encoded_len};
 use crate::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
 
-mod old {
+pub(super) mod old {
     use super::*;
 
     #[derive(Clone, Copy, Debug, PartialEq, Pmem)]
     #[repr(C)]
-    pub(super) struct Item {
-        pub(super) a: u32,
-        pub(super) b: u32,
+    pub(in crate::migrate) struct Item {
+        pub(in crate::migrate) a: u32,
+        pub(in crate::migrate) b: u32,
     }
 
     #[derive(Clone, Copy, Debug, Pmem)]
     #[repr(C)]
-    pub(super) struct State {
-        pub(super) items: Map<u32, Item>,
-        pub(super) blobs: Map<Bytes, Bytes>,
-        pub(super) gone: Map<u64, u64>,
-        pub(super) count: u64,
+    pub(in crate::migrate) struct State {
+        pub(in crate::migrate) items: Map<u32, Item>,
+        pub(in crate::migrate) blobs: Map<Bytes, Bytes>,
+        pub(in crate::migrate) gone: Map<u64, u64>,
+        pub(in crate::migrate) count: u64,
     }
-    pub(super) const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
+    pub(in crate::migrate) const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
 }
 
-mod new {
+pub(super) mod new {
     use super::*;
 
     #[derive(Clone, Copy, Debug, PartialEq, Pmem)]
     #[repr(C)]
-    pub(super) struct Item {
-        pub(super) a: u64,
-        pub(super) b: u32,
-        pub(super) c: u32,
+    pub(in crate::migrate) struct Item {
+        pub(in crate::migrate) a: u64,
+        pub(in crate::migrate) b: u32,
+        pub(in crate::migrate) c: u32,
     }
 
     #[derive(Clone, Copy, Debug, Pmem)]
     #[repr(C)]
-    pub(super) struct State {
-        pub(super) count: u64,
-        pub(super) added: u64,
-        pub(super) items: Map<u32, Item>,
-        pub(super) blobs: Map<Bytes, Bytes>,
+    pub(in crate::migrate) struct State {
+        pub(in crate::migrate) count: u64,
+        pub(in crate::migrate) added: u64,
+        pub(in crate::migrate) items: Map<u32, Item>,
+        pub(in crate::migrate) blobs: Map<Bytes, Bytes>,
     }
-    pub(super) const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
+    pub(in crate::migrate) const SCHEMA: [u8; encoded_len(State::SCHEMA)] = encode(State::SCHEMA);
 }
 
 const LIMIT: u64 = 256 << 20;
 
-fn options() -> RegionOptions {
+pub(super) fn options() -> RegionOptions {
     RegionOptions::new("test", 0, LIMIT)
 }
 
-const CONVERSIONS: [Conversion; 2] = [
+pub(super) const CONVERSIONS: [Conversion; 2] = [
     Conversion {
         from: old::Item::FINGERPRINT,
         to: new::Item::FINGERPRINT,
@@ -70,7 +70,7 @@ const CONVERSIONS: [Conversion; 2] = [
     },
 ];
 
-fn plan(conversions: &[Conversion]) -> Result<MigrationPlan, PlanError> {
+pub(super) fn plan(conversions: &[Conversion]) -> Result<MigrationPlan, PlanError> {
     let old = SchemaDesc::decode(&old::SCHEMA).unwrap();
     MigrationPlan::new(
         &old,
@@ -84,7 +84,7 @@ fn read<T: Pmem>(bytes: &[u8]) -> T {
 }
 
 /// Both conversions, as a library's would be.
-fn convert(index: usize, row: Row<'_>) -> Result<(), String> {
+pub(super) fn convert(index: usize, row: Row<'_>) -> Result<(), String> {
     assert_eq!((row.extra, row.now_ms), ("{}", 7));
     for place in (0..row.count).filter(|place| row.live[place / 64] >> (place % 64) & 1 == 1) {
         let from = &row.old[place * row.old_stride..];
@@ -112,7 +112,7 @@ fn convert(index: usize, row: Row<'_>) -> Result<(), String> {
 }
 
 /// An old region with `count` entries in each map and some holes.
-fn filled(path: &Path, count: u32) -> Region {
+pub(super) fn filled(path: &Path, count: u32) -> Region {
     let mut region = Region::create(path, &options(), &old::SCHEMA).unwrap();
     region.attach(&crate::Handle::new());
     let root = region.transact(|tx| {
@@ -145,12 +145,12 @@ fn filled(path: &Path, count: u32) -> Region {
     region
 }
 
-fn blob(n: u32) -> Vec<u8> {
+pub(super) fn blob(n: u32) -> Vec<u8> {
     (0..n % 300).map(|i| (i * 3 + n) as u8).collect()
 }
 
 /// All entries, with the places that they are at.
-fn entries<V: Pmem>(tx: &Tx<'_>, map: &Map<u32, V>) -> BTreeMap<u32, (u64, V)> {
+pub(super) fn entries<V: Pmem>(tx: &Tx<'_>, map: &Map<u32, V>) -> BTreeMap<u32, (u64, V)> {
     let mut found = BTreeMap::new();
     let mut cursor = 0;
     loop {

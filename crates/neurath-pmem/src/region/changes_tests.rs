@@ -41,15 +41,24 @@ enum Change {
     Anew(Shape),
 }
 
+/// Some operations of one transaction, which is committed or not.
+type Ops = (Vec<Op>, bool);
+
+#[derive(Clone, Debug)]
+enum How {
+    /// These come while it is prepared.
+    AtOnce(Vec<Ops>),
+    BySegments,
+}
+
 #[derive(Clone, Debug)]
 enum Event {
-    /// One transaction, which is committed or not.
-    Ops(Vec<Op>, bool),
+    Ops(Ops),
     Sweep(u8),
     Die,
     Close,
-    /// At once or segment by segment; made, or given up.
-    Change(Change, bool, bool),
+    /// Made, or given up.
+    Change(Change, How, bool),
     /// To the shape before: in the midst of a conversion, or after it; made, or given up.
     Back(bool),
 }
@@ -213,29 +222,31 @@ impl Play {
         }
     }
 
-    fn change(&mut self, to: Shape, eager: bool, made: bool) {
+    fn change(&mut self, to: Shape, how: &How, made: bool) {
         if to.types().encoded == self.shape.types().encoded {
             return;
         }
         if self.region().is_swept() {
             self.sweep_out();
         }
-        match eager {
-            true => self.convert_all(to, made),
-            false => self.turn(to, made, None),
+        match how {
+            How::AtOnce(meanwhile) => self.convert_all(to, meanwhile, made),
+            How::BySegments => self.turn(to, made, None),
         }
     }
 
     /// To another shape at once.
-    fn convert_all(&mut self, to: Shape, made: bool) {
+    fn convert_all(&mut self, to: Shape, meanwhile: &[Ops], made: bool) {
         let (way, encoded) = (Way::new(&self.shape, &to), to.types().encoded);
         let path = self._dir.path().join(self.paths.len().to_string());
-        let source = self.region().source();
+        let source = self.region().source_in_use();
         let prepared = way
             .plan
             .clone()
             .prepare(&source, &path, &self.options, &encoded);
         let mut building = prepared.expect("prepared");
+        meanwhile.iter().for_each(|ops| self.ops(ops));
+        let source = self.region().source();
         let convert = |index: usize, row: Row<'_>| way.convert(index, row);
         let filled = building.fill(&source, "{}", NOW, &convert);
         filled.expect("converted");
@@ -290,12 +301,12 @@ impl Play {
             return;
         };
         if !self.region().is_swept() {
-            return self.change(before, true, made);
+            return self.change(before, &How::AtOnce(Vec::new()), made);
         }
         self.turn(before, made, Some((&original, &touched)));
     }
 
-    fn ops(&mut self, ops: &[Op], commit: bool) {
+    fn ops(&mut self, (ops, commit): &Ops) {
         let (mut model, shape) = (self.model.clone(), self.shape.clone());
         let mut touched = match &self.before {
             Some((.., touched)) => touched.clone(),
@@ -305,7 +316,7 @@ impl Play {
             for op in ops {
                 state.act(op, &mut model, &mut touched)?;
             }
-            if commit {
+            if *commit {
                 Ok(())
             } else {
                 Err(Failure::AskedFor)
@@ -325,7 +336,7 @@ impl Play {
 
     fn event(&mut self, event: &Event) {
         match event {
-            Event::Ops(ops, commit) => self.ops(ops, *commit),
+            Event::Ops(ops) => self.ops(ops),
             Event::Sweep(steps) => {
                 for _ in 0..*steps {
                     self.region().sweep(Duration::ZERO).expect("sweeps");
@@ -341,8 +352,8 @@ impl Play {
                 region.close().expect("closed");
                 self.open_again();
             }
-            Event::Change(change, eager, made) => {
-                self.change(self.shape.changed(change), *eager, *made);
+            Event::Change(change, how, made) => {
+                self.change(self.shape.changed(change), how, *made);
             }
             Event::Back(made) => self.back(*made),
         }
@@ -465,14 +476,18 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn event() -> impl Strategy<Value = Event> {
     let made = || prop::bool::weighted(0.8);
-    let ops = (prop::collection::vec(op(), 1..25), made());
+    let ops = || (prop::collection::vec(op(), 1..25), made());
+    let how = prop_oneof![
+        1 => prop::collection::vec(ops(), 0..4).prop_map(How::AtOnce),
+        2 => Just(How::BySegments),
+    ];
     prop_oneof![
-        6 => ops.prop_map(|(ops, commit)| Event::Ops(ops, commit)),
+        6 => ops().prop_map(Event::Ops),
         4 => (1u8..4).prop_map(Event::Sweep),
         2 => Just(Event::Die),
         1 => Just(Event::Close),
-        4 => (change(), prop::bool::weighted(0.25), made())
-            .prop_map(|(change, eager, made)| Event::Change(change, eager, made)),
+        4 => (change(), how, made())
+            .prop_map(|(change, how, made)| Event::Change(change, how, made)),
         4 => made().prop_map(Event::Back),
     ]
 }
@@ -489,7 +504,7 @@ proptest! {
     ) {
         let durability = if power { Durability::Power } else { Durability::Process };
         let mut play = Play::new(shape, durability);
-        play.ops(&first, true);
+        play.ops(&(first, true));
         for event in &events {
             play.event(event);
         }

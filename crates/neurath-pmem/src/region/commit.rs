@@ -68,6 +68,10 @@ impl<M: Media> Inner<M> {
         if let Some(tee) = &self.tee {
             tee.begin();
         }
+        self.watch.take_if(|watch| watch.is_over());
+        if let Some(watch) = &mut self.watch {
+            watch.note(&self.record, words as usize);
+        }
         if self.journal.is_some() {
             self.commit_journal(words, fresh)?;
         } else {

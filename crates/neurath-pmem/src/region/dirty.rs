@@ -38,6 +38,31 @@ impl DirtyPages {
         }
     }
 
+    /// Those of a range that begins with a page, as runs that are cut at its end: offset and length.
+    pub(super) fn runs(&self, offset: u64, len: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let (mut page, end) = (offset / PAGE, offset + len);
+        std::iter::from_fn(move || {
+            while page * PAGE < end && !self.has(page) {
+                // A word without any is passed over at once.
+                let none = self
+                    .words
+                    .get((page / 64) as usize)
+                    .is_none_or(|&word| word == 0);
+                page = if none { (page / 64 + 1) * 64 } else { page + 1 };
+            }
+            let first = page * PAGE;
+            while page * PAGE < end && self.has(page) {
+                page += 1;
+            }
+            (first < end).then(|| (first, end.min(page * PAGE) - first))
+        })
+    }
+
+    fn has(&self, page: u64) -> bool {
+        let word = self.words.get((page / 64) as usize);
+        word.is_some_and(|word| word & 1 << (page % 64) != 0)
+    }
+
     fn take(&mut self, page: u64) -> bool {
         let (word, bit) = ((page / 64) as usize, 1 << (page % 64));
         match self.words.get_mut(word) {
@@ -92,6 +117,15 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(pages.count(), model.len() as u64);
+                let (from, len) = (at / PAGE * PAGE, len + 1);
+                let mut looked = from;
+                for (run, cut) in pages.runs(from, len) {
+                    prop_assert!(cut > 0 && run >= looked && run + cut <= from + len);
+                    prop_assert!(model.range(looked / PAGE..run / PAGE).next().is_none());
+                    prop_assert!((run / PAGE..(run + cut).div_ceil(PAGE)).all(|page| model.contains(&page)));
+                    looked = (run + cut).next_multiple_of(PAGE);
+                }
+                prop_assert!(model.range(looked / PAGE..(from + len).div_ceil(PAGE).max(looked / PAGE)).next().is_none());
             }
         }
     }

@@ -29,6 +29,7 @@ mod space;
 mod superblock;
 pub(crate) mod sweep;
 mod tee;
+mod watch;
 mod write_set;
 
 #[cfg(test)]
@@ -70,6 +71,7 @@ pub use snapshot::{SnapshotCopy, SnapshotError, SnapshotSource};
 pub use space::RAW;
 pub(crate) use space::object_size;
 pub use sweep::{SweepStatus, Swept};
+pub(crate) use watch::{Watch, Watched};
 
 use crate::dummy::Handle;
 use crate::migrate::{MigrateError, Source};
@@ -151,6 +153,8 @@ struct Inner<M: Media> {
     failed: bool,
     /// While the region is copied.
     tee: Option<tee::Tee>,
+    /// While what a conversion only copies is copied ahead of it.
+    watch: Option<Box<Watch>>,
     /// While segments are converted one by one.
     sweep: Option<Box<sweep::Sweep>>,
     /// The types of which the conversion that made the region may have left objects behind.
@@ -201,7 +205,18 @@ impl Region<MappedFile> {
 
     /// The region as a conversion reads it: nothing may change it meanwhile.
     pub fn source(&self) -> Source {
-        Source::new(self, self.mapping())
+        let changed = self.inner().watch.take();
+        Source::new(self, self.mapping()).with_changed(changed)
+    }
+
+    /// The region as a conversion is prepared for it, while it is in use: to be called between two transactions. From
+    /// now on it is noted which pages are stored to, until [`Region::source`] gives that to the conversion, or
+    /// what was prepared is dropped. A call before is forgotten.
+    pub fn source_in_use(&mut self) -> Source {
+        let watch = Watch::default();
+        let watched = watch.watched().clone();
+        self.inner().watch = Some(Box::new(watch));
+        Source::new(self, self.mapping()).in_use(watched)
     }
 }
 
@@ -515,6 +530,7 @@ impl<M: Media> Inner<M> {
             journal,
             failed: false,
             tee: None,
+            watch: None,
             sweep: None,
             left: HashSet::new(),
             collection: None,

@@ -352,7 +352,7 @@ impl SnapshotCopy {
             mapping,
             path,
         } = self;
-        let stepped = copy.step(|target, at, len| target.copy_from(mapping, at, len));
+        let stepped = copy.step(|target, at, len| target.copy_from((mapping, at), at, len));
         stepped.map_err(|error| named(error, path))
     }
 

@@ -435,6 +435,7 @@ impl<M: Media> Inner<M> {
         if let Some(tee) = self.tee.take() {
             tee.overtake();
         }
+        self.watch = None;
         self.header = header;
         self.put_header()?;
         for (number, before, _) in pending {
@@ -547,6 +548,7 @@ impl<M: Media> Inner<M> {
         if let Some(tee) = self.tee.take() {
             tee.overtake();
         }
+        self.watch = None;
         let done = self.store_plain_schema(&schema);
         self.or_failed(done)?;
         self.header.sweep = None;

@@ -137,30 +137,29 @@ impl MappedFile {
         self.map.clone()
     }
 
-    /// Copies a range of another mapping, which may change meanwhile, to the same place of this
+    /// Copies `len` bytes at `from` of another mapping, which may change meanwhile, to a place of this
     /// one, which is shared. The kernel does it, for which a word that is neither the old nor
     /// the new one is no harm.
-    pub(in crate::region) fn copy_from(
+    pub(crate) fn copy_from(
         &mut self,
-        source: &Mapping,
-        offset: u64,
+        (source, from): (&Mapping, u64),
+        to: u64,
         len: u64,
     ) -> io::Result<()> {
         assert!(
-            offset + len <= self.len && offset + len <= source.len(),
+            to + len <= self.len && from + len <= source.len(),
             "in bounds"
         );
         let mut done = 0;
         while done < len {
-            let at = offset + done;
             // SAFETY: within the source's mapping, which is kept by `source`; no reference to its
             // bytes is made. Where they cannot be read, the call fails.
             let written = unsafe {
                 libc::pwrite(
                     self.file.as_raw_fd(),
-                    source.as_ptr().add(at as usize).cast(),
+                    source.as_ptr().add((from + done) as usize).cast(),
                     (len - done) as usize,
-                    at as libc::off_t,
+                    (to + done) as libc::off_t,
                 )
             };
             match u64::try_from(written) {

@@ -1,0 +1,94 @@
+//! What a conversion only copies is copied ahead of it, while the old generation is in use.
+//!
+//! The region notes which pages are stored to meanwhile (`region/watch.rs`), and the conversion copies those once more:
+//! as virtual machines are moved while they run (Clark et al., *Live Migration of Virtual Machines*, NSDI 2005). What
+//! is copied may be stored to at the same time; then it is noted, and what the copy has of it does not count.
+
+use std::io;
+
+use super::layout::Layout;
+use super::{MigrationPlan, Source, TypePlan};
+use crate::region::format::SegmentEntry;
+use crate::region::{MappedFile, Media, RAW, Watched};
+
+/// Bytes that are copied at a time.
+const PART: u64 = 1 << 20;
+
+/// What was copied, and where it is.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    watched: Watched,
+    pub(super) layout: Layout,
+    /// The segments that were copied, as they are in the old generation, by number.
+    copied: Vec<Option<SegmentEntry>>,
+}
+
+impl MigrationPlan {
+    /// The bytes of a segment that are copied as they are, and all of it that counts; none if it is converted, or
+    /// dropped.
+    pub(super) fn copied_whole(&self, old: &SegmentEntry) -> Option<u64> {
+        let whole =
+            old.type_id == RAW || self.types.get(&old.type_id).is_some_and(TypePlan::is_copy);
+        whole.then(|| u64::from(old.capacity) * u64::from(old.object_size))
+    }
+}
+
+impl Ahead {
+    /// Copies what `plan` only copies of a region that is in use into a file that has room for it. None if nobody
+    /// notes what is stored to meanwhile.
+    pub(super) fn copy(
+        plan: &MigrationPlan,
+        old: &Source,
+        layout: Layout,
+        media: &mut MappedFile,
+    ) -> io::Result<Option<Ahead>> {
+        let Some(watched) = old.watched.clone() else {
+            return Ok(None);
+        };
+        let mut copied = vec![None; old.segments.len()];
+        let places = copied.iter_mut().zip(&old.segments).zip(&layout.segments);
+        for ((copied, (_, entry)), new) in places {
+            let Some(len) = plan.copied_whole(entry) else {
+                continue;
+            };
+            for at in (0..len).step_by(PART as usize) {
+                let from = (&old.mapping, entry.offset + at);
+                media.copy_from(from, new.offset + at, PART.min(len - at))?;
+            }
+            *copied = Some(*entry);
+        }
+        Ok(Some(Ahead {
+            watched,
+            layout,
+            copied,
+        }))
+    }
+
+    /// Whether `old` tells all that was stored to since the copy was begun.
+    pub(super) fn is_of(&self, old: &Source) -> bool {
+        let changed = old.changed.as_ref();
+        changed.is_some_and(|changed| changed.watched().is(&self.watched))
+    }
+
+    /// Whether anything was copied to the place of a segment.
+    pub(super) fn is_there(&self, at: usize) -> bool {
+        self.copied.get(at).is_some_and(Option::is_some)
+    }
+
+    /// Whether a segment was copied as what it is now, and to where it belongs now.
+    pub(super) fn has(&self, at: usize, old: &SegmentEntry, new: &SegmentEntry) -> bool {
+        self.copied.get(at) == Some(&Some(*old)) && self.layout.segments.get(at) == Some(new)
+    }
+
+    /// Makes all of it zero again, as if nothing had been copied.
+    pub(super) fn forget(self, media: &mut impl Media) {
+        for (copied, new) in self.copied.iter().zip(&self.layout.segments) {
+            if copied.is_some() {
+                media.zero(new.offset, new.length);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
