@@ -245,6 +245,8 @@ impl MigrationPlan {
                 true => Ahead::copy(&self, old, layout, media),
                 false => Ok(None),
             };
+            // After the copy: on persistent memory the first page that is asked for to be stored to makes
+            // what the file system knows of the file last, and with it the blocks that the copy has written.
             media.populate(0, needed.min(media.len()));
             ahead
         };
@@ -689,20 +691,13 @@ impl<M: Media> Building<M> {
             }
         }
         let heap = region.heap_at();
-        let ahead = self.ahead.take();
-        let continued = |ahead: &Ahead| {
-            let layout = ahead.layout.continued(plan, segments);
-            (ahead.is_of(old) && layout.end <= region.media().limit()).then_some(layout)
-        };
-        let (ahead, layout) = match ahead.as_ref().and_then(continued) {
-            Some(layout) => (ahead, layout),
-            None => {
-                if let Some(ahead) = ahead {
-                    region.building(|media, _| ahead.forget(media));
-                }
-                (None, Layout::new(plan, segments, heap))
-            }
-        };
+        let mut layout = Layout::new(plan, segments, heap);
+        if let Some(ahead) = &mut self.ahead {
+            ahead.settle(old);
+            let continued = ahead.layout.continued(plan, segments);
+            layout = continued.or_compact(layout, region.media().limit());
+        }
+        let ahead = self.ahead.as_ref();
         let chunks = (layout.segments.len() as u64 + 1)
             .div_ceil(SEGMENTS_PER_CHUNK)
             .max(1);
@@ -733,13 +728,16 @@ impl<M: Media> Building<M> {
             let filler = Filler {
                 plan,
                 old,
-                ahead: ahead.as_ref(),
+                ahead,
                 extra,
                 now_ms,
                 convert,
                 target: media.base_mut(),
             };
             filler.run(&layout.segments)?;
+            if let Some(ahead) = ahead {
+                ahead.clear_behind(layout.end, media);
+            }
             for entry in &layout.segments {
                 media.was_filled(entry.offset, entry.length);
             }
@@ -936,7 +934,7 @@ impl Filler<'_> {
                 self.copy_changed(old, source, target);
                 return Ok(());
             }
-            if ahead.is_there(at) {
+            if ahead.is_in(new.offset, new.length) {
                 target.fill(0);
             }
         }

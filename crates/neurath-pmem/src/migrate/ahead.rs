@@ -21,14 +21,15 @@ pub(super) struct Ahead {
     pub(super) layout: Layout,
     /// The segments that were copied, as they are in the old generation, by number.
     copied: Vec<Option<SegmentEntry>>,
+    noted: bool,
 }
 
 impl MigrationPlan {
     /// The bytes of a segment that are copied as they are, and all of it that counts; none if it is converted, or
-    /// dropped.
+    /// dropped, or refused.
     pub(super) fn copied_whole(&self, old: &SegmentEntry) -> Option<u64> {
-        let whole =
-            old.type_id == RAW || self.types.get(&old.type_id).is_some_and(TypePlan::is_copy);
+        let copied = |plan: &TypePlan| plan.is_copy() && plan.old_size == old.object_size;
+        let whole = old.type_id == RAW || self.types.get(&old.type_id).is_some_and(copied);
         whole.then(|| u64::from(old.capacity) * u64::from(old.object_size))
     }
 }
@@ -61,30 +62,39 @@ impl Ahead {
             watched,
             layout,
             copied,
+            noted: false,
         }))
     }
 
-    /// Whether `old` tells all that was stored to since the copy was begun.
-    pub(super) fn is_of(&self, old: &Source) -> bool {
+    /// What is noted counts from now on, if `old` tells all that was stored to since the copy was begun.
+    pub(super) fn settle(&mut self, old: &Source) {
         let changed = old.changed.as_ref();
-        changed.is_some_and(|changed| changed.watched().is(&self.watched))
-    }
-
-    /// Whether anything was copied to the place of a segment.
-    pub(super) fn is_there(&self, at: usize) -> bool {
-        self.copied.get(at).is_some_and(Option::is_some)
+        self.noted = changed.is_some_and(|changed| changed.watched().is(&self.watched));
     }
 
     /// Whether a segment was copied as what it is now, and to where it belongs now.
     pub(super) fn has(&self, at: usize, old: &SegmentEntry, new: &SegmentEntry) -> bool {
-        self.copied.get(at) == Some(&Some(*old)) && self.layout.segments.get(at) == Some(new)
+        self.noted
+            && self.copied.get(at) == Some(&Some(*old))
+            && self.layout.segments.get(at) == Some(new)
     }
 
-    /// Makes all of it zero again, as if nothing had been copied.
-    pub(super) fn forget(self, media: &mut impl Media) {
-        for (copied, new) in self.copied.iter().zip(&self.layout.segments) {
-            if copied.is_some() {
-                media.zero(new.offset, new.length);
+    /// Whether anything was copied to a place.
+    pub(super) fn is_in(&self, offset: u64, len: u64) -> bool {
+        // The layout is in the order of places, as it was made at once.
+        let segments = &self.layout.segments;
+        let first = segments.partition_point(|one| one.offset + one.length <= offset);
+        let within = segments[first..].iter().zip(&self.copied[first..]);
+        let mut within = within.take_while(|(one, _)| one.offset < offset + len);
+        within.any(|(_, copied)| copied.is_some())
+    }
+
+    /// Makes what was copied behind `end` zero again.
+    pub(super) fn clear_behind(&self, end: u64, media: &mut impl Media) {
+        for (one, copied) in self.layout.segments.iter().zip(&self.copied) {
+            let (from, to) = (one.offset.max(end), one.offset + one.length);
+            if copied.is_some() && from < to {
+                media.zero(from, to - from);
             }
         }
     }

@@ -54,6 +54,17 @@ impl Layout {
         }
     }
 
+    /// This one, unless the places that are not kept take more than an eighth of what is needed, or it
+    /// comes near the limit: room in holes does not serve for all.
+    pub(super) fn or_compact(self, compact: Layout, limit: u64) -> Layout {
+        let spare = compact.end / 8;
+        let serves = self.end <= compact.end + spare && self.end + spare <= limit;
+        match serves || self.end == compact.end {
+            true => self,
+            false => compact,
+        }
+    }
+
     /// Where the entry and the bitmap of a segment are.
     pub(super) fn chunk_of(&self, number: u32) -> u64 {
         self.chunks[number as usize / SEGMENTS_PER_CHUNK as usize]

@@ -1,8 +1,11 @@
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::failure::Failure;
 use crate::inspect::{CheckOptions, check};
 use crate::migrate::tests::{CONVERSIONS, blob, convert, entries, filled, new, old, options, plan};
 use crate::region::format::SegmentEntry;
-use crate::region::{Media as _, RAW, Region, RegionOptions};
+use crate::region::{Durability, Media as _, RAW, Region, RegionOptions};
 use crate::{Bytes, P, Pmem as _};
 
 /// The largest number of entries.
@@ -147,51 +150,73 @@ fn has_no_holes(region: &Region) -> bool {
     all.windows(2).all(follows)
 }
 
+/// Begins a conversion of a state, which `meanwhile` changes, and ends it.
+fn converted(
+    before: &mut Region,
+    path: &Path,
+    options: &RegionOptions,
+    meanwhile: impl FnOnce(&mut Region),
+) -> Region {
+    drop(std::fs::remove_file(path));
+    let source = before.source_in_use();
+    let plan = plan(&CONVERSIONS).unwrap();
+    let mut building = plan.prepare(&source, path, options, &new::SCHEMA).unwrap();
+    meanwhile(before);
+    building.fill(&before.source(), "{}", 7, &convert).unwrap();
+    building.finish().unwrap()
+}
+
 #[test]
 fn a_state_that_becomes_another_meanwhile_is_converted_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("2");
-    let plan = plan(&CONVERSIONS).unwrap();
-    let prepare = |before: &mut Region, options: &RegionOptions| {
-        let source = before.source_in_use();
-        let prepared = plan.clone().prepare(&source, &path, options, &new::SCHEMA);
-        prepared.unwrap()
-    };
     let made = || {
-        drop(std::fs::remove_file(dir.path().join("1")));
+        let path = dir.path().join("1");
         drop(std::fs::remove_file(&path));
-        filled(&dir.path().join("1"), MANY)
+        let mut region = filled(&path, MANY);
+        (MANY..MANY + 80).for_each(|n| replace(&mut region, n, &[7; 40 << 10]));
+        region
     };
-    // Noted.
-    let mut before = made();
-    let mut building = prepare(&mut before, &options());
-    stir(&mut before);
-    building.fill(&before.source(), "{}", 7, &convert).unwrap();
-    let after = building.finish().unwrap();
-    let end = end(&after);
+    let one_goes = |before: &mut Region| {
+        // What was freed serves again two commits later.
+        for len in [8, 9, 10, 33 << 10, 8, 9, 10, 47 << 10] {
+            replace(before, MANY + 7, &vec![3; len]);
+        }
+        replace(before, 5, &blob(31));
+    };
+    // What changes place leaves a hole.
+    let before = &mut made();
+    let after = converted(before, &path, &options(), one_goes);
+    let limit = end(&after) + (64 << 10);
     assert!(!has_no_holes(&after));
-    assert_converted(&mut before, after);
+    assert_converted(before, after);
 
-    // Noted, but without room for the places that are not kept.
-    let mut before = made();
-    let limit = end - 4096;
-    let tight = RegionOptions { limit, ..options() };
-    let mut building = prepare(&mut before, &tight);
-    stir(&mut before);
-    building.fill(&before.source(), "{}", 7, &convert).unwrap();
-    let after = building.finish().unwrap();
+    // Near the limit there is none.
+    let before = &mut made();
+    let near = RegionOptions { limit, ..options() };
+    let after = converted(before, &path, &near, one_goes);
     assert!(has_no_holes(&after));
-    assert_converted(&mut before, after);
+    assert_converted(before, after);
 
-    // Somebody else has asked for it meanwhile.
-    let mut before = made();
-    let mut building = prepare(&mut before, &options());
-    stir(&mut before);
-    drop(before.source_in_use());
-    building.fill(&before.source(), "{}", 7, &convert).unwrap();
-    let after = building.finish().unwrap();
+    // Nor where much changes place.
+    let before = &mut made();
+    let after = converted(before, &path, &options(), |before| {
+        for len in [8, 33 << 10] {
+            (MANY..MANY + 80).for_each(|n| replace(before, n, &vec![3; len]));
+        }
+        stir(before);
+    });
     assert!(has_no_holes(&after));
-    assert_converted(&mut before, after);
+    assert_converted(before, after);
+
+    // Somebody else has had it noted meanwhile.
+    let before = &mut made();
+    let after = converted(before, &path, &options(), |before| {
+        stir(before);
+        drop(before.source_in_use());
+        replace(before, 9, &blob(77));
+    });
+    assert_converted(before, after);
 }
 
 /// A place that held a copy, and is another type's now, is zero before it is converted into.
@@ -199,7 +224,7 @@ fn a_state_that_becomes_another_meanwhile_is_converted_as_it_is() {
 fn a_place_that_becomes_another_types_holds_nothing_of_the_copy() {
     let dir = tempfile::tempdir().unwrap();
     let before = &mut filled(&dir.path().join("1"), 300);
-    let mut converted = |name: &str, copied: bool| {
+    let mut after = |name: &str, copied: bool| {
         let source = before.source_in_use();
         let plan = plan(&CONVERSIONS).unwrap();
         let path = dir.path().join(name);
@@ -226,5 +251,201 @@ fn a_place_that_becomes_another_types_holds_nothing_of_the_copy() {
         let after = building.finish().unwrap();
         after.media().bytes(place.offset, place.length).to_vec()
     };
-    assert!(converted("2", false) == converted("3", true));
+    assert!(after("2", false) == after("3", true));
+}
+
+/// An object that claims a copied type, and is larger: `fill` refuses such a state; so must whoever copies ahead.
+#[test]
+fn objects_of_another_size_than_their_type_are_refused_and_not_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut before = filled(&dir.path().join("1"), 300);
+    let way = plan(&CONVERSIONS).unwrap();
+    let copied = way
+        .types
+        .iter()
+        .find(|(_, plan)| plan.is_copy())
+        .map(|(&id, _)| id)
+        .expect("one that is copied");
+    let done = before.transact(|tx| Ok::<_, Failure>(tx.alloc_untyped(copied, 32 << 20)?));
+    done.unwrap();
+    let source = before.source_in_use();
+    let path = dir.path().join("2");
+    let prepared = way.prepare(&source, &path, &options(), &new::SCHEMA);
+    let done = prepared.and_then(|mut b| b.fill(&before.source(), "{}", 7, &convert));
+    assert!(done.is_err());
+}
+
+/// Where the limit is near, holes would be room that does not serve for all.
+#[test]
+fn what_was_copied_ahead_has_room_for_as_much_as_what_was_not() {
+    const BLOBS: u32 = 400;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("2");
+    let others = |before: &mut Region| {
+        for len in [8, 33 << 10] {
+            (0..BLOBS).for_each(|n| replace(before, 1000 + n, &vec![3; len]));
+        }
+    };
+    let limit = 36 << 20;
+    let tight = RegionOptions { limit, ..options() };
+    let more = |in_use: bool| {
+        let one = dir.path().join("1");
+        drop(std::fs::remove_file(&one));
+        let before = &mut filled(&one, 300);
+        (0..BLOBS).for_each(|n| replace(before, 1000 + n, &[7; 40 << 10]));
+        let mut after = match in_use {
+            true => converted(before, &path, &tight, others),
+            false => {
+                others(before);
+                converted(before, &path, &tight, |_| ())
+            }
+        };
+        after.attach(&crate::Handle::new());
+        let mut add = |n: u32| {
+            after.transact(|tx| {
+                let root: P<new::State> = tx.root();
+                let mut state = tx.read(root)?;
+                let blob = Bytes::new(tx, &[7; 33 << 10])?;
+                state
+                    .blobs
+                    .insert(tx, &(1 << 20 | n).to_le_bytes(), &blob)?;
+                Ok::<_, Failure>(tx.write(root, &state)?)
+            })
+        };
+        (0..).find(|&n| add(n).is_err()).expect("the limit")
+    };
+    let copied_ahead = more(true);
+    assert_eq!(copied_ahead, more(false));
+    assert!(copied_ahead > 400, "{copied_ahead}");
+}
+
+/// Commits go on, on another thread, while it is copied: new chunks, segments that become another type's.
+#[test]
+fn what_is_copied_while_commits_go_on_is_the_same_byte_by_byte() {
+    let mut kept = 0;
+    for durability in [Durability::Process, Durability::Power] {
+        for seed in 0..6u32 {
+            let dir = tempfile::tempdir().unwrap();
+            let mut before = filled(&dir.path().join("1"), MANY);
+            for n in 0..150 {
+                replace(&mut before, n, &[7; 40 << 10]);
+            }
+            let way = plan(&CONVERSIONS).unwrap();
+            let source = before.source_in_use();
+            let options = RegionOptions {
+                durability,
+                ..options()
+            };
+            let path = dir.path().join("2");
+            let ready = AtomicBool::new(false);
+            let mut building = std::thread::scope(|scope| {
+                let prepared = scope.spawn(|| {
+                    let made = way.clone().prepare(&source, &path, &options, &new::SCHEMA);
+                    ready.store(true, Ordering::Release);
+                    made.unwrap()
+                });
+                let mut n = seed;
+                while !ready.load(Ordering::Acquire) {
+                    n = n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    replace(&mut before, (n >> 8) % MANY, &blob(n >> 5));
+                }
+                prepared.join().unwrap()
+            });
+            for n in 0..200 + 30 * seed {
+                replace(&mut before, 150 + n, &[5; 33 << 10]);
+                replace(&mut before, n, &vec![3; (n as usize % 50) << 10]);
+            }
+            if seed % 2 == 1 {
+                stir(&mut before);
+                for n in 0..400 {
+                    replace(&mut before, n, &blob(n));
+                }
+            }
+            let now = before.source();
+            let ahead = building.ahead.as_ref().unwrap();
+            let (had, layout) = (ahead.copied.clone(), ahead.layout.clone());
+            building.fill(&now, "{}", 7, &convert).unwrap();
+            let after = building.finish().unwrap();
+            let (old, new) = (before.segments(), after.segments());
+            assert_eq!(old.len(), new.len());
+            for (at, ((number, old), (same, new))) in old.iter().zip(&new).enumerate() {
+                assert_eq!(number, same);
+                if let Some(len) = way.copied_whole(old) {
+                    let (a, b) = (
+                        before.media().bytes(old.offset, len),
+                        after.media().bytes(new.offset, len),
+                    );
+                    let bitmap = now.bitmap(*number);
+                    if had.get(at).is_some_and(|had| *had == Some(*old))
+                        && layout.segments[at] == *new
+                    {
+                        kept += 1;
+                        assert!(a == b, "{durability:?} {seed} segment {number}");
+                    } else if bitmap.iter().any(|&byte| byte != 0) {
+                        assert!(a == b, "{durability:?} {seed} segment {number}");
+                    }
+                }
+                let len = u64::from(new.capacity) * u64::from(new.object_size);
+                let rest = after.media().bytes(new.offset + len, new.length - len);
+                assert!(rest.iter().all(|&byte| byte == 0), "{number}");
+            }
+            assert_converted(&mut before, after);
+        }
+    }
+    assert!(kept > 100, "{kept}");
+}
+
+/// A transaction with new segments and a new chunk is open when it is begun, and is committed or given up after the
+/// copy.
+#[test]
+fn a_transaction_may_be_open_when_it_begins() {
+    for commit in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut before = filled(&dir.path().join("1"), MANY);
+        let handle = crate::Handle::new();
+        before.attach(&handle);
+        {
+            // SAFETY: the handle is attached to this region, which is not used meanwhile.
+            let mut tx = unsafe { crate::Tx::new(handle.slot()) };
+            let root: P<old::State> = tx.root();
+            let mut state = tx.read(root).unwrap();
+            for n in 0..300u32 {
+                let blob = Bytes::new(&mut tx, &vec![9; 34 << 10]).unwrap();
+                state
+                    .blobs
+                    .insert(&mut tx, &(MANY + n).to_le_bytes(), &blob)
+                    .unwrap();
+            }
+            tx.write(root, &state).unwrap();
+        }
+        let way = plan(&CONVERSIONS).unwrap();
+        let source = before.source_in_use();
+        let path = dir.path().join("2");
+        let mut building = way
+            .clone()
+            .prepare(&source, &path, &options(), &new::SCHEMA)
+            .unwrap();
+        match commit {
+            true => drop(before.commit().unwrap()),
+            false => before.abort(),
+        }
+        for n in 0..500 {
+            replace(&mut before, n, &blob(n + 11));
+            if n % 5 == 0 {
+                replace(&mut before, n, &[1; 50 << 10]);
+            }
+        }
+        let now = before.source();
+        building.fill(&now, "{}", 7, &convert).unwrap();
+        let after = building.finish().unwrap();
+        for ((number, old), (_, new)) in before.segments().iter().zip(&after.segments()) {
+            if let Some(len) = way.copied_whole(old) {
+                let live = now.bitmap(*number).iter().any(|&byte| byte != 0);
+                let same =
+                    before.media().bytes(old.offset, len) == after.media().bytes(new.offset, len);
+                assert!(same || !live, "{number}");
+            }
+        }
+        assert_converted(&mut before, after);
+    }
 }
