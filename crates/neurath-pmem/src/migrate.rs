@@ -241,14 +241,12 @@ impl MigrationPlan {
         let mut region = Region::create_building(path, &options, schema)?;
         let layout = Layout::new(&self, &old.segments, region.heap_at());
         let copy = |media: &mut MappedFile, _| {
-            let ahead = match layout.end <= media.len() {
+            // First the pages, as huge ones where there are: a copy would make small ones.
+            media.populate(0, layout.end.min(media.len()));
+            match layout.end <= media.len() {
                 true => Ahead::copy(&self, old, layout, media),
                 false => Ok(None),
-            };
-            // After the copy: on persistent memory the first page that is asked for to be stored to makes
-            // what the file system knows of the file last, and with it the blocks that the copy has written.
-            media.populate(0, needed.min(media.len()));
-            ahead
+            }
         };
         let ahead = region.building(copy).map_err(|source| {
             drop(std::fs::remove_file(path));

@@ -9,7 +9,7 @@ use std::io;
 use super::layout::Layout;
 use super::{MigrationPlan, Source, TypePlan};
 use crate::region::format::SegmentEntry;
-use crate::region::{MappedFile, Media, RAW, Watched};
+use crate::region::{Backend, MappedFile, Media, RAW, Watched};
 
 /// Bytes that are copied at a time.
 const PART: u64 = 1 << 20;
@@ -57,6 +57,10 @@ impl Ahead {
                 media.copy_from(from, new.offset + at, PART.min(len - at))?;
             }
             *copied = Some(*entry);
+        }
+        if matches!(media.backend(), Backend::Byte | Backend::Line) {
+            // Nothing else makes what the file system notes of the blocks that were written last.
+            media.sync()?;
         }
         Ok(Some(Ahead {
             watched,
