@@ -689,12 +689,13 @@ impl<M: Media> Building<M> {
             }
         }
         let heap = region.heap_at();
-        let mut layout = Layout::new(plan, segments, heap);
-        if let Some(ahead) = &mut self.ahead {
+        let continued = self.ahead.as_mut().map(|ahead| {
             ahead.settle(old);
-            let continued = ahead.layout.continued(plan, segments);
-            layout = continued.or_compact(layout, region.media().limit());
-        }
+            ahead.layout.continued(plan, segments)
+        });
+        let layout = continued
+            .filter(|layout| layout.serves(heap, region.media().limit()))
+            .unwrap_or_else(|| Layout::new(plan, segments, heap));
         let ahead = self.ahead.as_ref();
         let chunks = (layout.segments.len() as u64 + 1)
             .div_ceil(SEGMENTS_PER_CHUNK)

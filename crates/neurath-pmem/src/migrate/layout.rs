@@ -54,15 +54,13 @@ impl Layout {
         }
     }
 
-    /// This one, unless the places that are not kept take more than an eighth of what is needed, or it
-    /// comes near the limit: room in holes does not serve for all.
-    pub(super) fn or_compact(self, compact: Layout, limit: u64) -> Layout {
-        let spare = compact.end / 8;
-        let serves = self.end <= compact.end + spare && self.end + spare <= limit;
-        match serves || self.end == compact.end {
-            true => self,
-            false => compact,
-        }
+    /// Whether the places that are not kept take no more than an eighth of what is needed from `heap` on, and the limit
+    /// is not near: room in holes does not serve for all.
+    pub(super) fn serves(&self, heap: u64, limit: u64) -> bool {
+        let lengths = self.segments.iter().map(|one| one.length);
+        let needed = heap + self.chunks.len() as u64 * CHUNK_LEN + lengths.sum::<u64>();
+        let spare = needed / 8;
+        self.end == needed || (self.end <= needed + spare && self.end + spare <= limit)
     }
 
     /// Where the entry and the bitmap of a segment are.

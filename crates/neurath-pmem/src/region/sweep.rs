@@ -431,11 +431,7 @@ impl<M: Media> Inner<M> {
         sweep.published = true;
         sweep.before = None;
         let pending = std::mem::take(&mut sweep.pending);
-        // A copy that is being made would have parts of both.
-        if let Some(tee) = self.tee.take() {
-            tee.overtake();
-        }
-        self.watch = None;
+        self.overtake_copies();
         self.header = header;
         self.put_header()?;
         for (number, before, _) in pending {
@@ -539,16 +535,21 @@ impl<M: Media> Inner<M> {
         }
     }
 
+    /// The region changes by more than transactions: a copy that is being made would have parts of both.
+    fn overtake_copies(&mut self) {
+        if let Some(tee) = self.tee.take() {
+            tee.overtake();
+        }
+        self.watch = None;
+    }
+
     /// Ends the sweep: all segments are of the present schema.
     fn leave_sweep(&mut self) -> Result<(), RegionError> {
         let Some(sweep) = &self.sweep else {
             return Ok(());
         };
         let (schema, place) = (sweep.record.new.clone(), sweep.place);
-        if let Some(tee) = self.tee.take() {
-            tee.overtake();
-        }
-        self.watch = None;
+        self.overtake_copies();
         let done = self.store_plain_schema(&schema);
         self.or_failed(done)?;
         self.header.sweep = None;
