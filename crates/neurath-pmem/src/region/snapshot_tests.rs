@@ -136,11 +136,14 @@ fn a_snapshot_under_load_is_the_state_at_one_commit() {
             }
             counts
         });
-        for n in 0..6 {
+        for _ in 0..6 {
             ended.store(false, Ordering::Release);
             begun.push(region.stats().sequence);
-            send.send(region.begin_snapshot().unwrap()).unwrap();
-            assert!(n > 0 || matches!(region.begin_snapshot(), Err(SnapshotError::Busy)));
+            let source = region.begin_snapshot().unwrap();
+            assert!(matches!(region.begin_snapshot(), Err(SnapshotError::Busy)));
+            // So that there is something to carry out, even if the copy is made at one go.
+            (0..20).for_each(|_| step(&mut region));
+            send.send(source).unwrap();
             while !ended.load(Ordering::Acquire) && !copies.is_finished() {
                 step(&mut region);
             }
@@ -151,13 +154,10 @@ fn a_snapshot_under_load_is_the_state_at_one_commit() {
     });
     let total = region.stats().sequence;
     assert_eq!(counts.len(), 6);
-    let mut some_later = false;
     for ((path, sequence), begun) in counts.iter().zip(begun) {
-        assert!((begun..=total).contains(sequence));
-        some_later |= *sequence > begun;
+        assert!((begun + 20..=total).contains(sequence));
         assert_copy(path, *sequence);
     }
-    assert!(some_later, "nothing was committed while a copy was made");
 }
 
 #[test]
