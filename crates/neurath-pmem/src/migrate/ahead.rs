@@ -7,7 +7,8 @@
 use std::io;
 
 use super::layout::Layout;
-use super::{MigrationPlan, Source, TypePlan};
+use super::plan::TypePlan;
+use super::{MigrationPlan, Source};
 use crate::region::format::SegmentEntry;
 use crate::region::{Backend, MappedFile, Media, RAW, Watched};
 
@@ -30,7 +31,7 @@ impl MigrationPlan {
     pub(super) fn copied_whole(&self, old: &SegmentEntry) -> Option<u64> {
         let copied = |plan: &TypePlan| plan.is_copy() && plan.old_size == old.object_size;
         let whole = old.type_id == RAW || self.types.get(&old.type_id).is_some_and(copied);
-        whole.then(|| u64::from(old.capacity) * u64::from(old.object_size))
+        whole.then(|| old.objects_len())
     }
 }
 

@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 
-use super::{MigrationPlan, Objects, Part, Row, TypePlan};
+use super::convert::Objects;
+use super::plan::{Part, TypePlan};
+use super::{MigrationPlan, Row};
 use crate::region::format::SegmentEntry;
 use crate::region::{FormatError, RAW};
 use crate::schema::{Fingerprint, SchemaDesc};

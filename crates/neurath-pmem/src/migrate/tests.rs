@@ -3,11 +3,12 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::plan::Part;
 use super::*;
 use crate::collections::Direction;
 use crate::failure::Failure;
 use crate::region::FormatError;
-use crate::schema::{encode, encoded_len};
+use crate::schema::{SchemaDesc, encode, encoded_len};
 use crate::{Bytes, Map, OrderedMap, P, Pmem, Tx, TxError, Vector};
 
 pub(super) mod old {

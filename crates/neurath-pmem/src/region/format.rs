@@ -566,6 +566,11 @@ pub const ENTRY_WORDS: usize = (ENTRY_LEN / 8) as usize;
 const SUM_WORD: usize = 5;
 
 impl SegmentEntry {
+    /// Bytes that its objects take; what is left of `length` rounds them up to pages.
+    pub fn objects_len(&self) -> u64 {
+        u64::from(self.capacity) * u64::from(self.object_size)
+    }
+
     /// The entry's words, `number` being the segment's.
     pub fn encode(&self, number: u64, seed: u64) -> [u64; ENTRY_WORDS] {
         let sizes = u64::from(self.object_size) | u64::from(self.capacity) << 32;
@@ -631,8 +636,7 @@ impl SegmentEntry {
         if entry.capacity == 0 || entry.capacity > OBJECTS_MAX {
             return bad("a segment's capacity", entry.capacity.into());
         }
-        let objects = u64::from(entry.capacity) * u64::from(entry.object_size);
-        if objects > entry.length || !entry.length.is_multiple_of(PAGE) {
+        if entry.objects_len() > entry.length || !entry.length.is_multiple_of(PAGE) {
             return bad("a segment's length", entry.length);
         }
         let end = entry

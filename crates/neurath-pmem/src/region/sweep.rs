@@ -440,7 +440,7 @@ impl<M: Media> Inner<M> {
             };
             let mut set = WriteSet::new();
             if entry.offset != before.offset {
-                let len = u64::from(entry.capacity) * u64::from(entry.object_size);
+                let len = entry.objects_len();
                 set.add_fresh(entry.offset, len);
                 if let Some(fresh) = set.find_fresh(entry.offset) {
                     set.fresh_bytes_mut(fresh)

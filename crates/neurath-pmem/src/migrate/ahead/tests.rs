@@ -390,7 +390,7 @@ fn what_is_copied_while_commits_go_on_is_the_same_byte_by_byte() {
                         assert!(a == b, "{durability:?} {seed} segment {number}");
                     }
                 }
-                let len = u64::from(new.capacity) * u64::from(new.object_size);
+                let len = new.objects_len();
                 let rest = after.media().bytes(new.offset + len, new.length - len);
                 assert!(rest.iter().all(|&byte| byte == 0), "{number}");
             }

@@ -239,8 +239,7 @@ impl<M: Media> Inner<M> {
         let offset = place?;
         let capacity = before.capacity as usize;
         set.add_fresh(offset, u64::from(before.capacity) * u64::from(size));
-        let old = u64::from(before.capacity) * u64::from(before.object_size);
-        let old = self.media.bytes(before.offset, old);
+        let old = self.media.bytes(before.offset, before.objects_len());
         let sweep = self.sweep.as_mut();
         if let (Some(sweep), Some(fresh)) = (sweep, set.find_fresh(offset))
             && let Some(way) = &sweep.way
