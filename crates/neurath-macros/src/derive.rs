@@ -265,9 +265,15 @@ impl<'a> Carried<'a> {
         let value = match widened {
             Some(narrow) => {
                 let text = format!("{version} has no room for a `{name}` of ");
+                let narrowed = match is_float(ty) {
+                    true => quote! { ::neurath::entry::Narrowed::<#narrow>::narrowed(#name) },
+                    false => {
+                        quote! { <#narrow as ::core::convert::TryFrom<#ty>>::try_from(#name).ok() }
+                    }
+                };
                 quote_spanned! { ty.span() =>
-                    <#narrow as ::core::convert::TryFrom<#ty>>::try_from(#name)
-                        .map_err(|_| ::neurath::Error::new(::std::format!("{}{}", #text, #name)))?
+                    #narrowed
+                        .ok_or_else(|| ::neurath::Error::new(::std::format!("{}{}", #text, #name)))?
                 }
             }
             None => self.carry(name, 1),
@@ -300,6 +306,11 @@ fn converted(ty: &Type, value: &Tokens, function: &Path) -> Tokens {
             quote! { #function(#value, extra) }
         }
     }
+}
+
+/// Whether it is a floating-point type, for which there is no `TryFrom`.
+fn is_float(ty: &Type) -> bool {
+    matches!(ty, Type::Path(path) if path.path.is_ident("f32") || path.path.is_ident("f64"))
 }
 
 fn elements(ty: &Type) -> Option<&Type> {

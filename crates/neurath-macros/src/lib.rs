@@ -210,7 +210,8 @@ pub fn code_change(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// This gives the functions `entry_from_1_0` and `entry_to_1_0`, for the list in `component!`. All other
 /// fields are carried over by their names, in whatever order; the entries of `Map`, `OrderedMap` and
 /// `Vector`, and the objects of a `P`, by their own `code_change`. On the way back, a field that was removed gets its `Default`, or the value
-/// that is given, and a number that its older type has no room for refuses the way back.
+/// that is given, and a number that its older type has no room for refuses the way back. A type can be widened to one that has
+/// a `From` for it; an `f64` that was an `f32` is rounded to the nearest on the way back.
 ///
 /// A field of the older struct that is neither carried over nor named in `removed` does not compile.
 #[proc_macro_derive(CodeChange, attributes(change))]

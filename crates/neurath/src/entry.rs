@@ -16,6 +16,7 @@ use crate::{Component, Context, Error, Message, Result};
 
 pub use crate::migration::{convert_batch, convert_each};
 pub use crate::moves::{move_in, move_out};
+pub use crate::narrowed::Narrowed;
 
 /// The strategy that this library was built with.
 pub const PANIC_STRATEGY: u32 = if cfg!(panic = "unwind") {

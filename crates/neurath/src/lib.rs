@@ -13,6 +13,7 @@ mod error;
 mod instances;
 mod migration;
 mod moves;
+mod narrowed;
 
 #[doc(hidden)]
 pub use neurath_abi as abi;

@@ -61,6 +61,38 @@ struct Owner {
     number: u64,
 }
 
+/// Numbers that became floating-point numbers, and those that were.
+mod readings {
+    use neurath::{CodeChange, Pmem};
+
+    pub mod v1_0 {
+        use neurath::Pmem;
+
+        #[derive(Clone, Copy, Debug, PartialEq, Pmem)]
+        #[repr(C)]
+        pub struct Reading {
+            pub price: f32,
+            pub count: i32,
+            pub level: u16,
+            pub filler: u16,
+        }
+    }
+
+    #[derive(Clone, Copy, Debug, Pmem, CodeChange)]
+    #[change(from = "1.0", old = v1_0::Reading)]
+    #[repr(C)]
+    pub struct Reading {
+        #[change(widened = f32)]
+        pub price: f64,
+        #[change(widened = i32)]
+        pub count: f64,
+        #[change(widened = u16)]
+        pub level: f32,
+        #[change(widened = u16)]
+        pub filler: u32,
+    }
+}
+
 mod v1_1 {
     use neurath::{CodeChange, P, Pmem};
 
@@ -217,6 +249,93 @@ fn a_number_without_room_refuses_the_way_back() {
         refused.to_string(),
         "1.0 has no room for a `size` of 1099511627776"
     );
+}
+
+#[test]
+fn floating_point_numbers_are_widened_there_and_back() {
+    use readings::{Reading, reading_from_1_0, reading_to_1_0, v1_0};
+    let prices = [0.1, -0.0, f32::MIN_POSITIVE, f32::MAX, f32::NEG_INFINITY];
+    let counts = [0, -1, 1 << 24, i32::MAX, i32::MIN];
+    for ((price, count), level) in prices
+        .into_iter()
+        .zip(counts)
+        .zip([0, 1, 255, 256, u16::MAX])
+    {
+        let filler = 3;
+        let old = v1_0::Reading {
+            price,
+            count,
+            level,
+            filler,
+        };
+        let new = reading_from_1_0(old, &EXTRA).expect("the way there");
+        assert_eq!((new.price, new.count), (price.into(), count.into()));
+        let back = reading_to_1_0(new, &EXTRA).expect("the way back");
+        assert_eq!(back, old);
+        assert_eq!(back.price.to_bits(), price.to_bits());
+    }
+    let new = Reading {
+        price: 0.1,
+        count: -7.0,
+        level: 9.0,
+        filler: 0,
+    };
+    let back = reading_to_1_0(new, &EXTRA).expect("the way back");
+    assert_eq!(
+        (back.price, back.count, back.level),
+        (0.1, -7, 9),
+        "the nearest"
+    );
+    let not_a_number = Reading {
+        price: f64::NAN,
+        ..new
+    };
+    assert!(
+        reading_to_1_0(not_a_number, &EXTRA)
+            .expect("the way back")
+            .price
+            .is_nan()
+    );
+    let room = "1.0 has no room for a";
+    for (refused, said) in [
+        (
+            Reading { price: 1e39, ..new },
+            "`price` of 1000000000000000000000000000000000000000",
+        ),
+        (Reading { count: 0.5, ..new }, "`count` of 0.5"),
+        (
+            Reading {
+                count: 2_147_483_648.0,
+                ..new
+            },
+            "`count` of 2147483648",
+        ),
+        (
+            Reading {
+                count: f64::NAN,
+                ..new
+            },
+            "`count` of NaN",
+        ),
+        (Reading { level: -1.0, ..new }, "`level` of -1"),
+        (
+            Reading {
+                level: f32::INFINITY,
+                ..new
+            },
+            "`level` of inf",
+        ),
+        (
+            Reading {
+                level: 65_536.0,
+                ..new
+            },
+            "`level` of 65536",
+        ),
+    ] {
+        let error = reading_to_1_0(refused, &EXTRA).expect_err(said);
+        assert_eq!(error.to_string(), format!("{room} {said}"));
+    }
 }
 
 #[test]
