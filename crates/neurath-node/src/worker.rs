@@ -178,10 +178,10 @@ mod tests {
             Err::<(), _>(WorkError::Panicked)
         );
         let short = Duration::from_millis(20);
-        let slow = worker.run("test", short, || {
-            std::thread::sleep(Duration::from_millis(200))
-        });
+        let (release, held) = mpsc::channel::<()>();
+        let slow = worker.run("test", short, move || drop(held.recv()));
         assert_eq!(slow, Err(WorkError::Overdue(short)));
+        drop(release);
         assert_eq!(worker.run("test", minute, || 8), Ok(8));
     }
 

@@ -530,20 +530,35 @@ fn free_keys() -> usize {
     keys.len()
 }
 
+/// Waits until a library is unloaded that the end of a thread has kept.
+fn gone(path: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while retained().iter().any(|one| one == path) {
+        assert!(
+            Instant::now() < deadline,
+            "the thread has ended, but not the library"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn fifteen_hundred_loads_leave_no_thread_key_behind() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let path = copy(&dir, |_| {});
     let before = free_keys();
-    for round in 0..1500 {
+    for _ in 0..1500 {
         let library = Library::open(&path).unwrap();
         on_a_thread(|| handle(&library, &mut Recorder::default(), b"use")).unwrap();
         assert!(
             library.thread_keys() >= 2,
             "it takes keys: the test is about something"
         );
-        assert_eq!(library.close(), Unloading::Unloaded, "round {round}");
+        // The thread may not be gone for the system yet, though it has been joined.
+        if library.close() != Unloading::Unloaded {
+            gone(&path);
+        }
     }
     assert_eq!(free_keys(), before);
 }
@@ -570,14 +585,7 @@ fn a_thread_that_lives_keeps_the_library_until_it_ends() {
     ));
     // Once the thread has ended, the library goes when it is next looked at.
     fs::remove_file(&flag).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while retained().contains(&path) {
-        assert!(
-            Instant::now() < deadline,
-            "the thread has ended, but not the library"
-        );
-        thread::sleep(Duration::from_millis(5));
-    }
+    gone(&path);
     assert_eq!(Library::open(&path).unwrap().close(), Unloading::Unloaded);
     assert_eq!(free_keys(), before);
 }

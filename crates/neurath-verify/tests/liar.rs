@@ -208,12 +208,16 @@ fn start_with(lie: Lie, store: Arc<Mutex<Store>>) -> String {
     address
 }
 
+/// Requests that a connection sends at a time.
+const PIPELINE: usize = 4;
+
 fn options(lie: Lie) -> Options {
     Options {
         address: start(lie),
         connections: 2,
-        pipeline: 4,
+        pipeline: PIPELINE,
         keys: 40,
+        timeout: Duration::from_secs(60),
         ..Options::default()
     }
 }
@@ -231,6 +235,17 @@ fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
 fn served(load: &Running, more: u64) {
     let goal = load.live().totals().requests + more;
     wait_until("the load goes on", || load.live().totals().requests >= goal);
+}
+
+/// Waits until each connection has begun anew with what it sends.
+fn each_served(load: &Running) {
+    let before = load.live().requests_of_each();
+    let more = 2 * PIPELINE as u64 + 1;
+    wait_until("each connection goes on", || {
+        let now = load.live().requests_of_each();
+        let mut each = now.iter().zip(&before);
+        each.all(|(now, before)| now - before >= more)
+    });
 }
 
 fn run(lie: Lie) -> Report {
@@ -359,7 +374,7 @@ fn a_pause_is_in_the_window_in_which_it_was() {
 }
 
 /// A load on a server whose store `exchange` changes in its midst, once it is announced, or not.
-fn exchanged(exchange: impl Fn(&Turns, &Mutex<Store>)) -> Report {
+fn exchanged(exchange: impl Fn(&Running, &Turns, &Mutex<Store>)) -> Report {
     let store = Arc::new(Mutex::new(Store::default()));
     let turns = Turns::default();
     let load = Verifier::new(Options {
@@ -369,7 +384,7 @@ fn exchanged(exchange: impl Fn(&Turns, &Mutex<Store>)) -> Report {
     })
     .start();
     served(&load, 2_000);
-    exchange(&turns, &store);
+    exchange(&load, &turns, &store);
     served(&load, 2_000);
     load.finish()
 }
@@ -381,13 +396,14 @@ fn take_all(store: &Mutex<Store>) -> HashMap<Vec<u8>, Vec<u8>> {
 #[test]
 fn a_state_that_is_exchanged_on_purpose_is_followed_there_and_back() {
     let soon = || std::thread::sleep(Duration::from_millis(5));
-    let report = exchanged(|turns, store| {
+    let report = exchanged(|load, turns, store| {
         turns.to_nothing();
         soon();
         let before = take_all(store);
         soon();
         turns.end();
-        std::thread::sleep(Duration::from_millis(100));
+        // Whoever missed the one turn would know nothing of what comes back in the next.
+        each_served(load);
         turns.back();
         soon();
         store.lock().expect("not poisoned").keys = before;
@@ -400,20 +416,23 @@ fn a_state_that_is_exchanged_on_purpose_is_followed_there_and_back() {
 
 #[test]
 fn what_is_not_wholly_exchanged_or_not_announced_is_found() {
-    let silent = exchanged(|_, store| drop(take_all(store)));
+    let silent = exchanged(|_, _, store| drop(take_all(store)));
     assert!(silent.lost > 0, "{silent}");
-    let half = exchanged(|turns, store| {
+    let half = exchanged(|_, turns, store| {
+        // Nothing is answered meanwhile: what is on its way then could be either.
+        let mut store = store.lock().expect("not poisoned");
         turns.to_nothing();
         // Every other key stays.
         let mut each = 0;
-        store.lock().expect("not poisoned").keys.retain(|_, _| {
+        store.keys.retain(|_, _| {
             each += 1;
             each % 2 == 0
         });
         turns.end();
     });
     assert!(half.lost + half.wrong > 0, "{half}");
-    let not = exchanged(|turns, _| {
+    let not = exchanged(|_, turns, store| {
+        let _nothing_is_answered = store.lock().expect("not poisoned");
         turns.to_nothing();
         turns.end();
     });

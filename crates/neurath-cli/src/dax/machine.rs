@@ -394,15 +394,17 @@ mod tests {
             stream: here,
             unread: Vec::new(),
         };
-        let soon = || Instant::now() + Duration::from_millis(50);
+        let within = |time| Instant::now() + time;
+        let minute = || within(Duration::from_secs(60));
         there.write_all(b"one\r\ntw")?;
-        assert_eq!(line.line(soon())?, "one");
-        let late = line.line(soon()).expect_err("half a line");
+        assert_eq!(line.line(minute())?, "one");
+        let late = line.line(within(Duration::from_millis(50)));
+        let late = late.expect_err("half a line");
         assert_eq!(late.kind(), ErrorKind::TimedOut);
         there.write_all(b"o\n")?;
-        assert_eq!(line.line(soon())?, "two");
+        assert_eq!(line.line(minute())?, "two");
         drop(there);
-        let ended = line.line(soon()).expect_err("nobody is there");
+        let ended = line.line(minute()).expect_err("nobody is there");
         assert_eq!(ended.kind(), ErrorKind::UnexpectedEof);
         Ok(())
     }

@@ -108,8 +108,11 @@ fn a_request_is_answered_with_its_progress() {
 #[test]
 fn a_stale_socket_is_replaced() {
     let (_folder, node) = node();
-    drop(UnixListener::bind(node.control_socket()).unwrap());
-    drop(UnixListener::bind(node.path().join(SOCKET_NEW)).unwrap());
+    for path in [node.control_socket(), node.path().join(SOCKET_NEW)] {
+        let listener = UnixListener::bind(path).unwrap();
+        // Closed alone it may stay: another test's child has it until it runs a program.
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
+    }
     assert!(matches!(
         Client::connect(node.path()),
         Err(ClientError::NoNode { .. })

@@ -260,10 +260,10 @@ mod tests {
 
     #[test]
     fn an_address_that_nobody_listens_on_fails() {
-        let address = {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-            listener.local_addr().expect("its address").to_string()
-        };
+        // Closed alone it may stay: another test's child has it until it runs a program.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address").to_string();
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).expect("shut down");
         let probe = Probe::Tcp(address);
         let sample =
             look(&probe, Path::new("/"), LONG, CalledOff::NEVER).expect("no component's own");

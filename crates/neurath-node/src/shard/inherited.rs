@@ -53,6 +53,7 @@ mod tests {
         let inherited = Inherited::new(Arc::new(vec![there]));
         for _ in 0..2 {
             let listener = inherited.listen(&address)?;
+            listener.set_nonblocking(false)?;
             let _client = TcpStream::connect(&address)?;
             assert!(listener.accept().is_ok(), "by the same queue");
         }

@@ -144,8 +144,16 @@ fn a_snapshot_under_load_is_the_state_at_one_commit() {
             // So that there is something to carry out, even if the copy is made at one go.
             (0..20).for_each(|_| step(&mut region));
             send.send(source).unwrap();
-            while !ended.load(Ordering::Acquire) && !copies.is_finished() {
+            // No more than a copy keeps in memory, however slow it is.
+            let over = || ended.load(Ordering::Acquire) || copies.is_finished();
+            for _ in 0..5_000 {
+                if over() {
+                    break;
+                }
                 step(&mut region);
+            }
+            while !over() {
+                std::thread::yield_now();
             }
             (0..500).for_each(|_| step(&mut region));
         }

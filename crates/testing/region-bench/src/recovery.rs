@@ -46,10 +46,14 @@ fn longest_commit(ours: &mut Ours, copy: &Path) -> anyhow::Result<f64> {
             made
         });
         let mut longest = Duration::ZERO;
-        while !done.load(Ordering::Acquire) {
+        // One at least, even if the copy is made before this thread runs again.
+        loop {
             let begun = Instant::now();
             ours.update(1, u64::MAX, 1)?;
             longest = longest.max(begun.elapsed());
+            if done.load(Ordering::Acquire) {
+                break;
+            }
             // As fast as messages come, not as fast as they can be made: all of them are noted.
             std::thread::sleep(Duration::from_micros(20));
         }

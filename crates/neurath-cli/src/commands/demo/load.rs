@@ -11,6 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// How long the client waits for a reply. On a busy machine one may come late, and was not lost.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// How long the load may take for two pipelines on each connection.
 const SETTLED: Duration = Duration::from_secs(60);
 
@@ -24,6 +27,7 @@ impl Load {
     pub fn start(node: &NodeProcess, output: &Output) -> anyhow::Result<Self> {
         let options = Options {
             address: node.address().to_owned(),
+            timeout: PATIENCE,
             ..Options::default()
         };
         let expiry = Arc::clone(&options.expiry);
