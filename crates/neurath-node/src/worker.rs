@@ -179,7 +179,9 @@ mod tests {
         );
         let short = Duration::from_millis(20);
         let (release, held) = mpsc::channel::<()>();
-        let slow = worker.run("test", short, move || drop(held.recv()));
+        let slow = worker.run("test", short, move || {
+            let _ = held.recv();
+        });
         assert_eq!(slow, Err(WorkError::Overdue(short)));
         drop(release);
         assert_eq!(worker.run("test", minute, || 8), Ok(8));
