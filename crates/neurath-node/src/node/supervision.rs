@@ -22,6 +22,8 @@ const FAILURES: &str = "supervise";
 const BETWEEN: Duration = Duration::from_secs(1);
 /// How long the event loop may take to say what has failed.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long it may take before an operation, which needs it next.
+const LOOK_FIRST: Duration = Duration::from_secs(2);
 
 /// What was recorded last.
 #[derive(Debug, Default)]
@@ -36,7 +38,7 @@ pub(super) fn record_failures(core: &mut Core, told: &mut Told) {
     if failures == told.failures || told.at.is_some_and(|at| at.elapsed() < BETWEEN) {
         return;
     }
-    if hear(core) {
+    if hear(core, LOOK) {
         *told = Told {
             failures,
             at: Some(Instant::now()),
@@ -48,7 +50,7 @@ pub(super) fn record_failures(core: &mut Core, told: &mut Told) {
 /// Records what has failed since, before something else is: nothing that comes later takes it along, or stands before it
 /// as if the release that follows had failed.
 pub(super) fn record_failures_first(core: &mut Core) {
-    if hear(core) {
+    if hear(core, LOOK_FIRST) {
         record(core);
     }
 }
@@ -60,11 +62,11 @@ pub(super) fn record_failures_of(core: &mut Core, shard: &mut Shard) {
 }
 
 /// Lets the event loop say what has failed; whether it has in time. What it says later waits for the next record.
-fn hear(core: &Core) -> bool {
+fn hear(core: &Core, within: Duration) -> bool {
     let unrecorded = core.unrecorded.clone();
     let tell = move |shard: &mut Shard| lock(&unrecorded).extend(told_by(shard));
     let running = core.running.as_ref();
-    running.is_some_and(|running| running.look(LOOK, tell).is_some())
+    running.is_some_and(|running| running.look(within, tell).is_some())
 }
 
 /// What has failed, a line for each instance.
