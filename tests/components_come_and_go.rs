@@ -15,7 +15,9 @@ use neurath_cli::testing::{NodeProcess, free_port};
 use neurath_node::catalog::ReleaseId;
 use neurath_node::journal::Kind;
 use neurath_node::protocol::code;
-use support::{Lines, assert_all_ended, assert_no_orphans, catalog, journal, mapped, quiet};
+use support::{
+    Lines, assert_all_ended, assert_no_orphans, catalog, full_status, journal, mapped, quiet,
+};
 
 fn release(version: &str) -> ReleaseId {
     ReleaseId::new("book", version)
@@ -96,7 +98,7 @@ fn stage_with(edit: impl FnOnce(&Path), new: &str) -> (Stage, Addresses) {
 
 #[track_caller]
 fn assert_components(node: &NodeProcess, expected: &[&str]) {
-    let status = control::status(node.directory()).expect("a status");
+    let status = full_status(node.directory());
     let names: Vec<&str> = status.components.iter().map(|c| &*c.component).collect();
     assert_eq!(names, expected);
     let state = catalog(node.directory());

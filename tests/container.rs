@@ -64,9 +64,13 @@ fn a_node_is_process_one_and_seen_from_outside() {
         std::fs::create_dir_all(&directory).expect("a folder");
         let unshare = namespace().expect("it was to be had");
         let mut namespace = start(unshare, &command, more);
-        wait_until("the node serves", || address(&directory).is_some());
+        let mut found = None;
+        wait_until("the node serves", || {
+            found = address(&directory);
+            found.is_some()
+        });
         assert_eq!(control::status(&directory).expect("a status").pid, 1);
-        let address = address(&directory).expect("an address");
+        let address = found.expect("an address");
         let mut client = Client::open(&address);
         assert_eq!(client.ask("SET key value"), "+OK");
         ok(&directory, &["node", "restart"]);

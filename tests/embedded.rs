@@ -57,7 +57,11 @@ fn a_node_in_this_process() {
     // Served in order: the call after it finds the note.
     handle.cast("notebook", b"add two").expect("cast");
     assert_eq!(asked(&handle, "count"), "2");
-    let status = handle.status();
+    let mut status = handle.status();
+    support::wait_until("it tells where it listens", || {
+        status = handle.status();
+        !status.listen.is_empty()
+    });
     assert_eq!(status.release, Some(release("1.0.0")));
     assert_eq!(status.pid, std::process::id());
     // By its socket, too.

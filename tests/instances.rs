@@ -78,7 +78,7 @@ fn each_has_its_state_and_all_change_as_one() {
     assert_notes(&mut client, "1.0.0", &["first"]);
     let unknown = client.ask("to 4 count");
     assert!(unknown.starts_with("error: "), "{unknown}");
-    let status = control::status(&directory).expect("a status");
+    let status = support::full_status(&directory);
     let listed = status.components.iter().map(|one| one.instance);
     assert_eq!(listed.collect::<Vec<_>>(), [0, 1, 2, 3]);
 

@@ -18,7 +18,7 @@ use neurath_cli::output::{MessageFormat, Output};
 use neurath_cli::stage::{Stage, release};
 use neurath_cli::testing::{NodeCommand, NodeProcess};
 use neurath_verify::{Live, Options, Report, Verifier};
-use support::folder_on_disk;
+use support::{folder_on_disk, full_status};
 use tempfile::TempDir;
 
 fn output() -> Output {
@@ -88,7 +88,7 @@ impl Load {
 
 /// What the store's commits survive; and how that was found.
 fn durability(node: &NodeProcess) -> (String, Vec<String>) {
-    let status = control::status(node.directory()).expect("a status");
+    let status = full_status(node.directory());
     let mut components = status.components.into_iter();
     let store = components.find(|one| one.component == "store");
     let store = store.expect("a store");

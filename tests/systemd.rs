@@ -12,7 +12,6 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 
 use command_fds::{CommandFdExt as _, FdMapping};
-use neurath_cli::control;
 use neurath_cli::testing::{NodeCommand, NodeProcess};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use support::{PATIENCE, wait_until};
@@ -237,7 +236,7 @@ fn clients_wait_while_no_node_runs() {
     assert_eq!(line(&waits), "value");
     assert_eq!(manager.takes().0, stored);
     assert!(manager.hears().starts_with("READY=1"));
-    let status = control::status(&command.directory).expect("a status");
+    let status = support::full_status(&command.directory);
     assert_eq!(status.pid, child.id());
     assert_eq!(status.listen, std::slice::from_ref(&address));
     drop(child.stdin.take());

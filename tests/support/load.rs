@@ -9,6 +9,9 @@ use neurath_verify::{Options, Running, Turns, Verifier};
 
 use super::{PATIENCE, wait_until};
 
+/// The longest pipeline of these loads.
+const PIPELINE: usize = 16;
+
 /// A load that takes no lost connection for granted.
 pub fn load(address: &str, pipeline: usize, seed: u64) -> Running {
     load_through(address, pipeline, seed, &Turns::default())
@@ -16,6 +19,7 @@ pub fn load(address: &str, pipeline: usize, seed: u64) -> Running {
 
 /// The same, of a server whose state is exchanged on purpose.
 pub fn load_through(address: &str, pipeline: usize, seed: u64, turns: &Turns) -> Running {
+    assert!(pipeline <= PIPELINE, "`served` counts on it");
     let options = Options {
         address: address.to_owned(),
         connections: 3,
@@ -30,10 +34,17 @@ pub fn load_through(address: &str, pipeline: usize, seed: u64, turns: &Turns) ->
     Verifier::new(options).start()
 }
 
-/// Waits until it was served so many more requests.
+/// Waits until it was served so many more requests, and each of its connections the pipeline that was under way, and the
+/// next one.
 pub fn served(load: &Running, more: u64) {
     let goal = load.live().totals().requests + more;
-    wait_until("the load goes on", || load.live().totals().requests >= goal);
+    let before = load.live().requests_of_each();
+    wait_until("the load goes on", || {
+        let now = load.live().requests_of_each();
+        let mut of_each = now.iter().zip(&before);
+        load.live().totals().requests >= goal
+            && of_each.all(|(now, before)| *now > before + PIPELINE as u64)
+    });
 }
 
 #[track_caller]
@@ -65,10 +76,13 @@ impl Newcomers {
         Self { stop, came, thread }
     }
 
-    pub fn finish(self) -> u64 {
+    /// Waits until several have come.
+    pub fn finish(self) {
+        wait_until("others come", || {
+            self.came.load(Ordering::Relaxed) > 20 || self.thread.is_finished()
+        });
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("a connection was refused");
-        self.came.load(Ordering::Relaxed)
     }
 }
 

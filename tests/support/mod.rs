@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use neurath_cli::output::MessageFormat;
 use neurath_node::catalog::{Catalog, State};
 use neurath_node::journal::{Kind, Record};
+use neurath_node::protocol::{ComponentStatus, Status};
 use neurath_node::release::{ComponentSources, ReleasePackage, Sources};
 
 /// How long anything that must happen may take.
@@ -32,6 +33,33 @@ pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "{what}: not within {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// The status of a node, once it is so. One that is asked for while the core or the event loop is at work for long tells of
+/// before, or of less.
+#[track_caller]
+pub fn status_once(directory: &Path, what: &str, so: impl Fn(&Status) -> bool) -> Status {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let status = neurath_cli::control::status(directory).expect("a status");
+        if so(&status) {
+            return status;
+        }
+        assert!(
+            Instant::now() < until,
+            "{what}: not within {PATIENCE:?}: {status:#?}"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The status of a node whose event loop answers: what it says of its instances, it knows from them.
+#[track_caller]
+pub fn full_status(directory: &Path) -> Status {
+    status_once(directory, "the event loop answers", |status| {
+        let mut all = status.components.iter();
+        all.all(|one| one.state != ComponentStatus::SILENT)
+    })
 }
 
 /// Waits until a node has ended by itself; how it has.
