@@ -51,8 +51,13 @@ fn stage(instructions: &str) -> Stage {
 
 /// The update in low-level steps, with these steps between the new code and the commit.
 fn update_around(steps: &str) -> String {
+    update_within(steps, "60s")
+}
+
+/// The same, with a limit for the pause.
+fn update_within(steps: &str, timeout: &str) -> String {
     format!(
-        "{{ load_object_code = \"notebook\", version = \"1.1.0\" }}, {{ suspend = [\"notebook\"], timeout = \"2s\" }}, \
+        "{{ load_object_code = \"notebook\", version = \"1.1.0\" }}, {{ suspend = [\"notebook\"], timeout = \"{timeout}\" }}, \
          {{ load = \"notebook\", version = \"1.1.0\" }}, \
          {{ code_change = \"notebook\", from = \"1.0.0\", to = \"1.1.0\" }}, {steps}, {{ resume = [\"notebook\"] }}"
     )
@@ -188,8 +193,9 @@ fn what_cannot_be_called_is_refused_by_name() {
         ),
         // A hook that does not come back.
         (
-            update_around(
-                "{ apply = { component = \"notebook\", hook = \"dawdle\", args = { ms = 20000 } } }",
+            update_within(
+                "{ apply = { component = \"notebook\", hook = \"dawdle\", args = { ms = 60000 } } }",
+                "8s",
             ),
             "hook dawdle of notebook 1.1.0: it did not end within",
         ),

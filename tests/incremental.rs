@@ -17,8 +17,8 @@ use neurath_node::protocol::Sweep;
 use neurath_pmem::inspect::{Level, check_file};
 use neurath_verify::{Options, Verifier};
 use support::{
-    Lines, PATIENCE, assert_all_ended, assert_no_orphans, book_edited, catalog, journal, neurath,
-    quiet, stderr, wait_until,
+    Lines, PATIENCE, assert_all_ended, assert_no_orphans, book_edited, catalog, full_status,
+    journal, neurath, quiet, stderr, wait_until,
 };
 
 fn book(version: &str) -> ReleaseId {
@@ -76,7 +76,7 @@ fn assert_notes(client: &mut Lines, version: &str, but: Option<usize>) {
 }
 
 fn sweep(directory: &Path) -> Option<Sweep> {
-    let status = control::status(directory).expect("a status");
+    let status = full_status(directory);
     status.components.into_iter().find_map(|one| one.sweep)
 }
 
@@ -105,12 +105,23 @@ fn a_rehearsal_names_the_conversion_that_does_not_come_back() {
         &built,
     ];
     let step = "code_change notebook.0, segment by segment";
-    for (timeout, how) in [("4", "took longer than 4s at"), ("60", "the event loop")] {
-        let failed = neurath(&[&arguments[..], &["--timeout", timeout]].concat());
+    let tried = |seconds: u32| {
+        let limit = seconds.to_string();
+        let failed = neurath(&[&arguments[..], &["--timeout", &limit]].concat());
         let said = stderr(&failed);
         assert_eq!(failed.status.code(), Some(40), "{said}");
-        assert!(said.contains(step) && said.contains(how), "{said}");
-    }
+        said
+    };
+    // Where it takes long to come there, the limit grows, by less than the ten seconds of a pause.
+    let mut all = (4..=60).step_by(6);
+    let early = all.any(|seconds| {
+        let said = tried(seconds);
+        said.contains(&format!("took longer than {seconds}s at")) && said.contains(step)
+    });
+    assert!(early, "no limit ends at the step");
+    let said = tried(120);
+    let how = "the event loop";
+    assert!(said.contains(step) && said.contains(how), "{said}");
     assert_eq!(client.ask("count"), NOTES.to_string());
 }
 
@@ -128,11 +139,12 @@ fn the_way_back_is_open_in_the_midst_of_a_conversion() {
     assert_eq!(after.regions[0].file, before.regions[0].file);
     assert_ne!(after.regions[0].fingerprint, before.regions[0].fingerprint);
     assert_eq!(after.sweeps.len(), 1);
+    let mut failure = String::new();
     wait_until("all but one segment is converted", || {
-        sweep(&directory).is_some_and(|sweep| sweep.failure.is_some() && sweep.converted > 1)
+        let held = sweep(&directory).filter(|sweep| sweep.converted > 1);
+        let held = held.and_then(|sweep| sweep.failure);
+        held.map(|why| failure = why).is_some()
     });
-    let failure = sweep(&directory).and_then(|sweep| sweep.failure);
-    let failure = failure.expect("it is held");
     assert!(failure.contains("held on purpose"), "{failure}");
     // What is held fails by name, and everything else is there.
     assert_notes(&mut client, "1.1.0", Some(HELD));

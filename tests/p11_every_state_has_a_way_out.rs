@@ -169,7 +169,7 @@ fn out_of_every_state_of_a_node_that_works() {
         directory,
         &["node", "reboot-old", "book-1.0.0", "--execute"],
     );
-    let now = status(directory);
+    let now = support::full_status(directory);
     assert_eq!(now.permanent, Some(release("1.0.0")));
     assert!(!now.unconfirmed);
     assert_ne!(now.pid, node.pid());
@@ -293,7 +293,7 @@ fn out_of_an_upgrade_that_runs() {
         let path = folder.join("manifests/notebook/1.1.0.appup.toml");
         let text = std::fs::read_to_string(&path).expect("the appup");
         let advanced = "change = { advanced = {} }";
-        let timed = text.replace(advanced, &format!("{advanced}, timeout = \"6s\""));
+        let timed = text.replace(advanced, &format!("{advanced}, timeout = \"50s\""));
         assert_ne!(timed, text);
         std::fs::write(&path, timed).expect("the appup is written");
     });

@@ -34,27 +34,30 @@ fn apply(stage: &Stage, directory: &Path, more: &[&str]) -> std::process::Output
 
 #[test]
 fn the_bound_is_announced_and_kept() {
-    let stage = within("notebook_2", "9s");
+    let stage = within("notebook_2", "60s");
     let node = stage.start("1.0.0").expect("a node");
     let mut client = Lines::open(node.address());
     assert_eq!(client.ask("add one"), "0");
     let dry = apply(&stage, node.directory(), &[]);
     let text = String::from_utf8_lossy(&dry.stdout).into_owned();
-    assert!(text.contains("at most 9s, or all is undone"), "{text}");
+    assert!(text.contains("at most 1m, or all is undone"), "{text}");
     let done = apply(&stage, node.directory(), &["--execute", "--json"]);
     assert!(done.status.success(), "{}", stderr(&done));
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     let told: serde_json::Value = serde_json::from_str(text.trim()).expect("JSON");
     let pause = told["upgraded"]["stop_us"].as_u64();
-    assert!(pause.is_some_and(|us| us > 0 && us < 9_000_000), "{told:#}");
+    assert!(
+        pause.is_some_and(|us| us > 0 && us < 60_000_000),
+        "{told:#}"
+    );
     assert_eq!(client.ask("get 0"), "one");
 }
 
-/// Each of these takes twenty seconds in another step of the pause.
+/// Each of these takes a minute in another step of the pause.
 #[test]
 fn what_takes_longer_is_given_up_before_the_commit_point() {
     for (new, step) in [("code_change_loops", "code_change"), ("init_loops", "init")] {
-        let stage = within(new, "2s");
+        let stage = within(new, "8s");
         let node = stage.start("1.0.0").expect("a node");
         let mut client = Lines::open(node.address());
         assert_eq!(client.ask("add one"), "0");
@@ -65,7 +68,7 @@ fn what_takes_longer_is_given_up_before_the_commit_point() {
         assert_eq!(failed.status.code(), Some(40), "{said}");
         assert!(said.contains(step), "{step} is to be named: {said}");
         // Not when the loop was over by itself.
-        assert!(took < Duration::from_secs(18), "{new}: {took:?}");
+        assert!(took < Duration::from_secs(58), "{new}: {took:?}");
         // The same client, on the same connection.
         assert_eq!(client.ask("version"), "1.0.0");
         assert_eq!(client.ask("add two"), "1");

@@ -107,7 +107,7 @@ fn a_window_that_ends_goes_back() {
     let stage = stage(|folder| {
         let path = folder.join("releases/book/1.1.0.toml");
         let text = std::fs::read_to_string(&path).expect("the release");
-        let short = text.replace("window = \"60s\"", "window = \"4s\"");
+        let short = text.replace("window = \"60s\"", "window = \"15s\"");
         assert_ne!(short, text);
         std::fs::write(&path, short).expect("the release is written");
     });
@@ -133,7 +133,7 @@ fn a_confirmed_release_stays() {
     let stage = stage(|folder| {
         let path = folder.join("releases/book/1.1.0.toml");
         let text = std::fs::read_to_string(&path).expect("the release");
-        std::fs::write(&path, text.replace("window = \"60s\"", "window = \"6s\""))
+        std::fs::write(&path, text.replace("window = \"60s\"", "window = \"15s\""))
             .expect("written");
     });
     let (node, command, mut client) = upgraded(&stage);
@@ -147,7 +147,7 @@ fn a_confirmed_release_stays() {
     assert!(again.to_string().contains("confirmed already"), "{again}");
     // Past the end of the window nothing has changed.
     wait_until("the window's end", || {
-        since.elapsed() > std::time::Duration::from_millis(6500)
+        since.elapsed() > std::time::Duration::from_millis(15_500)
     });
     assert_eq!(client.ask("version"), "1.1.0");
     node.kill();

@@ -60,9 +60,9 @@ fn assert_goes_back(node: &NodeProcess, client: &mut Lines, why: &str) {
     assert_all_ended(&journal(node.directory()));
 }
 
-const GOOD: &str = r#"window = "3s"
+const GOOD: &str = r#"window = "10s"
 interval = "50ms"
-checks = [{ component = "notebook" }, { command = ["true"] }]"#;
+checks = [{ component = "notebook", timeout = "60s" }, { command = ["true"], timeout = "60s" }]"#;
 
 #[test]
 fn checks_that_hold_for_the_window_make_a_release_permanent() {
@@ -85,7 +85,7 @@ fn a_check_that_fails_sends_the_node_back_before_the_window_is_over() {
     let confirm = r#"window = "600s"
 interval = "20ms"
 failures = 3
-checks = [{ command = ["test", "-e", "well"] }]"#;
+checks = [{ command = ["test", "-e", "well"], timeout = "60s" }]"#;
     let (_stage, node, mut client) = upgraded(confirm, |node| {
         std::fs::write(node.directory().join("well"), "").expect("a file");
     });
@@ -133,7 +133,7 @@ checks = [{ command = ["sh", "-c", "touch begun; sleep 301; true"], timeout = "3
 fn a_check_that_failed_before_as_well_is_inconclusive() {
     let confirm = r#"window = "300ms"
 interval = "20ms"
-checks = [{ command = ["false"] }]"#;
+checks = [{ command = ["false"], timeout = "60s" }]"#;
     let (_stage, node, mut client) = upgraded(confirm, |_| ());
     assert_goes_back(&node, &mut client, "inconclusive");
 }

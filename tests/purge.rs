@@ -60,10 +60,10 @@ fn soft_keeps_the_old_code_for_the_way_back_and_brutal_does_not() {
 #[test]
 fn what_lingers_is_named_and_waited_for_where_that_is_asked_for() {
     let dawdle =
-        "{ apply = { component = \"notebook\", hook = \"dawdle\", args = { ms = 15000 } } }";
+        "{ apply = { component = \"notebook\", hook = \"dawdle\", args = { ms = 25000 } } }";
     let stage = stage(&format!(
         "{{ load_object_code = \"notebook\", version = \"1.1.0\", pre_purge = \"soft\" }}, \
-         {{ suspend = [\"notebook\"], timeout = \"2s\" }}, \
+         {{ suspend = [\"notebook\"], timeout = \"6s\" }}, \
          {{ load = \"notebook\", version = \"1.1.0\" }}, \
          {{ code_change = \"notebook\", from = \"1.0.0\", to = \"1.1.0\" }}, {dawdle}, \
          {{ resume = [\"notebook\"] }}"

@@ -23,8 +23,8 @@ use neurath_node::catalog::ReleaseId;
 use neurath_node::protocol::code;
 use neurath_verify::{Options, Verifier};
 use support::{
-    Lines, PATIENCE, assert_all_ended, assert_no_orphans, catalog, copy, folder_in_memory, journal,
-    quiet, wait_until,
+    Lines, PATIENCE, assert_all_ended, assert_no_orphans, catalog, copy, folder_in_memory,
+    full_status, journal, quiet, wait_until,
 };
 
 fn ask(connection: &mut Connection, words: &[&str]) -> String {
@@ -123,7 +123,7 @@ fn assert_counted(address: &str) {
 
 #[track_caller]
 fn assert_serves(node: &NodeProcess, version: &str, components: &[&str]) {
-    let status = control::status(node.directory()).expect("a status");
+    let status = full_status(node.directory());
     assert_eq!(status.release, Some(release(version)));
     let mut names: Vec<&str> = status
         .components
@@ -459,7 +459,12 @@ fn archive_of(extra: &str, notebooks: u32) -> (Stage, String, String) {
         )
     };
     let (there, back) = (moves("notebook", "archive"), moves("archive", "notebook"));
-    let load = "{ load = \"notebook\", timeout = \"2s\" }";
+    // Only what does not come back needs an end soon.
+    let timeout = match extra.contains("loop") {
+        true => "8s",
+        false => "60s",
+    };
+    let load = format!("{{ load = \"notebook\", timeout = \"{timeout}\" }}");
     write(
         folder.path(),
         "manifests/notebook/1.1.0.appup.toml",
