@@ -6,6 +6,7 @@ mod support;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use neurath_cli::stage::fill;
 use neurath_cli::testing::NodeProcess;
@@ -63,7 +64,12 @@ fn a_snapshot_under_load_is_one_moment_of_the_state() {
 
     let folder = tempfile::tempdir().expect("a folder");
     let mut copies: Vec<(PathBuf, u64, u64)> = Vec::new();
-    for n in 0..3 {
+    let (mut served, until) = (false, Instant::now() + PATIENCE);
+    for n in 0.. {
+        // Whether the load is at it while a copy is made is up to the system's scheduler.
+        if n >= 3 && (served || Instant::now() > until) {
+            break;
+        }
         let copy = folder.path().join(format!("copy-{n}"));
         let before = acknowledged.load(Ordering::Acquire);
         let (copied, node) = (copy.as_os_str(), dir.as_os_str());
@@ -73,10 +79,7 @@ fn a_snapshot_under_load_is_one_moment_of_the_state() {
         let begun = live.totals().requests;
         let done = neurath(&arguments);
         assert!(done.status.success(), "{}", stderr(&done));
-        assert!(
-            live.totals().requests > begun,
-            "nothing was served meanwhile"
-        );
+        served |= live.totals().requests > begun;
         copies.push((copy.clone(), before, acknowledged.load(Ordering::Acquire)));
         let report = check_file(&copy, Level::L3).expect("read");
         assert!(report.is_clean(), "{report:#?}");
@@ -84,6 +87,7 @@ fn a_snapshot_under_load_is_one_moment_of_the_state() {
         let again = neurath(&arguments);
         assert_eq!(again.status.code(), Some(2), "{}", stderr(&again));
     }
+    assert!(served, "nothing is served while a copy is made");
     let nobody = neurath(&[
         "state".as_ref(),
         "snapshot".as_ref(),
@@ -101,7 +105,8 @@ fn a_snapshot_under_load_is_one_moment_of_the_state() {
     assert!(report.is_clean(), "{report}");
 
     // Nothing else is left of the copies, and each of them serves.
-    assert_eq!(std::fs::read_dir(folder.path()).expect("read").count(), 3);
+    let left = std::fs::read_dir(folder.path()).expect("read").count();
+    assert_eq!(left, copies.len());
     node.stop().expect("stopped");
     let state = catalog(&dir);
     let region = state.regions.iter().find(|one| one.component == "store");
